@@ -1,0 +1,67 @@
+"""Sphinx configuration. Build from the root of the repository: ``sphinx-build -W docs docs/_build/html``."""
+
+import shutil
+from pathlib import Path
+
+import scbetavae
+
+HERE = Path(__file__).parent
+
+# Notebooks live beside the package, where people look for them, and Sphinx reads only what is under its own folder. So
+# they are copied in, anew in every build; a symbolic link would not survive a checkout on every system.
+TUTORIALS = HERE / "tutorials" / "notebooks"
+shutil.rmtree(TUTORIALS, ignore_errors=True)
+TUTORIALS.mkdir(parents=True)
+for _notebook in sorted((HERE.parent / "tutorials").glob("*.ipynb")):
+    shutil.copy(_notebook, TUTORIALS)
+
+project = "scbetavae"
+author = "The scbetavae developers"
+project_copyright = f"2026, {author}"
+release = scbetavae.__version__
+version = release
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinxcontrib.bibtex",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+if not any(TUTORIALS.iterdir()):
+    exclude_patterns.append("tutorials.md")  # an empty list of notebooks would be an error
+    suppress_warnings = ["toc.excluded", "toc.not_readable"]
+
+# A reference to a public name of ours must lead somewhere. Names of other packages are left as text: looking them up
+# would need the network, which a build may not have.
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(?!scbetavae\b).*|.*\._\w.*")]
+
+# Each room is one page that lists what its __all__ names, and each name has a page of its own.
+autosummary_generate = True
+autosummary_ignore_module_all = False
+autosummary_imported_members = True
+
+# Inherited members are documented by scvi-tools: their docstrings refer to pages of its site.
+autodoc_default_options = {"members": True, "inherited-members": False, "show-inheritance": True}
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+bibtex_bibfiles = ["references.bib"]
+bibtex_default_style = "plain"
+bibtex_reference_style = "author_year"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"  # notebooks are stored executed, and the checks of the project execute them again
+
+html_theme = "furo"
+html_title = f"scbetavae {release}"

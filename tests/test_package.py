@@ -1,0 +1,92 @@
+"""The package as a whole: what importing it costs, what it offers, and that its examples run."""
+
+import doctest
+import importlib
+import json
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from pathlib import Path
+
+import pytest
+
+import scbetavae
+
+PACKAGE = Path(scbetavae.__file__).parent
+PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
+MODULES = sorted(
+    ".".join(["scbetavae", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+)
+
+
+def _run(code: str) -> str:
+    """Run code in a new interpreter that finds the same copy of the package; return what it prints."""
+    script = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+
+
+def test_import_loads_nothing_slow():
+    loaded = json.loads(_run("import scbetavae, json; print(json.dumps(sorted(sys.modules)))"))
+    slow = {"anndata", "lightgbm", "lightning", "matplotlib", "numpy", "pandas", "scanpy", "scipy", "scvi", "torch"}
+    assert slow.isdisjoint(loaded)
+    assert "scbetavae" in loaded
+
+
+def test_help_loads_nothing_slow():
+    code = """
+import contextlib, io, json
+from scbetavae.__main__ import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(["--help"])
+print(json.dumps(sorted(sys.modules)))
+"""
+    assert {"scvi", "torch", "matplotlib", "scanpy"}.isdisjoint(json.loads(_run(code)))
+
+
+def test_every_public_room_loads_on_first_use():
+    assert {"datasets", "model", "module", "pl", "train"} <= set(scbetavae.__all__)
+    assert set(scbetavae.__all__) | {"__version__"} == set(dir(scbetavae))
+    for room in scbetavae.__all__:
+        assert getattr(scbetavae, room) is importlib.import_module(f"scbetavae.{room}")
+
+
+@pytest.mark.parametrize("room", scbetavae.__all__)
+def test_every_public_name_exists_and_is_documented(room):
+    module = getattr(scbetavae, room)
+    assert module.__doc__
+    assert module.__all__
+    for name in module.__all__:
+        assert getattr(module, name).__doc__, f"scbetavae.{room}.{name} has no docstring"
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'modell'"):
+        _ = scbetavae.modell
+
+
+def test_version_is_that_of_the_metadata():
+    try:
+        installed = version("scbetavae")
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed: it is tested from a working directory")
+    assert scbetavae.__version__ == installed
+    assert installed == tomllib.loads(PYPROJECT.read_text())["project"]["version"]
+
+
+def test_the_command_is_installed():
+    try:
+        version("scbetavae")
+    except PackageNotFoundError:
+        pytest.skip("the package is not installed: it is tested from a working directory")
+    (command,) = entry_points(group="console_scripts", name="scbetavae")
+    assert callable(command.load())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
+    """Doctests of the copy of the package under test, with the fixtures and warning filters of every other test."""
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert result.failed == 0
