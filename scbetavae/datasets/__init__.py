@@ -1,0 +1,8 @@
+"""Counts to try things on: real cells, real cells with a known batch effect, and simulated cells with known factors."""
+
+from scbetavae.datasets._effects import FactorEffects
+from scbetavae.datasets._pbmc import pbmc68k
+from scbetavae.datasets._planting import plant_batches
+from scbetavae.datasets._simulation import simulate_counts
+
+__all__ = ["FactorEffects", "pbmc68k", "plant_batches", "simulate_counts"]

@@ -1,0 +1,277 @@
+"""A negative binomial simulator in which every factor and every gene programme is known."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata import AnnData
+from scipy.special import log_softmax, ndtri, softmax
+
+from scbetavae.datasets._checks import SIMULATION, UNS, check_integer, pandas_options_quiet
+from scbetavae.datasets._constants import (
+    COUNTS_PER_GENE,
+    DISPERSION_AT_MEAN_ONE,
+    DISPERSION_EXPONENT,
+    LOG_ABUNDANCE_SD,
+    LOG_LIBRARY_SIZE_SD,
+)
+from scbetavae.datasets._effects import FactorEffects
+from scbetavae.datasets._factors import (
+    CONDITIONS,
+    PHASES,
+    check_confounding,
+    check_proportions,
+    classes_of,
+    draw_ranks,
+)
+
+# Factors that act through a gene programme; the library size acts on all genes alike.
+_PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
+
+# Values that are dense at a time while counts are drawn: 32 MB for each of a few arrays, however many the cells.
+_VALUES_AT_A_TIME = 4_000_000
+
+
+def simulate_counts(
+    n_cells: int = 1000,
+    n_genes: int = 500,
+    *,
+    n_cell_types: int = 4,
+    n_batches: int = 2,
+    proportions: Mapping[str, Sequence[float]] | None = None,
+    confounding: Mapping[tuple[str, str], float] | None = None,
+    effects: FactorEffects | None = None,
+    seed: int = 0,
+) -> AnnData:
+    r"""Simulate counts of which every factor and every gene programme is known.
+
+    .. math::
+
+        x_{ng} \sim \operatorname{NB}(\text{mean } \ell_n\, \rho_{ng},\ \text{variance } \mu + \phi_g\, \mu^2), \qquad
+        \rho_n = \operatorname{softmax}\Big(b + \sum_f W_f\, h_f(n)\Big)
+
+    with the library size :math:`\ell_n`, baseline :math:`b` and, for each of the five factors :math:`f`, loadings
+    :math:`W_f` that are normal on the genes of its programme and 0 elsewhere. The codes :math:`h_f` are one-hot for
+    cell type and batch, -1 or +1 for the condition, :math:`\sqrt{2}\,(\cos, \sin)` of the phase angle, and
+    :math:`\sqrt{12}\,(u - 1/2)` for the gradient :math:`u`: a unit of effect is a unit of standard deviation for each
+    (:class:`FactorEffects`).
+
+    Depth, gene means and dispersion (which falls with the mean) are those measured on :func:`pbmc68k` by
+    ``benchmarks/fit_simulator.py``. Depth grows with the number of genes, so that sparsity stays the same.
+
+    Parameters
+    ----------
+    n_cells
+        Number of cells; enough for one cell in the smallest class.
+    n_genes
+        Number of genes, so many that a programme holds one at least (5 with the default ``program_size``).
+    n_cell_types
+        Number of cell types, at least 1.
+    n_batches
+        Number of batches, at least 1.
+    proportions
+        Shares of the classes of ``"cell_type"``, ``"condition"`` (control, treated), ``"batch"`` or ``"phase"`` (G1,
+        S, G2M), each summing to 1. Default: equal; for the phase 1/2, 1/4, 1/4. They hold exactly, but for rounding.
+    confounding
+        How much one factor follows another: ``{("cell_type", "batch"): 0.8}``, probabilities from 0 to 1. Factors are
+        the five, and ``"library_size"``. Each cell has a *rank* in each factor, uniform on (0, 1): a categorical
+        factor is cut from it by its shares, the gradient is the rank, the phase angle :math:`2\pi` times the rank, the
+        log library size its normal quantile. With probability :math:`c` the rank of a cell in the second factor is its
+        rank in the first; otherwise an independent one. So every factor keeps its own distribution. Two factors of
+        the same :math:`K` equally frequent classes agree with probability :math:`c + (1 - c) / K`; two continuous ones
+        have a rank correlation of :math:`c`; at 1, the factor with fewer classes is a function of the other if its
+        cuts are among the other's (as with 4 and 2 equal classes). A factor can follow one other, in chains but not
+        in circles.
+    effects
+        Effect sizes and programme sizes. Default: ``FactorEffects()``.
+    seed
+        Seed, at least 0. The factors of the cells depend on the seed, the number of cells, proportions and confounding
+        alone, not on the effects.
+
+    Returns
+    -------
+    AnnData of cells x genes:
+
+    - ``.X``: counts, CSR matrix of float32. A cell with no counts, which happens with few genes, is given one.
+    - ``.obs``: ``cell_type`` (``"type_0"``, ...), ``condition`` (control, treated), ``phase`` (G1, S, G2M) and
+      ``phase_angle`` (radians, 0 to :math:`2\pi`), ``gradient`` (0 to 1), ``batch`` (``"batch_0"``, ...),
+      ``library_size`` (:math:`\ell_n`, expected counts)
+    - ``.var``: ``abundance`` (softmax of the baseline :math:`b`) and ``dispersion`` (:math:`\phi_g`)
+    - ``.varm``: ``program_cell_type`` (genes x types), ``program_condition`` (genes x 1), ``program_phase`` (genes x 2,
+      cosine and sine), ``program_gradient`` (genes x 1), ``program_batch`` (genes x batches): the loadings :math:`W_f`
+    - ``.uns["betavae"]["simulation"]``: flat dict of all parameters
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is out of range, a factor unknown, confounding circular, or cells or genes too few.
+
+    See Also
+    --------
+    pbmc68k : Real cells, if wanted with a known batch effect.
+
+    References
+    ----------
+    Zappia, L., Phipson, B. and Oshlack, A. (2017). Splatter: simulation of single-cell RNA sequencing data.
+    *Genome Biology* 18, 174. doi:10.1186/s13059-017-1305-0
+
+    Examples
+    --------
+    >>> from scbetavae.datasets import FactorEffects, simulate_counts
+    >>> adata = simulate_counts(400, 200, confounding={("cell_type", "batch"): 0.8}, effects=FactorEffects(batch=1.0))
+    >>> adata.shape
+    (400, 200)
+    >>> sorted(adata.varm)
+    ['program_batch', 'program_cell_type', 'program_condition', 'program_gradient', 'program_phase']
+    """
+    n_cells = check_integer("n_cells", n_cells, minimum=1)
+    n_genes = check_integer("n_genes", n_genes, minimum=1)
+    n_classes = {
+        "cell_type": check_integer("n_cell_types", n_cell_types, minimum=1),
+        "condition": len(CONDITIONS),
+        "phase": len(PHASES),
+        "batch": check_integer("n_batches", n_batches, minimum=1),
+    }
+    seed = check_integer("seed", seed, minimum=0)
+    effects = _check_effects(effects, n_genes)
+    shares = check_proportions(proportions, n_classes, n_cells)
+    followed = check_confounding(confounding)
+
+    # One stream each, so that the effects do not change what the cells are, nor confounding which genes respond.
+    for_factors, for_programs, for_baseline, for_counts = np.random.SeedSequence(seed).spawn(4)
+    ranks = draw_ranks(n_cells, followed, for_factors)
+    codes = {name: classes_of(ranks[name], shares[name]) for name in n_classes}
+    loadings = _draw_loadings(n_genes, n_classes, effects, for_programs)
+    median_library_size = COUNTS_PER_GENE * n_genes
+    log_library_size_sd = LOG_LIBRARY_SIZE_SD * effects.library_size
+    library_size = median_library_size * np.exp(log_library_size_sd * ndtri(ranks["library_size"]))
+    baseline = LOG_ABUNDANCE_SD * np.random.default_rng(for_baseline).standard_normal(n_genes)
+    abundance = softmax(baseline)
+    dispersion = DISPERSION_AT_MEAN_ONE * (median_library_size * abundance) ** -DISPERSION_EXPONENT
+    counts = _draw_counts(
+        _code_factors(ranks, codes, n_classes), loadings, baseline, library_size, dispersion, for_counts
+    )
+
+    parameters = {"n_cells": n_cells, "n_genes": n_genes, "seed": seed}
+    parameters |= {"n_cell_types": n_classes["cell_type"], "n_batches": n_classes["batch"]}
+    parameters |= {"median_library_size": median_library_size, "log_library_size_sd": log_library_size_sd}
+    parameters |= {f"effect_{name}": value for name, value in asdict(effects).items() if "program" not in name}
+    parameters |= {"program_size": effects.program_size, "program_overlap": effects.program_overlap}
+    parameters |= {f"proportions_{name}": value for name, value in shares.items()}
+    parameters |= {f"confounding_{first}_{second}": value for second, (first, value) in followed.items()}
+    with pandas_options_quiet():
+        return AnnData(
+            counts,
+            obs=_describe_cells(ranks, codes, n_classes, library_size),
+            var=pd.DataFrame(
+                {"abundance": abundance, "dispersion": dispersion}, index=[f"gene_{i}" for i in range(n_genes)]
+            ),
+            varm={f"program_{name}": value for name, value in loadings.items()},
+            uns={UNS: {SIMULATION: parameters}},
+        )
+
+
+def _check_effects(effects: FactorEffects | None, n_genes: int) -> FactorEffects:
+    if effects is None:
+        effects = FactorEffects()
+    if not isinstance(effects, FactorEffects):
+        msg = f"effects must be a scbetavae.datasets.FactorEffects, such as FactorEffects(batch=1.0), got {effects!r}."
+        raise TypeError(msg)
+    if _program_length(n_genes, effects) < 1:
+        needed = int(np.ceil(1 / effects.program_size))
+        msg = (
+            f"n_genes={n_genes} leaves programmes of program_size {effects.program_size:g} without a gene. "
+            f"Take at least {needed} genes, or a larger program_size."
+        )
+        raise ValueError(msg)
+    return effects
+
+
+def _program_length(n_genes: int, effects: FactorEffects) -> int:
+    return int(effects.program_size * n_genes + 1e-9)  # 0.29 * 100 is 28.999999999999996
+
+
+def _draw_loadings(
+    n_genes: int, n_classes: Mapping[str, int], effects: FactorEffects, seed: np.random.SeedSequence
+) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    length = _program_length(n_genes, effects)
+    # Rounded up, so that what the programmes do not share never exceeds the genes there are.
+    n_shared = int(np.ceil(effects.program_overlap * length - 1e-9))
+    order = rng.permutation(n_genes)
+    shared, own = order[:n_shared], order[n_shared:]
+    n_columns = {"cell_type": n_classes["cell_type"], "condition": 1, "phase": 2, "gradient": 1}
+    n_columns["batch"] = n_classes["batch"]
+    loadings = {}
+    for number, name in enumerate(_PROGRAMS):
+        genes = np.concatenate([shared, own[number * (length - n_shared) : (number + 1) * (length - n_shared)]])
+        scale = getattr(effects, name) / np.sqrt(2 if name == "phase" else 1)  # cosine and sine share the variance
+        loadings[name] = np.zeros((n_genes, n_columns[name]))
+        loadings[name][genes] = scale * rng.standard_normal((len(genes), n_columns[name]))
+    return loadings
+
+
+def _code_factors(
+    ranks: Mapping[str, np.ndarray], codes: Mapping[str, np.ndarray], n_classes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    angle = 2 * np.pi * ranks["phase"]
+    return {
+        "cell_type": np.eye(n_classes["cell_type"])[codes["cell_type"]],
+        "condition": 2.0 * codes["condition"][:, None] - 1.0,
+        "phase": np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)]),
+        "gradient": np.sqrt(12) * (ranks["gradient"][:, None] - 0.5),
+        "batch": np.eye(n_classes["batch"])[codes["batch"]],
+    }
+
+
+def _draw_counts(
+    coded: Mapping[str, np.ndarray],
+    loadings: Mapping[str, np.ndarray],
+    baseline: np.ndarray,
+    library_size: np.ndarray,
+    dispersion: np.ndarray,
+    seed: np.random.SeedSequence,
+) -> sp.csr_matrix:
+    rng = np.random.default_rng(seed)
+    design = np.hstack([coded[name] for name in _PROGRAMS])
+    weights = np.hstack([loadings[name] for name in _PROGRAMS])
+    step = max(1, _VALUES_AT_A_TIME // len(baseline))
+    blocks = []
+    for start in range(0, len(design), step):
+        share = np.exp(log_softmax(baseline + design[start : start + step] @ weights.T, axis=1))
+        # A gamma of shape 1 / dispersion as rate of a Poisson is the negative binomial.
+        rate = rng.gamma(1 / dispersion, dispersion * share) * library_size[start : start + step, None]
+        counts = rng.poisson(rate)
+        for cell in np.flatnonzero(counts.sum(axis=1) == 0):
+            counts[cell, rng.choice(len(baseline), p=share[cell])] = 1
+        blocks.append(sp.csr_matrix(counts.astype(np.float32)))
+    return sp.vstack(blocks, format="csr")
+
+
+def _describe_cells(
+    ranks: Mapping[str, np.ndarray],
+    codes: Mapping[str, np.ndarray],
+    n_classes: Mapping[str, int],
+    library_size: np.ndarray,
+) -> pd.DataFrame:
+    names = {
+        "cell_type": [f"type_{i}" for i in range(n_classes["cell_type"])],
+        "condition": list(CONDITIONS),
+        "phase": list(PHASES),
+        "batch": [f"batch_{i}" for i in range(n_classes["batch"])],
+    }
+    labels = {name: pd.Categorical.from_codes(codes[name], categories=names[name]) for name in names}
+    return pd.DataFrame(
+        {
+            "cell_type": labels["cell_type"],
+            "condition": labels["condition"],
+            "phase": labels["phase"],
+            "phase_angle": 2 * np.pi * ranks["phase"],
+            "gradient": ranks["gradient"],
+            "batch": labels["batch"],
+            "library_size": library_size,
+        },
+        index=[f"cell_{i}" for i in range(len(library_size))],
+    )
