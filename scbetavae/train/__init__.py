@@ -1,0 +1,29 @@
+"""How beta moves, and the Lightning plans that train with it."""
+
+from ._factor_vae import FactorVAETrainingPlan
+from ._plans import BetaVAETrainingPlan
+from ._schedules import (
+    AnnealedBeta,
+    ConstantSchedule,
+    CosineSchedule,
+    CyclicalSchedule,
+    LinearSchedule,
+    Schedule,
+    SigmoidSchedule,
+    resolve_schedule,
+    schedule_to_dict,
+)
+
+__all__ = [
+    "AnnealedBeta",
+    "BetaVAETrainingPlan",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "CyclicalSchedule",
+    "FactorVAETrainingPlan",
+    "LinearSchedule",
+    "Schedule",
+    "SigmoidSchedule",
+    "resolve_schedule",
+    "schedule_to_dict",
+]

@@ -1,0 +1,124 @@
+"""Lightning plan of FactorVAE: an encoder and decoder, and a discriminator that learns beside them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from scvi.module.base import BaseModuleClass
+
+from ._plans import BetaVAETrainingPlan
+
+
+class FactorVAETrainingPlan(BetaVAETrainingPlan):
+    r"""Trains FactorVAE with two optimisers.
+
+    Every minibatch first trains encoder and decoder against the discriminator as it is, then the discriminator on the same
+    codes, detached, and on a copy of them whose columns were permuted. So neither step leaves a gradient in the other's
+    weights. The history gets ``discriminator_loss_train`` (nats; 0.693 is guessing) and ``discriminator_accuracy_train``
+    (0.5 is guessing) in addition.
+
+    Parameters
+    ----------
+    module
+        A :class:`~scbetavae.module.BetaVAEModule` with ``objective="factor_vae"``.
+    discriminator_lr
+        Learning rate of the discriminator's Adam.
+    discriminator_betas
+        Decay rates of its moments, as in the paper.
+    gradient_clip_val
+        Bound on the gradients of encoder and decoder; ``None`` for none. Lightning leaves clipping to plans with two
+        optimisers, so that :meth:`BetaVAE.train` hands its argument to this plan.
+    gradient_clip_algorithm
+        ``"norm"`` or ``"value"``.
+    **kwargs
+        Arguments of :class:`BetaVAETrainingPlan`.
+
+    References
+    ----------
+    :cite:t:`KimMnih2018`
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        discriminator_lr: float = 1e-3,
+        discriminator_betas: tuple[float, float] = (0.5, 0.9),
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(module, **kwargs)
+        self.automatic_optimization = False
+        self.discriminator_lr = discriminator_lr
+        self.discriminator_betas = tuple(discriminator_betas)
+        self.gradient_clip_val = gradient_clip_val
+        self.gradient_clip_algorithm = gradient_clip_algorithm
+        # Permutations of their own source: a discriminator whose weight is 0 must not change the run.
+        self._permutations = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+
+    def configure_optimizers(self) -> Any:
+        """Two optimisers, and the learning-rate schedule of the first if one was asked for."""
+        discriminator = list(self.module.regulariser.discriminator.parameters())
+        theirs = {id(parameter) for parameter in discriminator}
+        ours = [p for p in self.module.parameters() if p.requires_grad and id(p) not in theirs]
+        first = {"optimizer": self.get_optimizer_creator()(ours)}
+        if self.reduce_lr_on_plateau:
+            first["lr_scheduler"] = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                first["optimizer"],
+                patience=self.lr_patience,
+                factor=self.lr_factor,
+                threshold=self.lr_threshold,
+                min_lr=self.lr_min,
+                threshold_mode="abs",
+            )
+        second = {
+            "optimizer": torch.optim.Adam(discriminator, lr=self.discriminator_lr, betas=self.discriminator_betas)
+        }
+        return first, second
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Step encoder and decoder, then the discriminator.
+
+        Parameters
+        ----------
+        batch
+            Tensors of the minibatch.
+        batch_idx
+            Index of the minibatch in its epoch.
+
+        Returns
+        -------
+        The loss of encoder and decoder, a scalar in nats per cell without gradient.
+        """
+        optimizer, discriminator_optimizer = self.optimizers()
+        self._set_fraction(batch_idx)
+        inference_outputs, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        optimizer.zero_grad()
+        self.manual_backward(loss.loss)
+        if self.gradient_clip_val is not None:
+            self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm or "norm")
+        optimizer.step()
+
+        regulariser = self.module.regulariser
+        discriminator_loss, accuracy = regulariser.discriminator_step(inference_outputs["z"], self._permutations)
+        discriminator_optimizer.zero_grad()
+        self.manual_backward(discriminator_loss)
+        discriminator_optimizer.step()
+
+        n_cells = loss.n_obs_minibatch
+        sums = self._sums_over_cells(loss)
+        sums["extra:discriminator_loss"] = discriminator_loss.detach() * n_cells
+        sums["extra:discriminator_accuracy"] = accuracy * n_cells
+        self._train_means.add(n_cells, sums)
+        self._collect_for_autotune(loss, "training")
+        return loss.loss.detach()
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means, and step the learning-rate schedule, which Lightning leaves to plans like this one."""
+        super().on_train_epoch_end()
+        scheduler = self.lr_schedulers()
+        metric = self.trainer.callback_metrics.get(self.lr_scheduler_metric)
+        if scheduler is not None and metric is not None and not self.in_warmup:
+            scheduler.step(metric)

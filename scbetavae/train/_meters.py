@@ -1,0 +1,65 @@
+"""Means over the cells of an epoch, accumulated on the device."""
+
+from __future__ import annotations
+
+import torch
+
+
+class EpochMeans:
+    """Sums of named quantities over the cells of an epoch.
+
+    Everything stays on the device until :meth:`compute`, once an epoch, so that no training step waits for a copy.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from scbetavae.train._meters import EpochMeans
+    >>> means = EpochMeans()
+    >>> means.add(2, {"kl": torch.tensor(6.0)})
+    >>> means.add(1, {"kl": torch.tensor(0.0)})
+    >>> {name: value.item() for name, value in means.compute().items()}
+    {'kl': 2.0}
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._n_cells = 0
+
+    def add(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
+        """Add the sums over one minibatch.
+
+        Parameters
+        ----------
+        n_cells
+            Cells in the minibatch.
+        sums
+            For every quantity its sum over the cells of the minibatch, a tensor of any shape that stays the same.
+        """
+        self._n_cells += n_cells
+        for name, value in sums.items():
+            if name in self._sums:
+                self._sums[name] += value.detach()
+            else:
+                self._sums[name] = value.detach().clone()
+
+    def compute(self, strategy: object | None = None) -> dict[str, torch.Tensor]:
+        """Means over the epoch, after which the next epoch starts.
+
+        Parameters
+        ----------
+        strategy
+            Lightning strategy that sums over devices; ``None`` for one device.
+
+        Returns
+        -------
+        For every quantity its mean over the cells; empty if no cell was seen.
+        """
+        sums, n_cells = self._sums, self._n_cells
+        self._sums, self._n_cells = {}, 0
+        if not n_cells:
+            return {}
+        if strategy is None:
+            return {name: value / n_cells for name, value in sums.items()}
+        some = next(iter(sums.values()))
+        total = strategy.reduce(torch.tensor(float(n_cells), device=some.device), reduce_op="sum")
+        return {name: strategy.reduce(value, reduce_op="sum") / total for name, value in sums.items()}

@@ -1,0 +1,259 @@
+"""Lightning plans: what a training step does and what an epoch writes down."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import warnings
+from inspect import signature
+from typing import Any
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from scvi import settings
+from scvi.module.base import BaseModuleClass, LossOutput
+from scvi.train import TrainingPlan
+
+from ._meters import EpochMeans
+from ._schedules import AnnealedBeta, BetaFunction, LinearSchedule, Schedule
+
+ACTIVE_KL = 0.01
+"""KL in nats above which a latent dimension counts as active."""
+
+_OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+_REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
+
+
+class BetaVAETrainingPlan(TrainingPlan):
+    r"""Trains a beta-VAE with an annealed regulariser.
+
+    The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
+    regulariser, whatever the objective. The history gets, once an epoch and as means over cells, the names of scvi-tools
+    (``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``) and
+
+    - ``beta``: beta of the epoch's last minibatch;
+    - ``objective_train``: the loss at full beta, :math:`\mathrm{NLL} + R`, in nats;
+    - ``nll_train`` and ``kl_train``: negative log-likelihood and KL to the prior, in nats;
+    - ``active_dimensions``: latent dimensions whose KL exceeds 0.01 nats;
+
+    and the same with ``_validation`` wherever validation runs.
+
+    Parameters
+    ----------
+    module
+        A :class:`~scbetavae.module.BetaVAEModule`.
+    schedule
+        A schedule, or a function from the epoch, counted from 0, to beta.
+    beta
+        Beta that the schedule aims for, at least 0.
+    fused_optimizer
+        Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
+    lr_scheduler_metric
+        What ``reduce_lr_on_plateau`` watches. The default is the validation loss at full beta; the plateau is not
+        looked for while beta still rises.
+    **kwargs
+        Arguments of :class:`scvi.train.TrainingPlan`, except those that the schedule replaces.
+
+    Raises
+    ------
+    TypeError
+        For an argument that no plan takes, with the nearest one that it does.
+    """
+
+    def __init__(
+        self,
+        module: BaseModuleClass,
+        *,
+        schedule: Schedule | BetaFunction | None = None,
+        beta: float | None = None,
+        fused_optimizer: bool = True,
+        lr_scheduler_metric: str = "objective_validation",
+        **kwargs: Any,
+    ) -> None:
+        check_plan_kwargs(kwargs)
+        super().__init__(module, lr_scheduler_metric=lr_scheduler_metric, **kwargs)
+        # scvi-tools 1.4 does not know fused optimisers, so the plan brings its own on both generations.
+        self.fused_optimizer = fused_optimizer
+        self.schedule = LinearSchedule() if schedule is None else schedule
+        self.target_beta = float(module.beta if beta is None else beta)
+        self.loss_kwargs["beta"] = self.target_beta
+        self.annealed_beta: AnnealedBeta | None = None
+        self._fraction = 1.0
+        self._train_means = EpochMeans()
+        self._validation_means = EpochMeans()
+
+    @property
+    def kl_weight(self) -> float:
+        """Fraction :math:`r(t)` of the regulariser that the current minibatch trains with."""
+        return getattr(self, "_fraction", 1.0)
+
+    @property
+    def in_warmup(self) -> bool:
+        """Whether beta still rises in the current epoch."""
+        return self.annealed_beta is not None and self.current_epoch < self.annealed_beta.warmup_end_epoch
+
+    def on_train_start(self) -> None:
+        """Lay out beta over the run, now that its length is known."""
+        trainer = self.trainer
+        steps = trainer.num_training_batches
+        steps = int(steps) if math.isfinite(steps) else 1
+        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        if trainer.max_steps > 0:
+            epochs_of_steps = math.ceil(trainer.max_steps / steps)
+            epochs = min(epochs, epochs_of_steps) if epochs else epochs_of_steps
+        self.annealed_beta = AnnealedBeta(self.schedule, self.target_beta, epochs or 1, max(steps, 1))
+        if not self.annealed_beta.reaches_target:
+            warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
+        # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
+        stopping = trainer.early_stopping_callback
+        if hasattr(stopping, "warmup_epochs"):
+            checks = self.annealed_beta.warmup_end_epoch // max(trainer.check_val_every_n_epoch or 1, 1)
+            stopping.warmup_epochs = max(stopping.warmup_epochs, checks)
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of one minibatch at the current beta.
+
+        Parameters
+        ----------
+        batch
+            Tensors of the minibatch.
+        batch_idx
+            Index of the minibatch in its epoch.
+
+        Returns
+        -------
+        The loss, a scalar in nats per cell.
+        """
+        self._set_fraction(batch_idx)
+        _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._train_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
+        self._collect_for_autotune(loss, "training")
+        return loss.loss
+
+    def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Record the loss of one minibatch of held-out cells.
+
+        Parameters
+        ----------
+        batch
+            Tensors of the minibatch.
+        batch_idx
+            Index of the minibatch.
+        """
+        _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._validation_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
+        self._collect_for_autotune(loss, "validation")
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means to the history."""
+        self.log("beta", self._fraction * self.target_beta)
+        self._log_means(self._train_means, "train")
+
+    def on_validation_epoch_end(self) -> None:
+        """Write the validation means to the history, before anything that watches them looks."""
+        self._log_means(self._validation_means, "validation")
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step the learning-rate schedule, but look for no plateau while beta still rises.
+
+        Parameters
+        ----------
+        scheduler
+            The learning-rate scheduler.
+        metric
+            Value of the watched quantity.
+        """
+        if not self.in_warmup:
+            super().lr_scheduler_step(scheduler, metric)
+
+    def get_optimizer_creator(self) -> Any:
+        """Return the function from parameters to optimiser."""
+        if self.optimizer_name not in _OPTIMIZERS:
+            return super().get_optimizer_creator()
+        optimizer_cls = _OPTIMIZERS[self.optimizer_name]
+        settings_ = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
+
+        def create(params: Any) -> torch.optim.Optimizer:
+            params = list(params)
+            if self.fused_optimizer:
+                try:
+                    return optimizer_cls(params, fused=True, **settings_)
+                except (RuntimeError, TypeError):
+                    pass  # torch says at construction whether a device and its dtypes have a fused kernel
+            return optimizer_cls(params, **settings_)
+
+        return create
+
+    def _set_fraction(self, batch_idx: int) -> None:
+        if self.annealed_beta is not None and self.target_beta > 0:
+            steps = self.annealed_beta.steps_per_epoch
+            self._fraction = self.annealed_beta.fraction(self.current_epoch * steps + min(batch_idx, steps - 1))
+        self.loss_kwargs["kl_weight"] = self._fraction
+
+    def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
+        n_cells = loss.n_obs_minibatch
+        sums = {
+            "loss": loss.loss.detach() * n_cells,
+            "nll": loss.reconstruction_loss_sum,
+            "kl_local": loss.kl_local_sum,
+            "kl_per_dimension": loss.kl_per_dimension * n_cells,
+        }
+        for name, value in loss.extra_metrics.items():
+            if isinstance(value, torch.Tensor) and value.ndim == 0:
+                sums[f"extra:{name}"] = value.detach() * n_cells
+        return sums
+
+    def _log_means(self, means: EpochMeans, mode: str) -> None:
+        distributed = isinstance(self.trainer.strategy, DDPStrategy)
+        values = means.compute(self.trainer.strategy if distributed else None)
+        if not values:
+            return
+        kl_per_dimension = values.pop("kl_per_dimension")
+        loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
+        active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
+        names = {
+            f"elbo_{mode}": nll + kl_local,
+            f"reconstruction_loss_{mode}": nll,
+            f"kl_local_{mode}": kl_local,
+            f"kl_global_{mode}": torch.zeros_like(nll),
+            f"nll_{mode}": nll,
+            f"kl_{mode}": kl_per_dimension.sum(),
+            active: (kl_per_dimension > ACTIVE_KL).sum().float(),
+        }
+        names |= {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
+        self.log("train_loss" if mode == "train" else "validation_loss", loss, prog_bar=mode == "train")
+        self.log_dict(names)
+
+    def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
+        if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
+            self.prepare_scib_autotune(loss.extra_metrics, stage)
+
+
+def check_plan_kwargs(kwargs: dict[str, Any]) -> None:
+    """Refuse arguments that a plan does not take; scvi-tools would pass them to the loss and fail in the first minibatch.
+
+    Parameters
+    ----------
+    kwargs
+        Arguments meant for :class:`BetaVAETrainingPlan`.
+
+    Raises
+    ------
+    TypeError
+        For the first argument that is not allowed, with what to do instead.
+    """
+    allowed = {name for name, p in signature(TrainingPlan).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    allowed = (allowed | {"fused_optimizer"}) - set(_REPLACED_BY_SCHEDULE)
+    for name in kwargs:
+        if name in allowed:
+            continue
+        if name in _REPLACED_BY_SCHEDULE:
+            msg = (
+                f"{name!r} is not an argument of this plan: beta and its warm-up are set by the model's beta and by "
+                "train(beta_schedule=...), for example scbetavae.train.LinearSchedule(warmup_epochs=50)."
+            )
+            raise TypeError(msg)
+        nearest = difflib.get_close_matches(name, allowed, n=1)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        msg = f"{name!r} is not an argument of the training plan.{hint} It takes {sorted(allowed)}."
+        raise TypeError(msg)
