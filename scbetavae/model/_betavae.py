@@ -1,0 +1,489 @@
+"""The model class: what a user calls."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scvi import REGISTRY_KEYS
+from scvi.data import AnnDataManager
+from scvi.data._utils import _get_adata_minify_type
+from scvi.data.fields import (
+    CategoricalJointObsField,
+    CategoricalObsField,
+    LayerField,
+    NumericalJointObsField,
+    NumericalObsField,
+    ObsmField,
+)
+from scvi.model import SCVI
+
+from scbetavae import _keys
+from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_beta, make_regulariser
+from scbetavae.train import BetaVAETrainingPlan, FactorVAETrainingPlan, Schedule, resolve_schedule, schedule_to_dict
+
+from . import _checks
+
+_COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
+_LIKELIHOODS = (*_COUNT_LIKELIHOODS, "normal")
+
+
+class BetaVAE(SCVI):
+    r"""Beta-variational autoencoder of single-cell counts.
+
+    Explains counts with a decoder of few latent dimensions and asks, through a regulariser of weight beta, that these
+    dimensions carry little and independent information:
+
+    .. math:: \mathcal{L} = -\log p(x \mid z) + r(t)\, R, \qquad r(t) = \beta(t) / \beta
+
+    with :math:`R = \beta \, \mathrm{KL}(q(z \mid x) \,\|\, p(z))` for ``objective="beta_vae"`` :cite:p:`Higgins2017`. All
+    that :class:`scvi.model.SCVI` :cite:p:`Lopez18` can do is inherited.
+
+    Parameters
+    ----------
+    adata
+        Annotated data that :meth:`setup_anndata` was called on.
+    registry
+        Registry of a data module, in place of ``adata``.
+    beta
+        Weight of the regulariser, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over
+        genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 4; objectives without a beta
+        (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
+    objective
+        ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``, ``"dip_vae_i"`` or ``"dip_vae_ii"``.
+    objective_kwargs
+        Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
+        ``n_hidden`` and ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum``
+        (dip_vae_i, dip_vae_ii).
+    condition_on_batch
+        Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions,
+        where it can be seen and set to zero.
+    n_hidden
+        Nodes of a hidden layer.
+    n_latent
+        Latent dimensions.
+    n_layers
+        Hidden layers of the encoder and of the decoder.
+    dropout_rate
+        Dropout of the encoder, in [0, 1).
+    dispersion
+        What the inverse dispersion depends on: ``"gene"``, ``"gene-batch"``, ``"gene-label"`` or ``"gene-cell"``.
+    gene_likelihood
+        ``"nb"``, ``"zinb"`` or ``"poisson"`` for raw counts, ``"normal"`` for other values of at least 0.
+    use_observed_lib_size
+        Whether the library size is the sum of a cell's counts; otherwise it is latent, too.
+    latent_distribution
+        ``"normal"``, or ``"ln"`` for a logistic normal.
+    **kwargs
+        Further arguments of :class:`scvi.module.VAE`.
+
+    Raises
+    ------
+    ValueError
+        If ``adata`` was not set up, a value is not allowed, or a likelihood of counts is given data that are no counts.
+    TypeError
+        For an argument that does not exist, with the nearest that does.
+
+    See Also
+    --------
+    scvi.model.SCVI
+
+    References
+    ----------
+    :cite:t:`Higgins2017`, :cite:t:`Lopez18`
+
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
+    >>> model = scbetavae.model.BetaVAE(adata, beta=4.0, n_latent=8)
+    >>> _ = model.train(max_epochs=2, beta_schedule="linear", enable_progress_bar=False, accelerator="cpu")
+    >>> model.get_latent_representation().shape
+    (700, 8)
+    """
+
+    _module_cls = BetaVAEModule
+    _training_plan_cls = BetaVAETrainingPlan
+    # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
+    _LATENT_QZM_KEY = "betavae_latent_qzm"
+    _LATENT_QZV_KEY = "betavae_latent_qzv"
+
+    def __init__(
+        self,
+        adata: AnnData | None = None,
+        registry: dict | None = None,
+        *,
+        beta: float | None = None,
+        objective: str = "beta_vae",
+        objective_kwargs: dict[str, Any] | None = None,
+        condition_on_batch: bool = False,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
+        gene_likelihood: Literal["nb", "zinb", "poisson", "normal"] = "nb",
+        use_observed_lib_size: bool = True,
+        latent_distribution: Literal["normal", "ln"] = "normal",
+        **kwargs: Any,
+    ) -> None:
+        beta = check_beta(beta, objective)
+        make_regulariser(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
+        _check_arguments(gene_likelihood, condition_on_batch, kwargs)
+        if adata is None and registry is None:
+            msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
+            raise ValueError(msg)
+        if adata is not None:
+            registry_ = type(self)._get_most_recent_anndata_manager(adata, required=True).registry
+            if gene_likelihood in _COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
+                _checks.check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
+        else:
+            registry_ = registry
+        super().__init__(
+            adata,
+            registry,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            dispersion=dispersion,
+            gene_likelihood=gene_likelihood,
+            use_observed_lib_size=use_observed_lib_size,
+            latent_distribution=latent_distribution,
+            beta=beta,
+            objective=objective,
+            objective_kwargs=objective_kwargs,
+            condition_on_batch=condition_on_batch,
+            n_encoder_input=_n_encoder_input(registry_),
+            **kwargs,
+        )
+        if objective == "factor_vae":
+            self._training_plan_cls = FactorVAETrainingPlan
+        self._model_summary_string = (
+            f"BetaVAE model with the following parameters: \nobjective: {objective}, beta: {beta:g}, "
+            f"n_latent: {n_latent}, n_hidden: {n_hidden}, n_layers: {n_layers}, gene_likelihood: {gene_likelihood}, "
+            f"condition_on_batch: {condition_on_batch}."
+        )
+        self.init_params_ = self._get_init_params(locals())
+
+    @classmethod
+    def setup_anndata(
+        cls,
+        adata: AnnData,
+        layer: str | None = None,
+        batch_key: str | None = None,
+        labels_key: str | None = None,
+        size_factor_key: str | None = None,
+        categorical_covariate_keys: list[str] | None = None,
+        continuous_covariate_keys: list[str] | None = None,
+        encoder_obsm_key: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Tell the model where the data are. Looks once through the counts and changes none of them.
+
+        Parameters
+        ----------
+        adata
+            Annotated data of cells x genes; not a view.
+        layer
+            Layer that holds the raw counts; ``None`` for ``.X``.
+        batch_key
+            Column of ``.obs`` with the batch of every cell.
+        labels_key
+            Column of ``.obs`` with a label of every cell, for example its type. Training does not use it, unless
+            ``dispersion="gene-label"``.
+        size_factor_key
+            Column of ``.obs`` with positive size factors, in place of the library size.
+        categorical_covariate_keys
+            Columns of ``.obs`` that the decoder is told as categories.
+        continuous_covariate_keys
+            Columns of ``.obs`` that the decoder is told as numbers.
+        encoder_obsm_key
+            Entry of ``.obsm``, for example ``"X_pca"``, that the encoder reads in place of the counts. The decoder still
+            explains the counts. New data need the same entry, made in the same way, with the same columns.
+        **kwargs
+            What scvi-tools passes when it transfers a set-up to other data.
+
+        Raises
+        ------
+        KeyError
+            For a key that is not there, with the nearest that is.
+        ValueError
+            For a view, missing labels, values that are negative or not finite, or cells without counts.
+        TypeError
+            If ``adata`` is no AnnData or a numeric covariate holds no numbers.
+
+        Examples
+        --------
+        >>> import scbetavae
+        >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+        >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
+        """
+        setup_method_args = cls._get_setup_method_args(**locals())
+        minified = isinstance(adata, AnnData) and _get_adata_minify_type(adata) is not None
+        obs_keys = {"batch_key": batch_key, "labels_key": labels_key}
+        obs_keys |= {f"categorical_covariate_keys[{i}]": k for i, k in enumerate(categorical_covariate_keys or ())}
+        numeric_keys = {"size_factor_key": size_factor_key}
+        numeric_keys |= {f"continuous_covariate_keys[{i}]": k for i, k in enumerate(continuous_covariate_keys or ())}
+        _check_adata(adata)
+        if "source_registry" not in kwargs:  # for a transfer, scvi-tools knows which columns may be missing
+            _checks.check_keys(adata.obs.columns, obs_keys | numeric_keys, "adata.obs")
+        _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
+        _checks.check_no_missing(adata, obs_keys, numeric=False)
+        _checks.check_no_missing(adata, numeric_keys, numeric=True)
+        _checks.check_positive(adata, "size_factor_key", size_factor_key)
+        _checks.check_encoder_input(adata, encoder_obsm_key)
+        if not minified:
+            _checks.check_matrix(adata, layer)
+
+        fields = [
+            # The check of scvi-tools only warns, about values that ours either refuses or has reason to allow.
+            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
+            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
+            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
+            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
+            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
+            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
+        ]
+        if encoder_obsm_key is not None:
+            fields.append(ObsmField(ENCODER_INPUT_KEY, encoder_obsm_key))
+        if minified:
+            fields += cls._get_fields_for_adata_minification(_get_adata_minify_type(adata))
+        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
+        manager.register_fields(adata, **kwargs)
+        cls.register_manager(manager)
+
+    def train(
+        self,
+        max_epochs: int | None = None,
+        beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
+        *,
+        plan_kwargs: Mapping[str, Any] | None = None,
+        trainer_config: Mapping[str, Any] | None = None,
+        key_added: str = _keys.UNS,
+        **kwargs: Any,
+    ) -> Self:
+        """Train the model.
+
+        Parameters
+        ----------
+        max_epochs
+            Passes over the training cells, at least 1. ``None`` takes the heuristic of scvi-tools, 400 for up to 20 000
+            cells and fewer beyond.
+        beta_schedule
+            How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
+            ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a
+            function from the epoch, counted from 0, to beta. The warm-up is a fraction of the run unless said otherwise,
+            so that the run ends at the model's beta.
+        plan_kwargs
+            Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
+        trainer_config
+            Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
+        key_added
+            Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with a row an epoch.
+        **kwargs
+            Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
+            ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
+            watches ``objective_validation``, the validation loss at full beta, and sleeps during warm-up.
+
+        Returns
+        -------
+        The model itself.
+
+        Raises
+        ------
+        ValueError
+            For an unknown schedule, a beta below 0, or a run of no epochs.
+        TypeError
+            For an argument that the plan does not take.
+
+        Examples
+        --------
+        >>> import scbetavae
+        >>> adata = scbetavae.datasets.pbmc68k()
+        >>> scbetavae.model.BetaVAE.setup_anndata(adata)
+        >>> model = scbetavae.model.BetaVAE(adata, beta=2.0)
+        >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+        >>> float(model.history["beta"].iloc[-1, 0])
+        2.0
+        """
+        schedule, target = resolve_schedule(beta_schedule, self.module.beta)
+        if max_epochs is not None and (isinstance(max_epochs, bool) or max_epochs != int(max_epochs) or max_epochs < 1):
+            msg = f"max_epochs={max_epochs!r} is not a number of epochs. Give a whole number of at least 1, or None."
+            raise ValueError(msg)
+        if not any(parameter.requires_grad for parameter in self.module.parameters()):
+            msg = (
+                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch maps query "
+                "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
+            )
+            raise ValueError(msg)
+        plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}
+        for name in ("early_stopping_monitor", "checkpointing_monitor"):
+            if not (isinstance(trainer_config, Mapping) and name in trainer_config):
+                kwargs.setdefault(name, "objective_validation")
+        if issubclass(self._training_plan_cls, FactorVAETrainingPlan):
+            for name in ("gradient_clip_val", "gradient_clip_algorithm"):
+                plan_kwargs.setdefault(name, kwargs.pop(name, None))
+        self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
+        super().train(
+            max_epochs=None if max_epochs is None else int(max_epochs),
+            plan_kwargs=plan_kwargs,
+            trainer_config=trainer_config,
+            **kwargs,
+        )
+        if self.adata is not None:
+            stored = dict(self.adata.uns.get(key_added, {}))
+            stored[_keys.PARAMS] = self._describe_run(schedule, target)
+            stored[_keys.HISTORY] = self._history_frame()
+            self.adata.uns[key_added] = stored
+        return self
+
+    @classmethod
+    def load_query_data(
+        cls,
+        adata: AnnData | None = None,
+        reference_model: Any = None,
+        *args: Any,
+        unfrozen: bool = False,
+        **kwargs: Any,
+    ) -> Self:
+        """Map query cells with a trained model, as :meth:`scvi.model.SCVI.load_query_data`.
+
+        A model that is not conditioned on batch has no weights for the batches of the query: it maps query cells as it is,
+        without training. To adapt all of it, pass ``unfrozen=True`` and train.
+
+        Parameters
+        ----------
+        adata
+            Query cells, with the genes of the reference.
+        reference_model
+            A trained model, or the folder it was saved to.
+        *args, unfrozen, **kwargs
+            As in scVI's method.
+
+        Returns
+        -------
+        Model of the query cells.
+        """
+        if isinstance(reference_model, os.PathLike):
+            reference_model = os.fspath(reference_model)
+        model = super().load_query_data(adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
+        told_nothing = not model.module.condition_on_batch and not model.summary_stats.get(
+            "n_extra_categorical_covs", 0
+        )
+        if told_nothing and not unfrozen:
+            model.module.requires_grad_(requires_grad=False)
+            model.is_trained_ = True
+        return model
+
+    def get_normalized_expression(
+        self,
+        adata: AnnData | None = None,
+        indices: Any = None,
+        transform_batch: Any = None,
+        **kwargs: Any,
+    ) -> np.ndarray | pd.DataFrame:
+        """Expression that the decoder expects, as :meth:`scvi.model.SCVI.get_normalized_expression`.
+
+        Parameters
+        ----------
+        adata, indices
+            Cells.
+        transform_batch
+            Batch to decode as. Needs ``condition_on_batch=True``.
+        **kwargs
+            Further arguments of scVI's method.
+
+        Returns
+        -------
+        Expected expression, cells x genes.
+
+        Raises
+        ------
+        ValueError
+            If ``transform_batch`` is given and the decoder is not told the batch.
+        """
+        if transform_batch is not None and not self.module.condition_on_batch:
+            msg = (
+                f"transform_batch={transform_batch!r} needs a decoder that is told the batch, "
+                "but this model has condition_on_batch=False. Train BetaVAE(adata, condition_on_batch=True)."
+            )
+            raise ValueError(msg)
+        return super().get_normalized_expression(adata, indices, transform_batch, **kwargs)
+
+    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+        if isinstance(adata, AnnData) and adata is not self.adata and _get_adata_minify_type(adata) is None:
+            # Data the model was not built on: scvi-tools transfers the set-up, but does not look at the values.
+            setup_args = self.registry_["setup_args"]
+            layer = setup_args.get("layer")
+            _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
+            _checks.check_matrix(adata, layer)
+            if self.module.gene_likelihood in _COUNT_LIKELIHOODS:
+                _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
+            _checks.check_encoder_input(adata, setup_args.get("encoder_obsm_key"))
+        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
+
+    def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
+        """Flat dict of plain values: constructor arguments, schedule and length of the run."""
+        arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
+        objective_kwargs = arguments.pop("objective_kwargs", None) or {}
+        arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
+        arguments |= schedule_to_dict(schedule) | {"beta": target, "epochs": len(self.history["beta"])}
+        return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
+
+    def _history_frame(self) -> pd.DataFrame:
+        """History with a row an epoch; ours first, then what the objective added, then scvi-tools' names."""
+        first = ["beta", "objective_train", "nll_train", "kl_train", "active_dimensions"]
+        first += [name.replace("_train", "_validation") for name in first[1:4]]
+        frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
+        duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss"}
+        names = [name for name in first if name in frames]
+        names += [
+            name
+            for name in frames
+            if name not in first
+            and name.removesuffix("_train").removesuffix("_validation") not in duplicates
+            and name not in ("train_loss", "validation_loss")
+        ]
+        frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
+        frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
+        return frame
+
+
+def _n_encoder_input(registry: dict) -> int | None:
+    """Columns of the encoder's own input, ``None`` if it reads the counts."""
+    field = registry["field_registries"].get(ENCODER_INPUT_KEY)
+    return None if field is None else int(field["summary_stats"][f"n_{ENCODER_INPUT_KEY}"])
+
+
+def _check_adata(adata: AnnData) -> None:
+    if not isinstance(adata, AnnData):
+        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
+        raise TypeError(msg)
+    if adata.is_view:
+        msg = "adata is a view of another AnnData, so nothing can be stored in it. Run adata = adata.copy() first."
+        raise ValueError(msg)
+
+
+def _check_arguments(gene_likelihood: str, condition_on_batch: bool, kwargs: dict[str, Any]) -> None:
+    """Refuse arguments that the network does not take, before it is built."""
+    if gene_likelihood not in _LIKELIHOODS:
+        msg = f"gene_likelihood={gene_likelihood!r} is not a likelihood. Take one of {list(_LIKELIHOODS)}."
+        raise ValueError(msg)
+    allowed = set(signature(SCVI._module_cls).parameters) | set(signature(BetaVAE).parameters) - {"kwargs"}
+    for name in kwargs:
+        if name not in allowed:
+            nearest = difflib.get_close_matches(name, allowed, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            msg = f"BetaVAE has no argument {name!r}.{hint}"
+            raise TypeError(msg)
+    if kwargs.get("batch_representation", "one-hot") == "embedding" and not condition_on_batch:
+        msg = 'batch_representation="embedding" tells the decoder the batch. Set condition_on_batch=True, or leave it out.'
+        raise ValueError(msg)

@@ -1,0 +1,366 @@
+"""Refuse data that would train silently wrong, and say which cells and genes and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Where a matrix holds values of a kind.
+
+    Parameters
+    ----------
+    n_values
+        How many values there are.
+    row, column
+        Where the first of them is.
+    value
+        The first of them.
+    """
+
+    n_values: int
+    row: int
+    column: int
+    value: float
+
+
+@dataclass(frozen=True)
+class MatrixScan:
+    """What one pass over a matrix of counts found.
+
+    Parameters
+    ----------
+    non_finite, negative, fractional
+        First value of each kind, ``None`` if there is none.
+    empty_rows
+        Rows that sum to 0.
+    largest
+        Largest finite value.
+    """
+
+    non_finite: Finding | None
+    negative: Finding | None
+    fractional: Finding | None
+    empty_rows: np.ndarray
+    largest: float
+
+
+def scan_matrix(matrix: Any) -> MatrixScan:
+    """Look once through a matrix, in blocks of rows, so that a backed file is never read whole.
+
+    Parameters
+    ----------
+    matrix
+        Dense, sparse or backed matrix of shape ``(cells, genes)``.
+
+    Returns
+    -------
+    What was found.
+    """
+    tests = {
+        "non_finite": lambda v: ~np.isfinite(v),
+        "negative": lambda v: v < 0,
+        "fractional": lambda v: np.isfinite(v) & (v != np.rint(v)),
+    }
+    first: dict[str, Finding | None] = dict.fromkeys(tests)
+    counts = dict.fromkeys(tests, 0)
+    empty: list[np.ndarray] = []
+    largest = 0.0
+    for start, block in _row_blocks(matrix):
+        values = block.data if sparse.issparse(block) else block.ravel()
+        for name, test in tests.items():
+            hits = np.flatnonzero(test(values))
+            counts[name] += hits.size
+            if hits.size and first[name] is None:
+                row, column = _position(block, int(hits[0]))
+                first[name] = Finding(0, start + row, column, float(values[hits[0]]))
+        empty.append(start + np.flatnonzero(np.asarray(block.sum(axis=1)).ravel() == 0))
+        finite = values[np.isfinite(values)]
+        largest = max(largest, float(finite.max())) if finite.size else largest
+    found = {
+        name: Finding(counts[name], f.row, f.column, f.value) if f is not None else None for name, f in first.items()
+    }
+    return MatrixScan(**found, empty_rows=np.concatenate(empty) if empty else np.array([], dtype=int), largest=largest)
+
+
+def _row_blocks(matrix: Any) -> Iterator[tuple[int, Any]]:
+    if sparse.issparse(matrix) and matrix.format != "csr":
+        matrix = matrix.tocsr()
+    for start in range(0, matrix.shape[0], _CHUNK):
+        block = matrix[start : start + _CHUNK]
+        yield start, block.tocsr() if sparse.issparse(block) else np.asarray(block)
+
+
+def _position(block: Any, flat: int) -> tuple[int, int]:
+    if sparse.issparse(block):
+        return int(np.searchsorted(block.indptr, flat, side="right")) - 1, int(block.indices[flat])
+    return divmod(flat, block.shape[1])
+
+
+def counts_of(adata: AnnData, layer: str | None) -> tuple[Any, str]:
+    """Matrix of counts and its name in messages.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    layer
+        Layer that holds the counts; ``None`` for ``.X``.
+
+    Returns
+    -------
+    The matrix and its name.
+
+    Raises
+    ------
+    ValueError
+        If ``.X`` is asked for and empty.
+    """
+    if layer is None:
+        if adata.X is None:
+            msg = "adata.X is None. Put the raw counts there, or name their layer: setup_anndata(adata, layer=...)."
+            raise ValueError(msg)
+        return adata.X, "adata.X"
+    return adata.layers[layer], f"adata.layers[{layer!r}]"
+
+
+def check_matrix(adata: AnnData, layer: str | None) -> None:
+    """Refuse a matrix that no likelihood can explain.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    layer
+        Layer that holds the counts; ``None`` for ``.X``.
+
+    Raises
+    ------
+    ValueError
+        For values that are not finite or negative, and cells without counts.
+    """
+    matrix, name = counts_of(adata, layer)
+    if 0 in matrix.shape:
+        msg = f"{name} has {matrix.shape[0]} cells and {matrix.shape[1]} genes. There is nothing to train on."
+        raise ValueError(msg)
+    scan = scan_matrix(matrix)
+    for finding, kind, remedy in (
+        (scan.non_finite, "NaN or infinite", "Set them to 0 or drop their cells or genes."),
+        (
+            scan.negative,
+            "negative",
+            "Counts are at least 0: scaled or regressed data cannot be used, give the raw counts.",
+        ),
+    ):
+        if finding is not None:
+            msg = f"{name} holds {finding.n_values} {kind} values, the first {_where(adata, finding)}. {remedy}"
+            raise ValueError(msg)
+    if scan.empty_rows.size:
+        names = _names(adata.obs_names[scan.empty_rows])
+        msg = (
+            f"{scan.empty_rows.size} cells have no counts in {name}: {names}. "
+            "Drop them first: sc.pp.filter_cells(adata, min_counts=1)."
+        )
+        raise ValueError(msg)
+
+
+def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str) -> None:
+    """Refuse values that are not counts, for a likelihood of counts.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    layer
+        Layer that holds the counts; ``None`` for ``.X``.
+    gene_likelihood
+        Name of the likelihood.
+
+    Raises
+    ------
+    ValueError
+        If a value is not an integer.
+    """
+    matrix, name = counts_of(adata, layer)
+    scan = scan_matrix(matrix)
+    if scan.fractional is None:
+        return
+    looks = f" It looks log-normalised (its largest value is {scan.largest:.3g})." if scan.largest < 20 else ""
+    other = _other_counts(adata, layer)
+    msg = (
+        f"{name} holds {scan.fractional.n_values} values that are not integers, the first {_where(adata, scan.fractional)}, "
+        f"but gene_likelihood={gene_likelihood!r} explains raw counts.{looks} {other}"
+        'Give raw counts, or use gene_likelihood="normal" for data that are no counts.'
+    )
+    raise ValueError(msg)
+
+
+def _other_counts(adata: AnnData, layer: str | None) -> str:
+    """Point at a layer that holds integers, if there is one."""
+    for name in adata.layers:
+        # anndata 0.13 lists .X among the layers, under the name None
+        if name is None or name == layer:
+            continue
+        scan = scan_matrix(adata.layers[name])
+        if scan.fractional is None and scan.negative is None and scan.non_finite is None:
+            return f"adata.layers[{name!r}] holds integers: setup_anndata(adata, layer={name!r}). "
+    return ""
+
+
+def check_keys(container: Iterable[Any], keys: Mapping[str, Any], where: str) -> None:
+    """Refuse keys that are not there, naming the nearest.
+
+    Parameters
+    ----------
+    container
+        Keys that are there.
+    keys
+        Keys that were asked for, by the argument that asked.
+    where
+        Name of the container in messages.
+
+    Raises
+    ------
+    KeyError
+        For the first key that is missing.
+    """
+    there = [key for key in container if key is not None]
+    for argument, key in keys.items():
+        if key is None or key in there:
+            continue
+        nearest = difflib.get_close_matches(str(key), [str(k) for k in there], n=1, cutoff=0.5)
+        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+        msg = f"{argument}={key!r} is not in {where}. {hint}{where} has {_names(there)}."
+        raise KeyError(msg)
+
+
+def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric: bool) -> None:
+    """Refuse covariates with missing values.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    keys
+        Columns of ``.obs``, by the argument that named them; absent columns are skipped.
+    numeric
+        Whether the columns must be finite numbers.
+
+    Raises
+    ------
+    ValueError
+        For the first column with missing or infinite values, with the count of cells.
+    TypeError
+        For a numeric column that holds no numbers.
+    """
+    for argument, key in keys.items():
+        if key is None or key not in adata.obs:
+            continue
+        column = adata.obs[key]
+        if numeric and not pd.api.types.is_numeric_dtype(column):
+            msg = (
+                f"{argument}={key!r} must be numeric, but adata.obs[{key!r}] is {column.dtype}. "
+                "Convert it, or use it as a category."
+            )
+            raise TypeError(msg)
+        missing = ~np.isfinite(column.to_numpy(dtype=float)) if numeric else column.isna().to_numpy()
+        if missing.any():
+            what = "missing or infinite values" if numeric else "missing labels"
+            remedy = (
+                "Drop these cells or fill the values in"
+                if numeric
+                else f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
+            )
+            msg = (
+                f"{argument}={key!r}: {int(missing.sum())} of {adata.n_obs} cells have {what} "
+                f"({_names(adata.obs_names[missing])}). {remedy}."
+            )
+            raise ValueError(msg)
+
+
+def check_positive(adata: AnnData, argument: str, key: str | None) -> None:
+    """Refuse size factors that are not positive.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    argument
+        Argument that named the column.
+    key
+        Column of ``.obs``.
+
+    Raises
+    ------
+    ValueError
+        If a value is 0 or less.
+    """
+    if key is None or key not in adata.obs:
+        return
+    wrong = adata.obs[key].to_numpy(dtype=float) <= 0
+    if wrong.any():
+        msg = (
+            f"{argument}={key!r}: {int(wrong.sum())} of {adata.n_obs} cells have a value of 0 or less "
+            f"({_names(adata.obs_names[wrong])}). Size factors are positive: recompute them, or drop these cells."
+        )
+        raise ValueError(msg)
+
+
+def check_encoder_input(adata: AnnData, key: str | None) -> None:
+    """Refuse a matrix that the encoder cannot read.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Entry of ``.obsm``, or ``None``.
+
+    Raises
+    ------
+    KeyError
+        If it is not there.
+    TypeError
+        If it is sparse or holds no numbers.
+    ValueError
+        If it holds values that are not finite.
+    """
+    if key is None:
+        return
+    check_keys(adata.obsm.keys(), {"encoder_obsm_key": key}, "adata.obsm")
+    matrix = adata.obsm[key]
+    if sparse.issparse(matrix):
+        msg = f"adata.obsm[{key!r}] is sparse. The encoder reads a dense matrix: adata.obsm[{key!r}].toarray()."
+        raise TypeError(msg)
+    try:
+        values = np.asarray(matrix, dtype=float)
+    except (TypeError, ValueError):
+        msg = f"adata.obsm[{key!r}] holds values that are no numbers. Give a matrix of shape (cells, columns)."
+        raise TypeError(msg) from None
+    wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    if wrong.any():
+        msg = (
+            f"adata.obsm[{key!r}] holds NaN or infinite values in {int(wrong.sum())} cells "
+            f"({_names(adata.obs_names[wrong])}). Recompute it, or drop these cells."
+        )
+        raise ValueError(msg)
+
+
+def _where(adata: AnnData, finding: Finding) -> str:
+    return f"{finding.value:.4g} in cell {adata.obs_names[finding.row]!r}, gene {adata.var_names[finding.column]!r}"
+
+
+def _names(names: Iterable[Any], most: int = 5) -> str:
+    names = [repr(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

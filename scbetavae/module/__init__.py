@@ -1,0 +1,42 @@
+"""Networks and losses, as the optimiser sees them."""
+
+from ._betavae import ENCODER_INPUT_KEY, BetaVAELossOutput, BetaVAEModule
+from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
+from ._likelihood import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
+from ._objective_choice import check_beta, make_regulariser
+from ._objectives import (
+    capacity_penalty,
+    dip_covariance,
+    dip_parts,
+    dip_penalty,
+    gaussian_kl,
+    permute_dimensions,
+)
+from ._prior import StandardNormalPrior
+from ._running_covariance import RunningCovariance
+from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_correlation_terms
+
+__all__ = [
+    "ENCODER_INPUT_KEY",
+    "BetaVAELossOutput",
+    "BetaVAEModule",
+    "Discriminator",
+    "NonzeroStructure",
+    "RunningCovariance",
+    "StandardNormalPrior",
+    "TotalCorrelationTerms",
+    "capacity_penalty",
+    "check_beta",
+    "dip_covariance",
+    "dip_parts",
+    "dip_penalty",
+    "discriminator_accuracy",
+    "discriminator_loss",
+    "fused_negative_binomial_loss",
+    "gaussian_kl",
+    "make_regulariser",
+    "mss_log_weights",
+    "nonzero_structure",
+    "permute_dimensions",
+    "total_correlation_terms",
+]

@@ -1,0 +1,320 @@
+"""The network and its loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module import VAE
+from scvi.module._constants import MODULE_KEYS
+from scvi.module.base import LossOutput, auto_move_data
+from scvi.utils import unsupported_if_adata_minified
+from torch.distributions import Distribution, kl_divergence
+
+from ._objective_choice import check_beta, make_regulariser
+from ._prior import StandardNormalPrior
+from ._regularisers import Codes
+
+ENCODER_INPUT_KEY = "encoder_input"
+"""Name under which the matrix that the encoder reads in place of the counts is registered."""
+
+
+@dataclass
+class BetaVAELossOutput(LossOutput):
+    """Loss of a minibatch, with the KL of every latent dimension.
+
+    Parameters
+    ----------
+    kl_per_dimension
+        Mean over cells of the KL of every latent dimension, in nats, tensor of shape ``(dims,)``.
+    """
+
+    kl_per_dimension: torch.Tensor | None = None
+
+
+class BetaVAEModule(VAE):
+    r"""Variational autoencoder of counts with a regulariser on its latent space.
+
+    .. math:: \mathcal{L} = \frac{1}{B} \sum_i -\log p(x_i \mid z_i) + r(t) \, R
+
+    Parameters
+    ----------
+    n_input
+        Number of genes.
+    n_batch
+        Number of batches.
+    n_labels
+        Number of labels.
+    n_continuous_cov
+        Number of continuous covariates.
+    n_cats_per_cov
+        Number of categories of each categorical covariate.
+    n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, latent_distribution, use_observed_lib_size
+        As in :class:`scvi.module.VAE`.
+    beta
+        Weight of the regulariser, at least 0; ``None`` takes 4 where the objective has a beta.
+    objective
+        Name of the objective.
+    objective_kwargs
+        Arguments of the objective.
+    condition_on_batch
+        Whether the decoder is told the batch. If not, neither is the encoder, and batch is left to the latent space.
+    n_encoder_input
+        Columns of the matrix that the encoder reads in place of the counts; ``None`` if it reads the counts.
+    **kwargs
+        Further arguments of :class:`scvi.module.VAE`.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_batch: int = 0,
+        n_labels: int = 0,
+        n_continuous_cov: int = 0,
+        n_cats_per_cov: Sequence[int] | None = None,
+        n_hidden: int = 128,
+        n_latent: int = 10,
+        n_layers: int = 1,
+        dropout_rate: float = 0.1,
+        dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
+        gene_likelihood: Literal["nb", "zinb", "poisson", "normal"] = "nb",
+        latent_distribution: Literal["normal", "ln"] = "normal",
+        use_observed_lib_size: bool = True,
+        beta: float | None = None,
+        objective: str = "beta_vae",
+        objective_kwargs: dict[str, Any] | None = None,
+        condition_on_batch: bool = False,
+        n_encoder_input: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            n_input=n_input,
+            # Layers ignore a covariate of no categories: a network that is not told the batch has the same parts.
+            n_batch=n_batch if condition_on_batch else 0,
+            n_labels=n_labels,
+            n_continuous_cov=n_continuous_cov,
+            n_cats_per_cov=n_cats_per_cov,
+            n_hidden=n_hidden,
+            n_latent=n_latent,
+            n_layers=n_layers,
+            dropout_rate=dropout_rate,
+            dispersion=dispersion,
+            gene_likelihood=gene_likelihood,
+            latent_distribution=latent_distribution,
+            use_observed_lib_size=use_observed_lib_size,
+            **kwargs,
+        )
+        self.beta = check_beta(beta, objective)
+        self.objective = objective
+        self.condition_on_batch = condition_on_batch
+        self.n_encoder_input = n_encoder_input
+        if not condition_on_batch:
+            self.n_batch = n_batch
+            if dispersion == "gene-batch":
+                self.px_r = torch.nn.Parameter(torch.randn(n_input, n_batch))
+        if n_encoder_input is not None:
+            self._read_encoder_input(n_encoder_input)
+        self.prior = StandardNormalPrior()
+        self.regulariser = make_regulariser(
+            objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
+        )
+
+    def _read_encoder_input(self, n_encoder_input: int) -> None:
+        """Give the encoder a first layer for its own input; covariates stay as they are."""
+        first_block = self.z_encoder.encoder.fc_layers[0]
+        old = first_block[0]
+        first_block[0] = torch.nn.Linear(
+            n_encoder_input + old.in_features - self.n_input, old.out_features, bias=old.bias is not None
+        )
+
+    def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+        """Pass a minibatch through the network, and by default compute its loss.
+
+        A training minibatch of one cell has no spread to normalise by, so it uses the running statistics of batch norm.
+
+        Parameters
+        ----------
+        tensors
+            Tensors of the minibatch.
+        *args, **kwargs
+            As in :meth:`scvi.module.base.BaseModuleClass.forward`.
+
+        Returns
+        -------
+        As :meth:`scvi.module.base.BaseModuleClass.forward`.
+        """
+        if self.training and tensors[REGISTRY_KEYS.X_KEY].shape[0] == 1:
+            with _batch_norm_frozen(self):
+                return super().forward(tensors, *args, **kwargs)
+        return super().forward(tensors, *args, **kwargs)
+
+    def _get_inference_input(
+        self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
+    ) -> dict[str, torch.Tensor | None]:
+        inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
+        if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
+            inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
+        return inputs
+
+    @auto_move_data
+    def _regular_inference(
+        self,
+        x: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        n_samples: int = 1,
+        encoder_input: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor | Distribution | None]:
+        """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
+        counts = torch.log1p(x) if self.log_variational else x
+        covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
+        read = counts if encoder_input is None else encoder_input
+        qz, z = self.z_encoder(torch.cat([read, *covariates], dim=-1) if covariates else read, *categories)
+        ql = None
+        if self.use_observed_lib_size:
+            library = torch.log(x.sum(1)).unsqueeze(1)
+        else:
+            ql, library = self.l_encoder(
+                torch.cat([counts, *covariates], dim=-1) if covariates else counts, *categories
+            )
+        if n_samples > 1:
+            z = self.z_encoder.z_transformation(qz.sample((n_samples,)))
+            library = library.expand(n_samples, *library.shape) if ql is None else ql.sample((n_samples,))
+        return {
+            MODULE_KEYS.Z_KEY: z,
+            MODULE_KEYS.QZ_KEY: qz,
+            MODULE_KEYS.QL_KEY: ql,
+            MODULE_KEYS.LIBRARY_KEY: library,
+        }
+
+    def _encoder_covariates(
+        self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None, cat_covs: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Covariates that join the encoder's input, and those that its layers turn into indicators."""
+        if not self.encode_covariates:
+            return [], []
+        covariates = [] if cont_covs is None else [cont_covs]
+        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        if self.batch_representation == "embedding":
+            covariates.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
+        else:
+            categories.insert(0, batch_index)
+        return covariates, categories
+
+    @auto_move_data
+    def generative(
+        self,
+        z: torch.Tensor,
+        library: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        size_factor: torch.Tensor | None = None,
+        y: torch.Tensor | None = None,
+        transform_batch: torch.Tensor | None = None,
+    ) -> dict[str, Distribution | None]:
+        """Distribution of the counts given the codes.
+
+        The signature is spelt out because scvi-tools reads from it what the module can do.
+
+        Parameters
+        ----------
+        z
+            Codes, tensor of shape ``(cells, dims)`` or ``(samples, cells, dims)``.
+        library
+            Log library sizes, tensor of shape ``(cells, 1)`` or ``(samples, cells, 1)``.
+        batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
+            As in :meth:`scvi.module.VAE.generative`.
+
+        Returns
+        -------
+        ``{"px": likelihood, "pl": library size prior or None, "pz": prior of the codes}``.
+        """
+        outputs = super().generative(
+            z, library, batch_index, cont_covs, cat_covs, size_factor=size_factor, y=y, transform_batch=transform_batch
+        )
+        outputs[MODULE_KEYS.PZ_KEY] = self.prior(z)
+        return outputs
+
+    @unsupported_if_adata_minified
+    def loss(
+        self,
+        tensors: dict[str, torch.Tensor],
+        inference_outputs: dict[str, torch.Tensor | Distribution | None],
+        generative_outputs: dict[str, Distribution | None],
+        kl_weight: float | torch.Tensor = 1.0,
+        beta: float | None = None,
+        n_obs: int | None = None,
+    ) -> BetaVAELossOutput:
+        """Loss of a minibatch.
+
+        Parameters
+        ----------
+        tensors
+            Tensors of the minibatch.
+        inference_outputs
+            What :meth:`inference` returned.
+        generative_outputs
+            What :meth:`generative` returned.
+        kl_weight
+            Fraction ``r(t)`` of the regulariser, in [0, 1]. The name is that of scvi-tools.
+        beta
+            Weight of the regulariser in place of the model's own.
+        n_obs
+            Number of training cells; ``None`` takes the cells of the minibatch.
+
+        Returns
+        -------
+        The loss in nats per cell and its parts.
+        """
+        x = tensors[REGISTRY_KEYS.X_KEY]
+        qz = inference_outputs[MODULE_KEYS.QZ_KEY]
+        kl = kl_divergence(qz, generative_outputs[MODULE_KEYS.PZ_KEY])
+        nll = -generative_outputs[MODULE_KEYS.PX_KEY].log_prob(x).sum(-1)
+        kl_library = self._library_kl(inference_outputs, generative_outputs, nll)
+
+        n_cells = x.shape[0]
+        # Several draws a cell, for a marginal likelihood, are as many minibatches: the regulariser sees the first.
+        z, kl_once = (t if t.ndim == 2 else t[0] for t in (inference_outputs[MODULE_KEYS.Z_KEY], kl))
+        codes = Codes(z, qz.loc, qz.variance, kl_once, n_cells if n_obs is None else n_obs)
+        penalty = self.regulariser(codes, self.beta if beta is None else beta, kl_weight)
+        unregularised = (nll + kl_library).mean()
+        payload = {"objective": (unregularised + penalty.full).detach(), **penalty.parts}
+        if self.extra_payload_autotune:
+            payload |= {
+                "z": inference_outputs[MODULE_KEYS.Z_KEY],
+                "batch": tensors[REGISTRY_KEYS.BATCH_KEY],
+                "labels": tensors[REGISTRY_KEYS.LABELS_KEY],
+            }
+        return BetaVAELossOutput(
+            loss=unregularised + penalty.running,
+            reconstruction_loss=nll,
+            kl_local={MODULE_KEYS.KL_L_KEY: kl_library, MODULE_KEYS.KL_Z_KEY: kl.sum(dim=-1)},
+            extra_metrics=payload,
+            kl_per_dimension=kl_once.detach().mean(dim=0),
+        )
+
+    def _library_kl(
+        self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any], like: torch.Tensor
+    ) -> torch.Tensor:
+        """KL of the library size to its prior, in nats: never annealed, never scaled by beta."""
+        if self.use_observed_lib_size:
+            return torch.zeros_like(like)
+        return kl_divergence(inference_outputs[MODULE_KEYS.QL_KEY], generative_outputs[MODULE_KEYS.PL_KEY]).sum(dim=1)
+
+
+@contextmanager
+def _batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
+    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm1d) and layer.training]
+    for layer in layers:
+        layer.eval()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.train()
