@@ -26,7 +26,7 @@ from scvi.model import SCVI
 
 from scbetavae import _keys
 from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_beta, make_regulariser
-from scbetavae.train import BetaVAETrainingPlan, FactorVAETrainingPlan, Schedule, resolve_schedule, schedule_to_dict
+from scbetavae.train import BetaVAETrainingPlan, FactorVAETrainingPlan, InMemoryDataSplitter, Schedule, resolve_schedule, schedule_to_dict
 
 from . import _checks
 
@@ -111,6 +111,7 @@ class BetaVAE(SCVI):
 
     _module_cls = BetaVAEModule
     _training_plan_cls = BetaVAETrainingPlan
+    _data_splitter_cls = InMemoryDataSplitter
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"

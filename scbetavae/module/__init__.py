@@ -12,7 +12,7 @@ from ._objectives import (
     gaussian_kl,
     permute_dimensions,
 )
-from ._prior import StandardNormalPrior
+from ._prior import Prior, StandardNormalPrior
 from ._running_covariance import RunningCovariance
 from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_correlation_terms
 
@@ -22,6 +22,7 @@ __all__ = [
     "BetaVAEModule",
     "Discriminator",
     "NonzeroStructure",
+    "Prior",
     "RunningCovariance",
     "StandardNormalPrior",
     "TotalCorrelationTerms",

@@ -13,14 +13,41 @@ from scvi.module import VAE
 from scvi.module._constants import MODULE_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
-from torch.distributions import Distribution, kl_divergence
+from torch.distributions import Distribution, Normal, kl_divergence
 
+from ._likelihood import NonzeroStructure, fused_negative_binomial_loss
 from ._objective_choice import check_beta, make_regulariser
 from ._prior import StandardNormalPrior
 from ._regularisers import Codes
 
 ENCODER_INPUT_KEY = "encoder_input"
 """Name under which the matrix that the encoder reads in place of the counts is registered."""
+
+
+NONZERO_KEYS = ("X_offsets", "X_columns", "X_values")
+"""Names of a minibatch's non-zero counts, where its loader knows them: row offsets, gene of each, count."""
+
+LOG1P_KEY = "X_log1p"
+"""Name of log(1 + counts), where the loader of a minibatch made it."""
+
+
+@dataclass(frozen=True)
+class DecodedCounts:
+    """What the decoder says of a minibatch, for a loss that needs no distribution.
+
+    Parameters
+    ----------
+    logits
+        Log expression up to a constant of each cell, tensor of shape ``(cells, genes)``.
+    log_library
+        Log library sizes, tensor of shape ``(cells, 1)``.
+    log_theta
+        Log inverse dispersion, tensor of shape ``(genes,)`` or ``(cells, genes)``.
+    """
+
+    logits: torch.Tensor
+    log_library: torch.Tensor
+    log_theta: torch.Tensor
 
 
 @dataclass
@@ -147,10 +174,21 @@ class BetaVAEModule(VAE):
         -------
         As :meth:`scvi.module.base.BaseModuleClass.forward`.
         """
+        if kwargs.get("compute_loss", True) and self.has_fused_likelihood:
+            kwargs["generative_kwargs"] = {**(kwargs.get("generative_kwargs") or {}), "for_loss": True}
         if self.training and tensors[REGISTRY_KEYS.X_KEY].shape[0] == 1:
             with _batch_norm_frozen(self):
                 return super().forward(tensors, *args, **kwargs)
         return super().forward(tensors, *args, **kwargs)
+
+    @property
+    def has_fused_likelihood(self) -> bool:
+        """Whether the loss uses :func:`fused_negative_binomial_loss`.
+
+        Dispersions by cell and the other likelihoods, and size factors, whose decoder has no softmax, use the distributions
+        of scvi-tools.
+        """
+        return self.gene_likelihood == "nb" and self.dispersion != "gene-cell" and not self.use_size_factor_key
 
     def _get_inference_input(
         self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
@@ -158,6 +196,8 @@ class BetaVAEModule(VAE):
         inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
         if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
             inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
+        if MODULE_KEYS.X_KEY in inputs and LOG1P_KEY in tensors:
+            inputs["log1p"] = tensors[LOG1P_KEY]
         return inputs
 
     @auto_move_data
@@ -169,12 +209,15 @@ class BetaVAEModule(VAE):
         cat_covs: torch.Tensor | None = None,
         n_samples: int = 1,
         encoder_input: torch.Tensor | None = None,
+        log1p: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor | Distribution | None]:
         """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
-        counts = torch.log1p(x) if self.log_variational else x
+        counts = x
+        if self.log_variational:
+            counts = torch.log1p(x) if log1p is None else log1p
         covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
         read = counts if encoder_input is None else encoder_input
-        qz, z = self.z_encoder(torch.cat([read, *covariates], dim=-1) if covariates else read, *categories)
+        qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
         ql = None
         if self.use_observed_lib_size:
             library = torch.log(x.sum(1)).unsqueeze(1)
@@ -191,6 +234,15 @@ class BetaVAEModule(VAE):
             MODULE_KEYS.QL_KEY: ql,
             MODULE_KEYS.LIBRARY_KEY: library,
         }
+
+    def _encode(self, read: torch.Tensor, categories: list[torch.Tensor]) -> tuple[Normal, torch.Tensor]:
+        """Posterior and a draw from it, as the encoder of scvi-tools but without the checks of its distribution."""
+        encoder = self.z_encoder
+        hidden = encoder.encoder(read, *categories)
+        mean = encoder.mean_encoder(hidden)
+        scale = (encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps).sqrt()
+        z = encoder.z_transformation(mean + scale * torch.randn_like(mean))
+        return Normal(mean, scale, validate_args=False), z
 
     def _encoder_covariates(
         self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None, cat_covs: torch.Tensor | None
@@ -217,7 +269,8 @@ class BetaVAEModule(VAE):
         size_factor: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
         transform_batch: torch.Tensor | None = None,
-    ) -> dict[str, Distribution | None]:
+        for_loss: bool = False,
+    ) -> dict[str, Distribution | DecodedCounts | None]:
         """Distribution of the counts given the codes.
 
         The signature is spelt out because scvi-tools reads from it what the module can do.
@@ -230,16 +283,48 @@ class BetaVAEModule(VAE):
             Log library sizes, tensor of shape ``(cells, 1)`` or ``(samples, cells, 1)``.
         batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
             As in :meth:`scvi.module.VAE.generative`.
+        for_loss
+            Whether only the loss is wanted, so that :class:`DecodedCounts` stand in for the likelihood.
 
         Returns
         -------
         ``{"px": likelihood, "pl": library size prior or None, "pz": prior of the codes}``.
         """
+        if for_loss and z.ndim == 2:
+            return self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
         outputs = super().generative(
             z, library, batch_index, cont_covs, cat_covs, size_factor=size_factor, y=y, transform_batch=transform_batch
         )
         outputs[MODULE_KEYS.PZ_KEY] = self.prior(z)
         return outputs
+
+    def _decode_for_loss(
+        self,
+        z: torch.Tensor,
+        library: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None,
+        cat_covs: torch.Tensor | None,
+        y: torch.Tensor | None,
+    ) -> dict[str, Distribution | DecodedCounts | None]:
+        """Decoder without what a negative binomial loss does not read: softmax, rates, dropout logits."""
+        parts = [z] if cont_covs is None else [z, cont_covs]
+        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        if self.batch_representation == "embedding":
+            parts.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
+        else:
+            categories.insert(0, batch_index)
+        hidden = self.decoder.px_decoder(torch.cat(parts, dim=-1) if len(parts) > 1 else z, *categories)
+        log_theta = self.px_r
+        if self.dispersion != "gene":
+            group = batch_index if self.dispersion == "gene-batch" else y
+            log_theta = self.px_r.t().index_select(0, group.squeeze(-1))
+        prior = None
+        if not self.use_observed_lib_size:
+            means, variances = self._compute_local_library_params(batch_index)
+            prior = Normal(means, variances.sqrt())
+        decoded = DecodedCounts(self.decoder.px_scale_decoder[0](hidden), library, log_theta)
+        return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
 
     @unsupported_if_adata_minified
     def loss(
@@ -274,14 +359,15 @@ class BetaVAEModule(VAE):
         """
         x = tensors[REGISTRY_KEYS.X_KEY]
         qz = inference_outputs[MODULE_KEYS.QZ_KEY]
-        kl = kl_divergence(qz, generative_outputs[MODULE_KEYS.PZ_KEY])
-        nll = -generative_outputs[MODULE_KEYS.PX_KEY].log_prob(x).sum(-1)
+        kl = self.prior.kl_divergence(qz)
+        nll = _negative_log_likelihood(generative_outputs[MODULE_KEYS.PX_KEY], tensors)
         kl_library = self._library_kl(inference_outputs, generative_outputs, nll)
 
         n_cells = x.shape[0]
-        # Several draws a cell, for a marginal likelihood, are as many minibatches: the regulariser sees the first.
-        z, kl_once = (t if t.ndim == 2 else t[0] for t in (inference_outputs[MODULE_KEYS.Z_KEY], kl))
-        codes = Codes(z, qz.loc, qz.variance, kl_once, n_cells if n_obs is None else n_obs)
+        z = inference_outputs[MODULE_KEYS.Z_KEY]
+        if z.ndim == 3:  # several draws a cell, for a marginal likelihood: the regulariser sees the first
+            z = z[0]
+        codes = Codes(z, qz.loc, qz.variance, kl, n_cells if n_obs is None else n_obs)
         penalty = self.regulariser(codes, self.beta if beta is None else beta, kl_weight)
         unregularised = (nll + kl_library).mean()
         payload = {"objective": (unregularised + penalty.full).detach(), **penalty.parts}
@@ -296,7 +382,7 @@ class BetaVAEModule(VAE):
             reconstruction_loss=nll,
             kl_local={MODULE_KEYS.KL_L_KEY: kl_library, MODULE_KEYS.KL_Z_KEY: kl.sum(dim=-1)},
             extra_metrics=payload,
-            kl_per_dimension=kl_once.detach().mean(dim=0),
+            kl_per_dimension=kl.detach().mean(dim=0),
         )
 
     def _library_kl(
@@ -304,8 +390,18 @@ class BetaVAEModule(VAE):
     ) -> torch.Tensor:
         """KL of the library size to its prior, in nats: never annealed, never scaled by beta."""
         if self.use_observed_lib_size:
-            return torch.zeros_like(like)
+            return like.new_zeros(like.shape[-1])
         return kl_divergence(inference_outputs[MODULE_KEYS.QL_KEY], generative_outputs[MODULE_KEYS.PL_KEY]).sum(dim=1)
+
+
+def _negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Negative log-likelihood of each cell in nats, summed over genes."""
+    if not isinstance(px, DecodedCounts):
+        return -px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
+    counts = tensors[REGISTRY_KEYS.X_KEY]
+    if NONZERO_KEYS[0] in tensors:
+        counts = NonzeroStructure(*(tensors[key] for key in NONZERO_KEYS))
+    return fused_negative_binomial_loss(px.logits, px.log_library, log_theta=px.log_theta, counts=counts)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """How beta moves, and the Lightning plans that train with it."""
 
 from ._factor_vae import FactorVAETrainingPlan
+from ._loading import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
 from ._plans import BetaVAETrainingPlan
 from ._schedules import (
     AnnealedBeta,
@@ -21,9 +22,13 @@ __all__ = [
     "CosineSchedule",
     "CyclicalSchedule",
     "FactorVAETrainingPlan",
+    "InMemoryDataSplitter",
     "LinearSchedule",
+    "MinibatchDataset",
     "Schedule",
     "SigmoidSchedule",
+    "fits_in_memory",
+    "minibatches",
     "resolve_schedule",
     "schedule_to_dict",
 ]

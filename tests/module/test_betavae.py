@@ -2,7 +2,7 @@ import pytest
 import torch
 from scvi.module import VAE
 
-from scbetavae.module import BetaVAEModule, StandardNormalPrior
+from scbetavae.module import BetaVAEModule, Prior, StandardNormalPrior
 
 N_GENES, N_CELLS = 12, 6
 
@@ -86,7 +86,7 @@ def test_tiny_minibatches_give_finite_gradients(tensors, n_cells):
 
 
 def test_prior_is_asked_for(tensors):
-    class Shifted(torch.nn.Module):
+    class Shifted(Prior):
         def forward(self, z):
             return torch.distributions.Normal(torch.ones_like(z), torch.ones_like(z))
 

@@ -1,0 +1,23 @@
+"""A figure that a notebook shows once, made without pyplot."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+from matplotlib.figure import Figure
+
+
+class Picture(Figure):
+    """A matplotlib Figure that displays itself in Jupyter.
+
+    A figure of pyplot would appear twice when it ends a cell and stay in memory until closed; a bare one appears as
+    its text unless ``%matplotlib inline`` was run. Layout is constrained: labels and legends get the room they need.
+    """
+
+    def __init__(self, width: float, height: float):
+        super().__init__(figsize=(width, height), layout="constrained")
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=100)
+        return buffer.getvalue()

@@ -1,0 +1,416 @@
+"""The command, as a person uses it: what it writes, what it says, and how it refuses."""
+
+import contextlib
+import io
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pytest
+from anndata import AnnData
+from PIL import Image
+
+import scbetavae
+from scbetavae.__main__ import main
+
+WRITTEN = ["betavae.h5ad", "model", "training.png", "umap.png"]
+FIRST = ["--layer", "counts", "--batch-key", "donor", "--labels-key", "cell_type", "--beta", "2", "--max-epochs", "20"]
+FIRST += ["--n-latent", "3", "--accelerator", "cpu"]
+QUICK = ["--max-epochs", "2", "--n-latent", "3", "--accelerator", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def cells():
+    rng = np.random.default_rng(0)
+    adata = AnnData(rng.poisson(2.0, size=(60, 20)).astype(np.float32))
+    adata.X[:, 0] += 1  # no cell without counts
+    adata.obs_names = [f"cell {i}" for i in range(60)]
+    adata.var_names = [f"gene {i}" for i in range(20)]
+    adata.layers["counts"] = adata.X.copy()
+    adata.obs["donor"] = np.repeat(["d1", "d2", "d3"], 20)
+    adata.obs["plate"] = np.tile([0, 1], 30)
+    adata.obs["cell_type"] = np.tile(["B/plasma", "T"], 30)
+    adata.obs["age"] = rng.normal(50.0, 9.0, size=60)
+    adata.obs["size"] = adata.X.sum(axis=1)
+    adata.obsm["X_pca"] = rng.normal(size=(60, 4)).astype(np.float32)
+    return adata
+
+
+@pytest.fixture(scope="module")
+def folder(cells, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("command")
+    cells.write_h5ad(folder / "cells.h5ad")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+    """Exit code, standard output, standard error and folder of one run that several tests look at."""
+    report, progress = io.StringIO(), io.StringIO()
+    out = folder / "results" / "first"
+    with contextlib.redirect_stdout(report), contextlib.redirect_stderr(progress):
+        code = main([str(folder / "cells.h5ad"), *FIRST, "--out", str(out)])
+    return code, report.getvalue(), progress.getvalue(), out
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of the command."""
+    try:
+        code = main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def names_in(folder):
+    return sorted(entry.name for entry in Path(folder).iterdir())
+
+
+def assert_refused(result, *words):
+    """Exit code 2, one line on standard error that holds the words, nothing written."""
+    code, _, errors = result
+    assert code == 2
+    lines = [line for line in errors.splitlines() if not line.startswith("epoch ")]
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("scbetavae: error: ")
+    for word in words:
+        assert word in lines[0]
+    assert names_in(".") == []
+
+
+def test_users_file(first):
+    code, report, progress, out = first
+    assert code == 0, progress
+    assert names_in(out) == WRITTEN
+    assert names_in(out.parent) == ["first"]
+
+    adata = anndata.read_h5ad(out / "betavae.h5ad")
+    assert adata.obsm["X_betavae"].shape == (60, 3)
+    assert adata.obsm["X_umap"].shape == (60, 2)
+    assert "connectivities" in adata.obsp
+    assert len(adata.uns["betavae"]["history"]) == 20
+    assert adata.uns["betavae"]["history"]["beta"].iloc[-1] == 2.0
+
+    model = scbetavae.model.BetaVAE.load(str(out / "model"), adata, accelerator="cpu")
+    np.testing.assert_allclose(model.get_latent_representation(), adata.obsm["X_betavae"], atol=1e-5)
+
+    for name in ("training.png", "umap.png"):
+        pixels = np.asarray(Image.open(out / name).convert("L"))
+        assert pixels.shape[1] > 500
+        assert pixels.std() > 5
+
+    for text in ("60 cells x 20 genes", "3 batches (donor)", "2 labels (cell_type)", "20 epochs in", "of 3 active"):
+        assert text in report
+    assert report.count("nats per cell") == 2
+    assert str(out) in report
+    history = adata.uns["betavae"]["history"].iloc[-1]
+    assert f"{history['nll_train']:.2f} nats per cell in training, {history['nll_validation']:.2f} held out" in report
+    assert f"{history['kl_train']:.2f} nats per cell" in report
+
+
+def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
+    _, report, progress, _ = first
+    lines = progress.splitlines()
+    assert len(lines) == 11
+    assert [line.split(",")[0] for line in lines[:10]] == [f"epoch {epoch} of 20" for epoch in range(2, 21, 2)]
+    assert "\r" not in progress
+    assert "\x1b" not in report + progress
+    assert not any(word in report + progress for word in ("TPU", "Trainer", "Warning", "litmodels"))
+
+
+def test_progress_bar_on_a_terminal(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    code, report, progress = run(capsys, folder / "cells.h5ad", *QUICK)
+    assert code == 0
+    assert "Training" in progress
+    assert "\r" in progress
+    assert "\r" not in report
+
+
+def test_embedded_cells_without_an_argument(capsys):
+    code, report, progress = run(capsys, *QUICK)
+    assert code == 0, progress
+    assert names_in("scbetavae-out") == WRITTEN
+    for text in ("700 cells x 765 genes", "2 batches (batch)", "10 labels (bulk_labels)"):
+        assert text in report
+
+
+def test_every_option_reaches_the_model(folder, capsys):
+    arguments = ["--size-factor-key", "size", "--continuous-covariate-keys", "age", "--encoder-obsm-key", "X_pca"]
+    arguments += ["--categorical-covariate-keys", "donor,plate", "--batch-key", "plate", "--condition-on-batch"]
+    arguments += ["--gene-likelihood", "poisson", "--schedule", "0.5", "--batch-size", "16", "--early-stopping"]
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK, "--seed", "3")
+    assert code == 0, errors
+    adata = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
+    parameters = adata.uns["betavae"]["params"]
+    assert parameters["condition_on_batch"]
+    assert parameters["gene_likelihood"] == "poisson"
+    assert parameters["n_latent"] == 3
+    assert (adata.uns["betavae"]["history"]["beta"] == 0.5).all()
+    assert "beta 0.5" in report
+    registry = scbetavae.model.BetaVAE.load_registry("scbetavae-out/model")
+    assert registry["setup_args"]["categorical_covariate_keys"] == ["donor", "plate"]
+    assert registry["setup_args"]["continuous_covariate_keys"] == ["age"]
+    assert registry["setup_args"]["size_factor_key"] == "size"
+    assert registry["setup_args"]["encoder_obsm_key"] == "X_pca"
+
+
+def test_same_seed_gives_the_same_latent_space(first, folder, capsys):
+    latents = [anndata.read_h5ad(first[-1] / "betavae.h5ad").obsm["X_betavae"]]
+    for seed in ("0", "1"):
+        # The command may be named.
+        assert run(capsys, "train", folder / "cells.h5ad", *FIRST, "--seed", seed, "--out", seed)[0] == 0
+        latents.append(anndata.read_h5ad(f"{seed}/betavae.h5ad").obsm["X_betavae"])
+    # To the rounding of kernels that add in the order in which memory happens to be aligned.
+    np.testing.assert_allclose(latents[1], latents[0], atol=1e-5)
+    assert np.abs(latents[2] - latents[0]).max() > 0.1
+
+
+def test_second_run_replaces_its_own_results_and_leaves_other_files(first, folder, capsys):
+    shutil.copytree(first[-1], "scbetavae-out")
+    Path("scbetavae-out/notes.txt").write_text("mine")
+    Path("scbetavae-out/model/stale").touch()
+    assert run(capsys, folder / "cells.h5ad", *QUICK)[0] == 0
+    assert names_in("scbetavae-out") == sorted([*WRITTEN, "notes.txt"])
+    assert not Path("scbetavae-out/model/stale").exists()
+    assert Path("scbetavae-out/notes.txt").read_text() == "mine"
+    assert len(anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["history"]) == 2
+    assert names_in(".") == ["scbetavae-out"]
+
+
+def test_ten_cells_are_enough_and_nine_are_not(cells, folder, capsys):
+    cells[:9].copy().write_h5ad(folder / "few.h5ad")
+    assert_refused(run(capsys, folder / "few.h5ad", *QUICK), "9 cells", "at least 10")
+    cells[:10].copy().write_h5ad(folder / "few.h5ad")
+    code, _, errors = run(capsys, folder / "few.h5ad", *QUICK)
+    assert code == 0, errors
+
+
+def test_our_warnings_are_shown_and_others_are_not(folder, capsys, monkeypatch):
+    train = scbetavae.model.BetaVAE.train
+
+    def warning_train(self, **kwargs):
+        warnings.warn("beta is too strong\nfor this panel", UserWarning, stacklevel=2)
+        warnings.warn("something of a library", FutureWarning, stacklevel=2)
+        warnings.warn_explicit("a library's own", UserWarning, "library.py", 1, module="library")
+        return train(self, **kwargs)
+
+    monkeypatch.setattr(scbetavae.model.BetaVAE, "train", warning_train)
+    code, _, errors = run(capsys, folder / "cells.h5ad", *QUICK)
+    assert code == 0
+    assert "scbetavae: warning: beta is too strong for this panel\n" in errors
+    assert "library" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--beta", "-1"], ["--beta", "'-1'", "0 or more"]),
+        (["--beta", "nan"], ["--beta", "'nan'"]),
+        (["--schedule", "liner"], ["'liner'", "did you mean 'linear'"]),
+        (["--schedule", "whatever"], ["'whatever'", "cyclical", "a number"]),
+        (["--schedule", "-2"], ["'-2'"]),
+        (["--max-epochs", "0"], ["--max-epochs", "1 or more"]),
+        (["--n-latent", "2.5"], ["--n-latent", "whole number"]),
+        (["--gene-likelihood", "gaussian"], ["'gaussian'", "poisson"]),
+        (["--batch", "donor"], ["--batch"]),
+    ],
+)
+def test_mistyped_arguments(arguments, words, capsys):
+    assert_refused(run(capsys, *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--layer", "count"], ["'count'", "'counts'"]),
+        (["--batch-key", "doner"], ["'doner'", "'donor'"]),
+        (["--labels-key", "celltype"], ["'celltype'", "'cell_type'"]),
+        (["--encoder-obsm-key", "X_pac"], ["'X_pac'", "'X_pca'"]),
+        (["--continuous-covariate-keys", "cell_type"], ["'cell_type'", "numeric"]),
+    ],
+)
+def test_keys_that_do_not_fit_the_file(arguments, words, folder, capsys):
+    assert_refused(run(capsys, folder / "cells.h5ad", *arguments), *words)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (np.log1p, ["raw counts"]),
+        (lambda x: -x, ["negative"]),
+        (lambda x: np.where(x > 4, np.nan, x), ["NaN"]),
+        (lambda x: x * (np.arange(60) != 7)[:, None], ["no counts", "cell 7"]),
+    ],
+)
+def test_values_that_are_no_counts(change, words, cells, folder, capsys):
+    wrong = AnnData(change(cells.X).astype(np.float32), obs=cells.obs[["donor"]])
+    wrong.write_h5ad(folder / "wrong.h5ad")
+    assert_refused(run(capsys, folder / "wrong.h5ad"), *words)
+
+
+def test_files_that_cannot_be_read(folder, capsys):
+    assert_refused(run(capsys, folder / "cell.h5ad"), "no file", "Did you mean", "cells.h5ad")
+    (folder / "cells.csv").touch()
+    assert_refused(run(capsys, folder / "cells.csv"), ".h5ad", "does not end in")
+    (folder / "broken.h5ad").write_bytes(b"nothing")
+    assert_refused(run(capsys, folder / "broken.h5ad"), "could not be read as AnnData")
+    (folder / "cells.loom").touch()
+    assert run(capsys, folder / "cells.loom")[0] == 2
+
+
+def test_accelerator_that_is_not_there(folder, capsys):
+    code, _, errors = run(capsys, folder / "cells.h5ad", "--accelerator", "abacus")
+    assert code == 2
+    assert "abacus" in errors
+    assert len(errors.splitlines()) == 1
+
+
+def test_out_is_a_file(folder, capsys):
+    out = folder / "taken"
+    out.write_text("mine")
+    for path in (out, out / "below"):
+        assert_refused(run(capsys, folder / "cells.h5ad", "--out", path), "is a file", "--out")
+    assert out.read_text() == "mine"
+
+
+def test_out_holds_things_of_the_same_name(folder, capsys):
+    (folder / "project" / "model").mkdir(parents=True)
+    (folder / "project" / "model" / "mine").touch()
+    result = run(capsys, folder / "cells.h5ad", "--out", folder / "project")
+    assert_refused(result, "already holds model", "--out")
+    assert (folder / "project" / "model" / "mine").exists()
+
+
+def test_results_do_not_overwrite_the_input(cells, folder, capsys):
+    (folder / "run").mkdir()
+    cells.write_h5ad(folder / "run" / "betavae.h5ad")
+    result = run(capsys, folder / "run" / "betavae.h5ad", "--out", folder / "run")
+    assert_refused(result, "overwrite the input")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_out_cannot_be_written_to(folder, capsys):
+    (folder / "locked").mkdir(mode=0o500)
+    assert_refused(run(capsys, folder / "cells.h5ad", "--out", folder / "locked" / "out"), "cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("number", "exit_code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+)
+def test_signal_in_training(number, exit_code, word, folder, capsys, monkeypatch):
+    # Lightning catches both and turns them into exits with codes 1 and 0.
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(
+        "scbetavae._command._console.EpochProgress.on_train_epoch_end", lambda *_: signal.raise_signal(number)
+    )
+    try:
+        code, report, errors = run(capsys, folder / "cells.h5ad", *QUICK)
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+    assert code == exit_code
+    assert errors == f"scbetavae: {word}, nothing was written\n"
+    assert report.splitlines()[-1].startswith("model")
+    assert names_in(".") == []
+
+
+def test_interrupt_while_writing_leaves_the_earlier_results(first, folder, capsys, monkeypatch):
+    shutil.copytree(first[-1], "scbetavae-out")
+    before = {path: path.stat().st_mtime_ns for path in Path("scbetavae-out").rglob("*")}
+    monkeypatch.setattr("scbetavae.pl.training", interrupt)
+    assert run(capsys, folder / "cells.h5ad", *QUICK)[0] == 130
+    assert {path: path.stat().st_mtime_ns for path in Path("scbetavae-out").rglob("*")} == before
+    assert names_in(".") == ["scbetavae-out"]
+
+
+def interrupt(*_args, **_kwargs):
+    raise KeyboardInterrupt
+
+
+def test_debug_shows_the_traceback(folder):
+    with pytest.raises(Exception, match="'donor'") as error:
+        main([str(folder / "cells.h5ad"), "--batch-key", "doner", "--debug"])
+    assert isinstance(error.value.__cause__, KeyError)
+
+
+def test_version(capsys):
+    code, output, _ = run(capsys, "--version")
+    assert code == 0
+    assert output == f"scbetavae {scbetavae.__version__}\n"
+
+
+def test_help_says_all_there_is_without_loading_the_libraries():
+    script = (
+        "import sys\n"
+        "from scbetavae.__main__ import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
+        "assert not {'torch', 'scvi', 'scanpy', 'matplotlib', 'anndata', 'numpy'} & set(sys.modules)\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert finished.returncode == 0, finished.stderr
+    for text in (*WRITTEN, "--layer", "--batch-key", "--beta", "--schedule", "examples", "exit codes", "X_betavae"):
+        assert text in finished.stdout
+
+
+ROOT = Path(scbetavae.__file__).parents[1]
+
+
+def test_python_dash_m():
+    finished = subprocess.run(
+        [sys.executable, "-m", "scbetavae", "--beta", "-1"], capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.count("\n") == 1
+    assert "0 or more" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "objective", "stored"),
+    [
+        (["--objective", "beta_tcvae", "--beta", "3"], "beta_tcvae", {"beta": 3.0}),
+        (
+            ["--objective", "capacity", "--objective-arg", "capacity=2", "--objective-arg", "gamma=7.5"],
+            "capacity",
+            {"beta": 1.0, "objective_kwargs_capacity": 2, "objective_kwargs_gamma": 7.5},
+        ),
+        (["--objective", "beta_tcvae", "--objective-arg", "estimator=mws"], "beta_tcvae", {"objective_kwargs_estimator": "mws"}),
+    ],
+)
+def test_objectives_and_their_arguments(folder, tmp_path, arguments, objective, stored):
+    assert main([str(folder / "cells.h5ad"), *QUICK, *arguments, "--out", str(tmp_path / "out")]) == 0
+    params = anndata.read_h5ad(tmp_path / "out" / "betavae.h5ad").uns["betavae"]["params"]
+    assert params["objective"] == objective
+    assert {name: params[name] for name in stored} == stored
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--objective", "beta_tcave"], "did you mean 'beta_tcvae'"),
+        (["--objective-arg", "capacity"], "'capacity' is not NAME=VALUE"),
+        (["--objective", "capacity", "--objective-arg", "capcity=2"], "Did you mean 'capacity'"),
+        (["--objective", "capacity", "--beta", "3"], "has no beta"),
+    ],
+)
+def test_mistakes_in_objectives(folder, tmp_path, capsys, arguments, message):
+    try:
+        code = main([str(folder / "cells.h5ad"), *QUICK, *arguments, "--out", str(tmp_path / "out")])
+    except SystemExit as stop:
+        code = stop.code
+    printed = capsys.readouterr().err
+    assert code == 2
+    assert message in printed
+    assert not (tmp_path / "out").exists()
