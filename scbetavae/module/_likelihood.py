@@ -31,7 +31,7 @@ _SMALLEST_TABLE, _LARGEST_TABLE = 4, 64
 class NonzeroStructure(NamedTuple):
     """The non-zero counts of a minibatch, row by row (the arrays of a compressed sparse row matrix).
 
-    Attributes
+    Parameters
     ----------
     offsets : Tensor of shape (n_cells + 1,), int64
         Cell ``i`` owns the entries from ``offsets[i]`` up to ``offsets[i + 1]``.

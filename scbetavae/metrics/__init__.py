@@ -1,0 +1,64 @@
+"""Scores: how dimensions line up with recorded covariates. Arrays in, numbers out.
+
+Codes are arrays (n_cells, n_dims); covariates are columns of a data frame, one row per cell. `score_frame` gives every score
+with its null, ceiling and confidence interval; the other functions give one score each.
+"""
+
+from scbetavae.metrics._active import active_dimensions
+from scbetavae.metrics._association import covariate_association
+from scbetavae.metrics._betavae_score import betavae_score
+from scbetavae.metrics._class_alignment import ClassAlignment, class_alignment, class_alignment_from_similarity
+from scbetavae.metrics._dci import (
+    DCIResult,
+    completeness_from_importance,
+    dci,
+    disentanglement_from_importance,
+)
+from scbetavae.metrics._dcimig import dcimig
+from scbetavae.metrics._dimension_table import dimension_covariate_table
+from scbetavae.metrics._explicitness import explicitness
+from scbetavae.metrics._factorvae_score import factorvae_score
+from scbetavae.metrics._mig import mig
+from scbetavae.metrics._mig_sup import mig_sup
+from scbetavae.metrics._modularity import modularity, modularity_from_mi
+from scbetavae.metrics._mutual_information import mutual_information_matrix
+from scbetavae.metrics._records import DEFAULT_METRICS, RECORDS, MetricRecord, resolve_metrics
+from scbetavae.metrics._sap import sap
+from scbetavae.metrics._score_frame import score_frame
+from scbetavae.metrics._total_correlation import (
+    gaussian_total_correlation,
+    gaussian_total_correlation_from_covariance,
+)
+from scbetavae.metrics._udr import udr, udr_from_similarity
+
+__all__ = [
+    "DEFAULT_METRICS",
+    "RECORDS",
+    "ClassAlignment",
+    "DCIResult",
+    "MetricRecord",
+    "active_dimensions",
+    "betavae_score",
+    "class_alignment",
+    "class_alignment_from_similarity",
+    "completeness_from_importance",
+    "covariate_association",
+    "dci",
+    "dcimig",
+    "dimension_covariate_table",
+    "disentanglement_from_importance",
+    "explicitness",
+    "factorvae_score",
+    "gaussian_total_correlation",
+    "gaussian_total_correlation_from_covariance",
+    "mig",
+    "mig_sup",
+    "modularity",
+    "modularity_from_mi",
+    "mutual_information_matrix",
+    "resolve_metrics",
+    "sap",
+    "score_frame",
+    "udr",
+    "udr_from_similarity",
+]

@@ -1,0 +1,255 @@
+"""From codes and covariates to contingency tables and the matrix of mutual information."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scbetavae.metrics import _binning, _contingency
+from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._checks import (
+    Covariate,
+    check_choice,
+    check_codes,
+    check_column,
+    check_factors,
+    check_positive_integer,
+)
+from scbetavae.metrics._contingency import Tables
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE = 200, 0.1
+"""Weighting against a confounder is refused below the larger of this many cells and this share of the cells."""
+
+MAXIMUM_MISSING_OVERLAP = 0.05
+"""... and where pairs of classes without any cell would carry more than this share under independence."""
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """How codes are binned, and whether the bias of the plug-in information is removed."""
+
+    binning: str = "quantile"
+    n_bins: int | None = None
+    correction: str | None = "miller_madow"
+
+    def __post_init__(self) -> None:
+        check_choice(self.binning, ("quantile", "width"), "binning")
+        check_choice(self.correction, ("miller_madow", None), "correction")
+        if self.n_bins is not None:
+            check_positive_integer(self.n_bins, "n_bins", minimum=2)
+
+    @property
+    def correct(self) -> bool:
+        return self.correction is not None
+
+    def count(self, n_cells: int) -> int:
+        if self.n_bins is not None:
+            return self.n_bins
+        return 20 if self.binning == "width" else _binning.default_bin_count(n_cells)
+
+
+@dataclass
+class CodeBins:
+    """Codes of the active dimensions, sorted once, binned once for every set of labelled cells."""
+
+    values: np.ndarray
+    """Shape (n_dims, n_cells)."""
+    estimator: Estimator
+    refinement: int = 1
+    _order: np.ndarray | None = None
+    _binned: dict[bytes, np.ndarray] = field(default_factory=dict)
+
+    def bins(self, keep: np.ndarray) -> np.ndarray:
+        """Fine bins of the kept cells, (n_dims, n_kept)."""
+        key = np.packbits(keep).tobytes()
+        if key not in self._binned:
+            self._binned = {key: self._bin(keep)}  # the last set only: the bins of 100 000 cells are large
+        return self._binned[key]
+
+    def _bin(self, keep: np.ndarray) -> np.ndarray:
+        values = self.values if keep.all() else self.values[:, keep]
+        n_bins = self.estimator.count(values.shape[1])
+        if self.estimator.binning == "width":
+            return _binning.width_bins(values, n_bins) * self.refinement
+        if self._order is None:
+            self._order = _binning.sort_order(self.values)
+        order = _binning.restrict_order(self._order, keep)
+        return _binning.quantile_bins(values, n_bins, refinement=self.refinement, order=order)
+
+
+@dataclass(frozen=True)
+class LabelledCells:
+    """One covariate on the cells that have it: their bins, classes, and where the covariate ends."""
+
+    covariate: Covariate
+    keep: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    bins: np.ndarray
+    n_bins: int
+    """Fine bins."""
+    refinement: int
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.labels)
+
+    @property
+    def problem(self) -> str:
+        """Why no score is defined, or an empty string."""
+        if self.n_cells < 2:
+            return f"{self.n_cells} labelled cells" if self.n_cells != 1 else "1 labelled cell"
+        return "one class" if len(self.classes) < 2 else ""
+
+    def tables(self, labels: np.ndarray | None = None, **blocks: object) -> np.ndarray:
+        """Fine tables (n_blocks, n_dims, n_bins, n_classes), for other labels if given."""
+        labels = self.labels if labels is None else labels
+        return _contingency.count_tables(self.bins, labels, self.n_bins, len(self.classes), **blocks)
+
+
+def label_cells(codes: CodeBins, covariate: Covariate, keep: np.ndarray | None = None) -> LabelledCells:
+    """Classes of a covariate and bins of the codes, on the cells that have the label (and are in ``keep``)."""
+    if codes.estimator.binning == "width" and covariate.integer:
+        covariate = covariate.as_classes()
+    present = covariate.present if keep is None else covariate.present & keep
+    n_bins = codes.estimator.count(int(present.sum()))
+    if covariate.is_numeric:
+        labels = _bin_numeric(covariate.values[present], codes.estimator, n_bins)
+        classes = tuple(f"bin {i}" for i in range(labels.max(initial=-1) + 1))
+    else:
+        observed, labels = np.unique(covariate.labels[present], return_inverse=True)
+        classes = tuple(covariate.classes[i] for i in observed)
+    fine = n_bins * codes.refinement
+    return LabelledCells(covariate, present, labels.reshape(-1), classes, codes.bins(present), fine, codes.refinement)
+
+
+def _bin_numeric(values: np.ndarray, estimator: Estimator, n_bins: int) -> np.ndarray:
+    if estimator.binning == "width":
+        return np.unique(_binning.width_bins(values[None], n_bins)[0], return_inverse=True)[1].reshape(-1)
+    return _binning.bin_covariate(values, n_bins)
+
+
+class Confounded(NamedTuple):
+    """The joint class of (covariate, confounder) of the cells that have both."""
+
+    cells: LabelledCells
+    joint_labels: np.ndarray
+    strata: np.ndarray
+    n_strata: int
+    effective_cells: float
+    problem: str
+
+
+def label_against_confounder(codes: CodeBins, covariate: Covariate, confounder: Covariate) -> Confounded:
+    """Pair a covariate with the confounder it is weighted against, and judge the overlap."""
+    cells = label_cells(codes, covariate, keep=confounder.present)
+    if confounder.is_numeric:
+        strata = _bin_numeric(confounder.values[cells.keep], codes.estimator, codes.estimator.count(cells.n_cells))
+    else:
+        strata = np.unique(confounder.labels[cells.keep], return_inverse=True)[1].reshape(-1)
+    n_strata = int(strata.max(initial=0)) + 1
+    joint = cells.labels * n_strata + strata
+    pairs = np.bincount(joint, minlength=max(len(cells.classes), 1) * n_strata).reshape(-1, n_strata).astype(float)
+    problem = cells.problem
+    effective = 0.0
+    if not problem:
+        weights = _contingency.overlap_weights(pairs)
+        effective = float((weights * pairs).sum() ** 2 / (weights**2 * pairs).sum())
+        problem = _overlap_problem(pairs, effective, confounder.name)
+    return Confounded(cells, joint, strata, n_strata, effective, problem)
+
+
+def _overlap_problem(pairs: np.ndarray, effective: float, name: str) -> str:
+    total = pairs.sum()
+    expected = np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / total**2
+    missing = expected[pairs == 0].sum()
+    if missing > MAXIMUM_MISSING_OVERLAP:
+        return f"not adjusted for {name}: pairs without cells would hold {missing:.0%} of them"
+    needed = max(MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE * total)
+    if effective < needed:
+        return f"not adjusted for {name}: effective sample size {effective:.0f} is below {needed:.0f}"
+    return ""
+
+
+def confounded_tables(confounded: Confounded, joint_labels: np.ndarray | None = None) -> Tables:
+    """Weighted coarse tables of all cells, (1, n_dims, n_bins, n_classes)."""
+    cells, joint = confounded.cells, confounded.joint_labels if joint_labels is None else joint_labels
+    n_joint = len(cells.classes) * confounded.n_strata
+    counts = _contingency.count_tables(cells.bins, joint, cells.n_bins, n_joint)
+    return _contingency.weighted_tables(_contingency.coarsen(counts, cells.refinement), confounded.n_strata)
+
+
+@dataclass(frozen=True)
+class Information:
+    """Mutual information of the active dimensions with every covariate, in nats."""
+
+    matrix: np.ndarray
+    """Shape (n_active, n_covariates)."""
+    entropies: np.ndarray
+    """Entropy of every covariate, shape (n_covariates,); NaN where it is not defined."""
+    names: tuple[str, ...]
+    active: np.ndarray
+
+    @property
+    def scaled(self) -> np.ndarray:
+        """Information over entropy, NaN where the entropy is 0."""
+        entropies = np.where(self.entropies > 0, self.entropies, np.nan)
+        return self.matrix / entropies
+
+
+def read_codes(codes: ArrayLike, active: ArrayLike | None, estimator: Estimator) -> tuple[CodeBins, np.ndarray]:
+    """Check codes, choose the active dimensions, prepare their bins."""
+    array = check_codes(codes)
+    mask = resolve_active(array, active)
+    return CodeBins(np.ascontiguousarray(array[:, mask].T), estimator), mask
+
+
+def information(
+    codes: ArrayLike,
+    factors: pd.DataFrame,
+    estimator: Estimator,
+    *,
+    active: ArrayLike | None = None,
+    adjust_for: pd.Series | str | None = None,
+) -> Information:
+    """Mutual information of codes and covariates, weighted against a confounder where one is named."""
+    binned, mask = read_codes(codes, active, estimator)
+    covariates = check_factors(factors, len(mask) and binned.values.shape[1])
+    confounder = find_confounder(covariates, adjust_for, binned.values.shape[1])
+    matrix = np.full((int(mask.sum()), len(covariates)), np.nan)
+    entropies = np.full(len(covariates), np.nan)
+    for column, covariate in enumerate(covariates):
+        if confounder is None or covariate.name == confounder.name:
+            cells = label_cells(binned, covariate)
+            problem = cells.problem
+            tables = None if problem else Tables(cells.tables())
+        else:
+            pair = label_against_confounder(binned, covariate, confounder)
+            cells, problem = pair.cells, pair.problem
+            tables = None if problem else confounded_tables(pair)
+        if problem:
+            entropies[column] = 0.0 if problem == "one class" else np.nan
+            matrix[:, column] = 0.0 if problem == "one class" else np.nan
+            continue
+        if len(matrix):
+            entropies[column] = _contingency.class_entropy(tables)[0]
+            matrix[:, column] = _contingency.mutual_information(tables, correct=estimator.correct)[0]
+        else:
+            entropies[column] = _contingency.entropy(np.bincount(cells.labels).astype(float))
+    return Information(matrix, entropies, tuple(c.name for c in covariates), mask)
+
+
+def find_confounder(covariates: list[Covariate], adjust_for: pd.Series | str | None, n_cells: int) -> Covariate | None:
+    """The covariate to weight against: a column of ``factors`` by name, or a column of its own."""
+    if adjust_for is None:
+        return None
+    if isinstance(adjust_for, str):
+        check_choice(adjust_for, [c.name for c in covariates], "adjust_for")
+        return next(c for c in covariates if c.name == adjust_for)
+    return check_column(adjust_for, n_cells, "confounder")

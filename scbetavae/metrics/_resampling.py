@@ -1,0 +1,121 @@
+"""Blocks for the bootstrap, and tables under permutation of the covariate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import random_table
+
+from scbetavae.metrics import _contingency
+from scbetavae.metrics._held_out import constant_within
+from scbetavae.metrics._information import LabelledCells
+
+MAXIMUM_BLOCKS = 100
+"""Blocks of cells, or of donors, that the bootstrap resamples. More make larger tables and no better intervals."""
+
+_CHUNK = 3_000_000
+"""Table entries held at once."""
+
+_SHUFFLE_COST = 60
+"""A shuffled cell costs one unit, an entry of a random table about this many."""
+
+
+class Blocks(NamedTuple):
+    """What the bootstrap resamples."""
+
+    index: np.ndarray
+    """Block of every cell."""
+    n_blocks: int
+    weights: np.ndarray
+    """How often each replicate draws each block, (n_bootstrap, n_blocks)."""
+
+
+def make_blocks(n_cells: int, groups: np.ndarray | None, n_bootstrap: int, rng: np.random.Generator) -> Blocks:
+    """Donors if given, otherwise equal random blocks of cells: their totals vary as those of resampled cells do."""
+    n_units = n_cells if groups is None else int(groups.max(initial=-1)) + 1
+    n_blocks = min(n_units, MAXIMUM_BLOCKS)
+    if n_blocks == 0:
+        return Blocks(np.zeros(n_cells, dtype=np.int64), 0, np.zeros((n_bootstrap, 0)))
+    of_unit = np.arange(n_units) if n_units == n_blocks else rng.permutation(n_units) % n_blocks
+    index = of_unit if groups is None else of_unit[groups]
+    weights = rng.multinomial(n_blocks, np.full(n_blocks, 1 / n_blocks), size=n_bootstrap).astype(np.float64)
+    return Blocks(index, n_blocks, weights)
+
+
+def bootstrap_tables(tables: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
+    """Tables of the replicates, some at a time, from block tables (n_blocks, n_dims, n_bins, n_classes)."""
+    flat = tables.reshape(len(tables), -1)
+    for part in _chunks(len(weights), flat.shape[1]):
+        yield (weights[part] @ flat).reshape(-1, *tables.shape[1:])
+
+
+def permuted_tables(
+    cells: LabelledCells, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Fine tables under permutation of the labels, some at a time.
+
+    A covariate that is constant within groups is permuted by group (unless it names the groups). Otherwise the margins
+    stay as they are, and the cheaper of two exact ways is taken: shuffled labels, or random tables with these margins.
+    """
+    n_dims, n_classes = len(cells.bins), len(cells.classes)
+    size = cells.n_bins * n_classes
+    members = None if groups is None else np.unique(groups[cells.keep], return_inverse=True)[1].reshape(-1)
+    of_group = (
+        None if members is None else constant_within(cells.labels, members, classes=not cells.covariate.is_numeric)
+    )
+    if of_group is not None:
+        yield from _tables_by_group(cells, members, of_group, n_permutations, rng)
+        return
+    for part in _chunks(n_permutations, n_dims * size):
+        n = len(range(*part.indices(n_permutations)))
+        if cells.n_cells < _SHUFFLE_COST * size:
+            yield np.concatenate([cells.tables(rng.permutation(cells.labels)) for _ in range(n)])
+        else:
+            yield _random_tables(cells, n, rng)
+
+
+def _random_tables(cells: LabelledCells, n: int, rng: np.random.Generator) -> np.ndarray:
+    tables = np.empty((n, len(cells.bins), cells.n_bins, len(cells.classes)))
+    columns = np.bincount(cells.labels, minlength=len(cells.classes))
+    margins = np.stack([np.bincount(of_cell, minlength=cells.n_bins) for of_cell in cells.bins])
+    # Without ties all dimensions have the same margins, and one call serves them all.
+    distinct, kind = np.unique(margins, axis=0, return_inverse=True)
+    for i, rows in enumerate(distinct):
+        dimensions = np.flatnonzero(kind.reshape(-1) == i)
+        used = rows > 0
+        drawn = random_table.rvs(rows[used], columns, size=n * len(dimensions), random_state=rng)
+        full = np.zeros((n, len(dimensions), len(rows), len(columns)))
+        full[:, :, used] = drawn.reshape(n, len(dimensions), -1, len(columns))
+        tables[:, dimensions] = full
+    return tables
+
+
+def _tables_by_group(
+    cells: LabelledCells, members: np.ndarray, of_group: np.ndarray, n_permutations: int, rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    n_groups, n_classes, n_dims = len(of_group), len(cells.classes), len(cells.bins)
+    histograms = _contingency.count_tables(
+        cells.bins, np.zeros_like(cells.labels), cells.n_bins, 1, blocks=members, n_blocks=n_groups
+    ).reshape(n_groups, -1)
+    for part in _chunks(n_permutations, n_dims * cells.n_bins * n_classes):
+        n = len(range(*part.indices(n_permutations)))
+        labels = np.stack([rng.permutation(of_group) for _ in range(n)])
+        one_hot = (labels[:, None, :] == np.arange(n_classes)[:, None]).astype(np.float64)
+        tables = (one_hot @ histograms).reshape(n, n_classes, n_dims, cells.n_bins)
+        yield np.moveaxis(tables, 1, -1)
+
+
+def permute_values(
+    values: np.ndarray, members: np.ndarray | None, rng: np.random.Generator, *, classes: bool
+) -> np.ndarray:
+    """Values permuted over cells, or over groups where they are constant within groups."""
+    of_group = None if members is None else constant_within(values, members, classes=classes)
+    return rng.permutation(values) if of_group is None else rng.permutation(of_group)[members]
+
+
+def _chunks(n: int, entries: int) -> Iterator[slice]:
+    step = max(_CHUNK // max(entries, 1), 1)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
