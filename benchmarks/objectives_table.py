@@ -21,11 +21,14 @@ from sklearn.decomposition import PCA, FastICA
 
 from scbetavae import datasets, metrics
 from scbetavae.model import BetaVAE
+from scbetavae.train import LinearSchedule
 
 OBJECTIVES = {
     "beta_vae, beta 1": {"objective": "beta_vae", "beta": 1.0},
     "beta_vae, beta 10": {"objective": "beta_vae", "beta": 10.0},
+    "capacity, C 5": {"objective": "capacity", "objective_kwargs": {"capacity": 5.0}},
     "capacity, C 10": {"objective": "capacity", "objective_kwargs": {"capacity": 10.0}},
+    "capacity, C 20": {"objective": "capacity", "objective_kwargs": {"capacity": 20.0}},
     "beta_tcvae, beta 10": {"objective": "beta_tcvae", "beta": 10.0},
     "factor_vae, beta 10": {"objective": "factor_vae", "beta": 10.0},
     "dip_vae_i, lambda 10": {"objective": "dip_vae_i", "objective_kwargs": {"lambda_od": 10.0}},
@@ -47,13 +50,16 @@ def describe(codes: np.ndarray, variances: np.ndarray | None, adata: anndata.Ann
     return row | {f"mig_{name}": value for name, value in gaps.items()}
 
 
-def train(adata: anndata.AnnData, arguments: dict, seed: int, max_epochs: int) -> tuple[dict, np.ndarray, np.ndarray]:
+def train(
+    adata: anndata.AnnData, arguments: dict, seed: int, max_epochs: int, warmup: float
+) -> tuple[dict, np.ndarray, np.ndarray]:
     """Train one model; what its history ends with, its posterior means and variances."""
     scvi.settings.seed = seed
     adata = adata.copy()
     BetaVAE.setup_anndata(adata)
     model = BetaVAE(adata, n_latent=N_LATENT, **arguments)
-    model.train(max_epochs=max_epochs, accelerator="cpu", enable_progress_bar=False)
+    schedule = LinearSchedule(warmup=warmup)
+    model.train(max_epochs=max_epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False)
     last = adata.uns["betavae"]["history"].iloc[-1]
     means, variances = model.get_latent_representation(return_dist=True)
     found = {"nll": last["nll_train"], "kl": last["kl_train"], "active_dimensions": int(last["active_dimensions"])}
@@ -75,9 +81,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", help="'simulated', or a file of counts")
     parser.add_argument("--covariates", type=lambda s: s.split(","), default=None)
-    parser.add_argument("--objectives", type=lambda s: s.split(";"), default=list(OBJECTIVES))
+    names = list(OBJECTIVES)
+    parser.add_argument("--objectives", type=lambda s: s.split(";"), default=names, help="names, parted by ;")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--max-epochs", type=int, default=100)
+    parser.add_argument("--warmup", type=float, default=0.4, help="fraction of the run over which beta rises")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
@@ -93,14 +101,15 @@ def main() -> None:
         adata = datasets.simulate_counts(2000, 500, seed=seed) if simulated else anndata.read_h5ad(options.data)
         codes = {name: ({}, means, None) for name, means in baselines(adata, seed).items()}
         for name in options.objectives:
-            codes[name] = train(adata, OBJECTIVES[name], seed, options.max_epochs)
+            codes[name] = train(adata, OBJECTIVES[name], seed, options.max_epochs, options.warmup)
         for name, (found, means, variances) in codes.items():
-            rows.append({"method": name, "seed": seed} | found | describe(means, variances, adata, covariates))
+            scores = describe(means, variances, adata, covariates)
+            rows.append({"method": name, "seed": seed, "warmup": options.warmup} | found | scores)
             print(json.dumps(rows[-1]), flush=True)
     frame = pd.DataFrame(rows)
     if options.out is not None:
         frame.to_csv(options.out, index=False, float_format="%.4g")
-    summary = frame.drop(columns="seed").groupby("method", sort=False).agg(["mean", "std"]).round(2)
+    summary = frame.drop(columns=["seed", "warmup"]).groupby("method", sort=False).agg(["mean", "std"]).round(2)
     print(summary.to_string())
 
 

@@ -68,7 +68,9 @@ def model_of(method: str, adata: anndata.AnnData, n_latent: int) -> object:
     return BetaVAE(adata, n_latent=n_latent, n_hidden=N_HIDDEN)
 
 
-def trainer_of(method: str, adata: anndata.AnnData, options: argparse.Namespace, batch_size: int) -> Callable[[], float]:
+def trainer_of(
+    method: str, adata: anndata.AnnData, options: argparse.Namespace, batch_size: int
+) -> Callable[[], float]:
     """Function that trains an epoch and returns its cells per second."""
     model = model_of(method, adata, options.n_latent)
 
@@ -135,7 +137,16 @@ def run_case(case: dict, options: argparse.Namespace) -> dict:
 
 def peak_memory(method: str, case: dict, options: argparse.Namespace) -> float:
     """Peak memory in MiB of a process that trains one method."""
-    command = [sys.executable, __file__, "--peak-of", method, "--case", json.dumps(case), "--threads", str(options.threads)]
+    command = [
+        sys.executable,
+        __file__,
+        "--peak-of",
+        method,
+        "--case",
+        json.dumps(case),
+        "--threads",
+        str(options.threads),
+    ]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(printed.strip().splitlines()[-1])
 
@@ -179,8 +190,16 @@ def main() -> None:
         trainer_of(options.peak_of, adata, options, cases[0]["batch_size"])()
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
-    machine = {"threads": options.threads, "device": options.device, "torch": torch.__version__, "scvi": scvi.__version__}
-    print(json.dumps(machine | {"cores": os.cpu_count(), "rounds": options.rounds, "n_latent": options.n_latent}), flush=True)
+    machine = {
+        "threads": options.threads,
+        "device": options.device,
+        "torch": torch.__version__,
+        "scvi": scvi.__version__,
+    }
+    print(
+        json.dumps(machine | {"cores": os.cpu_count(), "rounds": options.rounds, "n_latent": options.n_latent}),
+        flush=True,
+    )
     for case in cases:
         if options.memory:
             row = dict(case) | {f"{m}_peak_mib": round(peak_memory(m, case, options)) for m in options.methods}

@@ -1,10 +1,11 @@
-"""The command ``scbetavae``: train, store and draw in one line.
+"""The command ``scbetavae``: train, score, store and draw in one line.
 
 Run as ``scbetavae`` or ``python -m scbetavae``. Everything heavy is imported after the arguments are parsed.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager, redirect_stdout
@@ -12,7 +13,20 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from scbetavae import __version__, _keys
-from scbetavae._command._arguments import CELLS, CURVES, MODEL, OUTPUTS, UMAP, train_parser
+from scbetavae._command._arguments import (
+    CELLS,
+    CURVES,
+    DIMENSIONS,
+    DIMENSIONS_PICTURE,
+    MODEL,
+    OUTPUTS,
+    SCORE_OUTPUTS,
+    SCORES,
+    SCORES_PICTURE,
+    TRAINING_OUTPUTS,
+    UMAP,
+    train_parser,
+)
 from scbetavae._command._output import check_output, staged_folder
 
 if TYPE_CHECKING:
@@ -51,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit code: 0, 2 after a mistake of the user's, 130 after an interrupt from the keyboard, 143 after a request to
         terminate.
     """
+    # Threads that wait actively take the processor from those they wait for, on a machine with other work: the default run
+    # then takes ten times as long. Read by OpenMP when torch loads, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     name = arguments.pop(0) if arguments[:1] and arguments[0] in COMMANDS else "train"
     make_parser, run = COMMANDS[name]
@@ -72,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(options: Namespace) -> None:
-    """Train on the file, or on the embedded cells, and write the model, the cells and the pictures."""
+    """Train on the file, or on the embedded cells, and write the model, the cells, the scores and the pictures."""
     with _users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
@@ -85,9 +102,17 @@ def train(options: Namespace) -> None:
         _report_start(adata, model, options)
         seconds = _fit(model, options)
         adata.obsm[_keys.LATENT] = model.get_latent_representation()
+        scores = _score(model, options)
         with _users_mistakes(OSError), staged_folder(options.out) as folder:
             _write(adata, model, options, folder)
-    _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds, options.out)
+            if scores is not None:
+                _write_scores(adata, folder)
+        if scores is None:
+            _remove_earlier_scores(options.out)
+    _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds)
+    _report_scores(scores, options)
+    names = TRAINING_OUTPUTS if scores is None else OUTPUTS
+    _line("written to", f"{options.out}/: {', '.join(f'{MODEL}/' if name == MODEL else name for name in names)}")
 
 
 COMMANDS = {"train": (train_parser, train)}
@@ -108,6 +133,7 @@ def _load(options: Namespace) -> AnnData:
 
     options.batch_key = options.batch_key or "batch"
     options.labels_key = options.labels_key or "bulk_labels"
+    options.covariates = options.covariates or list(dict.fromkeys((options.batch_key, options.labels_key, "phase")))
     return pbmc68k(planted_batches=2)
 
 
@@ -116,6 +142,10 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
 
     from scbetavae.model import BetaVAE
 
+    if options.covariates is None:
+        options.covariates = list(
+            dict.fromkeys(key for key in (options.batch_key, options.labels_key) if key is not None)
+        )
     scvi.settings.seed = options.seed
     BetaVAE.setup_anndata(
         adata,
@@ -127,6 +157,10 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         continuous_covariate_keys=options.continuous_covariate_keys,
         encoder_obsm_key=options.encoder_obsm_key,
     )
+    if _scores_are_wanted(options):
+        from scbetavae.tl._inputs import read_columns
+
+        read_columns(adata, options.covariates, options.group_key)  # a mistake shows now, not after training
     return BetaVAE(
         adata,
         beta=options.beta,
@@ -169,6 +203,18 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     return time.perf_counter() - started
 
 
+def _scores_are_wanted(options: Namespace) -> bool:
+    return bool(options.covariates) and not options.no_scores
+
+
+def _score(model: BetaVAE, options: Namespace) -> pd.DataFrame | None:
+    if not _scores_are_wanted(options):
+        return None
+    print("scores ...", file=sys.stderr, flush=True)
+    with _users_mistakes(ValueError):
+        return model.score_disentanglement(options.covariates, group_key=options.group_key, seed=options.seed)
+
+
 def _write(adata: AnnData, model: BetaVAE, options: Namespace, folder: Path) -> None:
     import scanpy as sc
 
@@ -182,6 +228,22 @@ def _write(adata: AnnData, model: BetaVAE, options: Namespace, folder: Path) -> 
     pl.training(adata).savefig(folder / CURVES, dpi=RESOLUTION)
     colors = [key for key in (options.labels_key, options.batch_key) if key is not None]
     pl.embedding(adata, colors, basis=_keys.LATENT_UMAP).savefig(folder / UMAP, dpi=RESOLUTION)
+
+
+def _write_scores(adata: AnnData, folder: Path) -> None:
+    from scbetavae import pl
+
+    stored = adata.uns[_keys.UNS]
+    stored[_keys.DISENTANGLEMENT].to_csv(folder / SCORES, index=False)
+    stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"].to_csv(folder / DIMENSIONS, index=False)
+    pl.scores(adata).savefig(folder / SCORES_PICTURE, dpi=RESOLUTION)
+    pl.dimension_covariate(adata).savefig(folder / DIMENSIONS_PICTURE, dpi=RESOLUTION)
+
+
+def _remove_earlier_scores(folder: Path) -> None:
+    """Scores of an earlier run would lie beside a model that they do not describe."""
+    for name in SCORE_OUTPUTS:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
@@ -200,11 +262,16 @@ def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
         strength.insert(0, f"beta {beta:g}")
     if isinstance(options.schedule, str):
         strength.append(f"{options.schedule} schedule")
-    described = [options.objective, *strength, f"{options.n_latent} latent dimensions", f"{options.gene_likelihood} likelihood"]
+    described = [
+        options.objective,
+        *strength,
+        f"{options.n_latent} latent dimensions",
+        f"{options.gene_likelihood} likelihood",
+    ]
     _line("model", ", ".join(described))
 
 
-def _report_end(history: pd.DataFrame, model: BetaVAE, seconds: float, out: Path) -> None:
+def _report_end(history: pd.DataFrame, model: BetaVAE, seconds: float) -> None:
     last = history.iloc[-1]
     _line("training", f"{len(history)} epochs in {seconds:.0f} s on {model.device}")
     for title, quantity in (("NLL", "nll"), ("KL", "kl")):
@@ -213,7 +280,18 @@ def _report_end(history: pd.DataFrame, model: BetaVAE, seconds: float, out: Path
         tail = "" if held_out is None or held_out.empty else f" in training, {held_out.iloc[-1]:.2f} held out"
         _line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
     _line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
-    _line("written to", f"{out}/: {', '.join((CELLS, f'{MODEL}/', CURVES, UMAP))}")
+
+
+def _report_scores(scores: pd.DataFrame | None, options: Namespace) -> None:
+    if scores is not None:
+        from scbetavae._command._scores import score_lines
+
+        first, *lines = score_lines(scores)
+        _line("scores", first)
+        for line in lines:
+            print(line)
+    elif not options.no_scores:
+        _line("scores", "none, as no column was named: --covariates cell_type,donor")
 
 
 def _line(title: str, text: str) -> None:

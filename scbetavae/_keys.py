@@ -24,3 +24,18 @@ SIMULATION = "simulation"
 
 PLANTED_BATCH = "planted_batch"
 """``.uns[UNS]`` entry: the parameters of a planted batch effect; ``.varm`` entry: its gene-wise log fold changes."""
+
+DISENTANGLEMENT = "disentanglement"
+"""``.uns[UNS]`` entry: scores of one embedding, a DataFrame. What belongs to it goes by the same name and a suffix."""
+
+EMBEDDING_COMPARISON = "embedding_comparison"
+"""``.uns[UNS]`` entry: scores of several embeddings, a DataFrame with a column ``embedding``; the same suffixes."""
+
+DIMENSIONS_SUFFIX = "_dimensions"
+"""Ending of the ``.uns[UNS]`` entry with the dimension x covariate table that belongs to scores."""
+
+ASSOCIATION_SUFFIX = "_covariates"
+"""Ending of the ``.uns[UNS]`` entry that says how the scored covariates relate to each other."""
+
+SCORE_PARAMS_SUFFIX = "_params"
+"""Ending of the ``.uns[UNS]`` entry with what was scored and how, a flat dict."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from PIL import Image
@@ -19,7 +20,9 @@ from PIL import Image
 import scbetavae
 from scbetavae.__main__ import main
 
-WRITTEN = ["betavae.h5ad", "model", "training.png", "umap.png"]
+TRAINED = ["betavae.h5ad", "model", "training.png", "umap.png"]
+SCORED = ["dimension_covariate.csv", "dimension_covariate.png", "scores.csv", "scores.png"]
+WRITTEN = sorted(TRAINED + SCORED)
 FIRST = ["--layer", "counts", "--batch-key", "donor", "--labels-key", "cell_type", "--beta", "2", "--max-epochs", "20"]
 FIRST += ["--n-latent", "3", "--accelerator", "cpu"]
 QUICK = ["--max-epochs", "2", "--n-latent", "3", "--accelerator", "cpu"]
@@ -106,9 +109,9 @@ def test_users_file(first):
     model = scbetavae.model.BetaVAE.load(str(out / "model"), adata, accelerator="cpu")
     np.testing.assert_allclose(model.get_latent_representation(), adata.obsm["X_betavae"], atol=1e-5)
 
-    for name in ("training.png", "umap.png"):
+    for name in (name for name in WRITTEN if name.endswith(".png")):
         pixels = np.asarray(Image.open(out / name).convert("L"))
-        assert pixels.shape[1] > 500
+        assert pixels.shape[1] > 300
         assert pixels.std() > 5
 
     for text in ("60 cells x 20 genes", "3 batches (donor)", "2 labels (cell_type)", "20 epochs in", "of 3 active"):
@@ -123,7 +126,7 @@ def test_users_file(first):
 def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
     _, report, progress, _ = first
     lines = progress.splitlines()
-    assert len(lines) == 11
+    assert lines[10:] == ["scores ...", "neighbours and UMAP ..."]
     assert [line.split(",")[0] for line in lines[:10]] == [f"epoch {epoch} of 20" for epoch in range(2, 21, 2)]
     assert "\r" not in progress
     assert "\x1b" not in report + progress
@@ -183,7 +186,8 @@ def test_second_run_replaces_its_own_results_and_leaves_other_files(first, folde
     Path("scbetavae-out/notes.txt").write_text("mine")
     Path("scbetavae-out/model/stale").touch()
     assert run(capsys, folder / "cells.h5ad", *QUICK)[0] == 0
-    assert names_in("scbetavae-out") == sorted([*WRITTEN, "notes.txt"])
+    # Without a column to score against the scores of the first run, which describe another model, go.
+    assert names_in("scbetavae-out") == sorted([*TRAINED, "notes.txt"])
     assert not Path("scbetavae-out/model/stale").exists()
     assert Path("scbetavae-out/notes.txt").read_text() == "mine"
     assert len(anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["history"]) == 2
@@ -226,6 +230,7 @@ def test_our_warnings_are_shown_and_others_are_not(folder, capsys, monkeypatch):
         (["--n-latent", "2.5"], ["--n-latent", "whole number"]),
         (["--gene-likelihood", "gaussian"], ["'gaussian'", "poisson"]),
         (["--batch", "donor"], ["--batch"]),
+        (["--no-scores", "--covariates", "donor"], ["--covariates", "--no-scores"]),
     ],
 )
 def test_mistyped_arguments(arguments, words, capsys):
@@ -240,6 +245,8 @@ def test_mistyped_arguments(arguments, words, capsys):
         (["--labels-key", "celltype"], ["'celltype'", "'cell_type'"]),
         (["--encoder-obsm-key", "X_pac"], ["'X_pac'", "'X_pca'"]),
         (["--continuous-covariate-keys", "cell_type"], ["'cell_type'", "numeric"]),
+        (["--covariates", "donor,celltype"], ["'celltype'", "'cell_type'"]),
+        (["--covariates", "donor", "--group-key", "doner"], ["'doner'", "'donor'"]),
     ],
 )
 def test_keys_that_do_not_fit_the_file(arguments, words, folder, capsys):
@@ -386,7 +393,11 @@ def test_python_dash_m():
             "capacity",
             {"beta": 1.0, "objective_kwargs_capacity": 2, "objective_kwargs_gamma": 7.5},
         ),
-        (["--objective", "beta_tcvae", "--objective-arg", "estimator=mws"], "beta_tcvae", {"objective_kwargs_estimator": "mws"}),
+        (
+            ["--objective", "beta_tcvae", "--objective-arg", "estimator=mws"],
+            "beta_tcvae",
+            {"objective_kwargs_estimator": "mws"},
+        ),
     ],
 )
 def test_objectives_and_their_arguments(folder, tmp_path, arguments, objective, stored):
@@ -414,3 +425,46 @@ def test_mistakes_in_objectives(folder, tmp_path, capsys, arguments, message):
     assert code == 2
     assert message in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_scores_are_printed_written_and_stored(first):
+    _, report, _, out = first
+    scores = pd.read_csv(out / "scores.csv", keep_default_na=False, na_values=[""])
+    stored = anndata.read_h5ad(out / "betavae.h5ad").uns["betavae"]
+    assert scores["metric"].tolist() == stored["disentanglement"]["metric"].tolist()
+    np.testing.assert_allclose(scores["value"], stored["disentanglement"]["value"])
+    assert scores["covariate"].drop_duplicates().tolist() == ["donor", "cell_type", "all"]
+    dimensions = pd.read_csv(out / "dimension_covariate.csv")
+    assert len(dimensions) == len(stored["disentanglement_dimensions"])
+    assert set(dimensions["class"].dropna()) == {"d1", "d2", "d3", "B/plasma", "T"}
+
+    lines = report.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("scores"))
+    assert lines[start + 1].split() == ["MIG", "SAP", "LMS", "DCI"]
+    row = scores[(scores["covariate"] == "cell_type") & (scores["metric"] == "lms")].iloc[0]
+    (line,) = (line for line in lines[start:] if line.startswith("  cell_type"))
+    assert f"{row['adjusted']:.2f} [" in line
+    assert [line.split()[0] for line in lines[start + 2 : start + 5]] == ["donor", "cell_type", "all"]
+
+
+def test_covariates_and_groups_of_the_users_choice(folder, capsys):
+    arguments = ["--batch-key", "plate", "--covariates", "age,cell_type", "--group-key", "donor"]
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK)
+    assert code == 0, errors
+    scores = pd.read_csv("scbetavae-out/scores.csv")
+    assert scores["covariate"].drop_duplicates().tolist() == ["age", "cell_type", "all"]
+    assert scores["flag"].str.contains("3 groups").any()
+    parameters = anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["disentanglement_params"]
+    assert parameters["group_key"] == "donor"
+    (line,) = (line for line in report.splitlines() if line.startswith("  age"))
+    assert " - " in line  # a number has no classes, hence no LMS
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["--batch-key", "donor", "--no-scores"], False), ([], True)])
+def test_without_scores(arguments, said, folder, capsys):
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK)
+    assert code == 0, errors
+    assert names_in("scbetavae-out") == TRAINED
+    assert "disentanglement" not in anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]
+    assert ("none, as no column was named" in report) == said
+    assert "scores ..." not in errors

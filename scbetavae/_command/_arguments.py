@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 SCHEDULES = ("linear", "cosine", "sigmoid", "cyclical", "constant")
 OBJECTIVES = ("beta_vae", "capacity", "beta_tcvae", "factor_vae", "dip_vae_i", "dip_vae_ii")
 LIKELIHOODS = ("nb", "zinb", "poisson", "normal")
-CELLS, MODEL, CURVES, UMAP = OUTPUTS = (MARK, "model", "training.png", "umap.png")
+CELLS, MODEL, CURVES, UMAP = TRAINING_OUTPUTS = (MARK, "model", "training.png", "umap.png")
+SCORES, SCORES_PICTURE, DIMENSIONS, DIMENSIONS_PICTURE = SCORE_OUTPUTS = (
+    "scores.csv",
+    "scores.png",
+    "dimension_covariate.csv",
+    "dimension_covariate.png",
+)
+OUTPUTS = TRAINING_OUTPUTS + SCORE_OUTPUTS
 
 _DESCRIPTION = """\
 Train a beta-VAE on raw single-cell counts: a latent space whose dimensions stand for separate things.
@@ -29,6 +36,9 @@ what is written to the folder --out
   {MODEL + "/":<14} the model, for scbetavae.model.BetaVAE.load("OUT/{MODEL}", adata)
   {CURVES:<14} likelihood, KL, beta and active dimensions over epochs
   {UMAP:<14} UMAP of the latent space, coloured by labels and batch
+  {SCORES:<14} how the dimensions line up with the covariates; {SCORES_PICTURE} draws it
+  {DIMENSIONS}, {DIMENSIONS_PICTURE}
+  {"":<14} what each dimension encodes
 Nothing is written before all of it is ready. Results of an earlier run are replaced, other files stay.
 
 examples
@@ -40,6 +50,8 @@ examples
       a stronger pressure towards independent dimensions
   scbetavae cells.h5ad --objective capacity --objective-arg capacity=10 --objective-arg gamma=50
       hold the KL at 10 nats a cell
+  scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --group-key donor
+      score the dimensions against three columns, with intervals over donors
   scbetavae filtered_feature_bc_matrix.h5 --n-latent 20 --early-stopping
       the count matrix of 10x Cell Ranger
 
@@ -77,6 +89,7 @@ def train_parser() -> argparse.ArgumentParser:
     _add_data(parser.add_argument_group("data"))
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))
+    _add_scores(parser.add_argument_group("scores"))
     return parser
 
 
@@ -99,7 +112,11 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
 
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--objective", metavar="NAME", type=_objective, default="beta_vae", help=f"{', '.join(OBJECTIVES)} [%(default)s]"
+        "--objective",
+        metavar="NAME",
+        type=_objective,
+        default="beta_vae",
+        help=f"{', '.join(OBJECTIVES)} [%(default)s]",
     )
     group.add_argument(
         "--objective-arg",
@@ -110,7 +127,10 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="argument of the objective, such as capacity=10 or lambda_od=5; may be given several times",
     )
     group.add_argument(
-        "--beta", metavar="X", type=_weight, help="weight of the regulariser, 0 or more [4, where the objective has one]"
+        "--beta",
+        metavar="X",
+        type=_weight,
+        help="weight of the regulariser, 0 or more [4, where the objective has one]",
     )
     group.add_argument("--n-latent", metavar="N", type=_whole(1), default=10, help="latent dimensions [%(default)s]")
     group.add_argument(
@@ -135,6 +155,20 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--batch-size", metavar="N", type=_whole(2), default=128, help="cells a step [%(default)s]")
     group.add_argument("--early-stopping", action="store_true", help="stop when held-out cells no longer improve")
     group.add_argument("--accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu, mps, ... [%(default)s]")
+
+
+def _add_scores(group: argparse._ArgumentGroup) -> None:
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
+        "--covariates",
+        metavar="A,B",
+        type=_names,
+        help="columns of .obs that the dimensions are scored against [batch and labels]",
+    )
+    which.add_argument("--no-scores", action="store_true", help="do not score")
+    group.add_argument(
+        "--group-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"
+    )
 
 
 def _objective(text: str) -> str:

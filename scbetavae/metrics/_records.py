@@ -50,20 +50,20 @@ RECORDS: dict[str, MetricRecord] = {
     for record in (
         MetricRecord("mig", "MIG", 0, 1, "covariate", True, "labels", True, "Chen2018"),
         MetricRecord("sap", "SAP", 0, 1, "covariate", True, "labels", True, "Kumar2018"),
-        MetricRecord("modularity", "Modularity", 0, 1, "covariate", False, "labels", True, "Ridgeway2018"),
+        MetricRecord("modularity", "Modularity", 0, 1, "covariate", False, "labels", True, "RidgewayMozer2018"),
         MetricRecord("dcimig", "DCIMIG", 0, 1, "covariate", False, "labels", True, "Sepliarskaia2019"),
         MetricRecord("mig_sup", "MIG-sup", 0, 1, "covariate", False, "labels", True, "Li2020"),
         MetricRecord("lms", "LMS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
         MetricRecord("msas", "MSAS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
         MetricRecord("msgs", "MSGS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
         MetricRecord(
-            "dci_disentanglement", "DCI disentanglement", 0, 1, "covariate", False, "labels", True, "Eastwood2018"
+            "dci_disentanglement", "DCI disentanglement", 0, 1, "covariate", False, "labels", True, "EastwoodWilliams2018"
         ),
-        MetricRecord("dci_completeness", "DCI completeness", 0, 1, "covariate", True, "labels", True, "Eastwood2018"),
+        MetricRecord("dci_completeness", "DCI completeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"),
         MetricRecord(
-            "dci_informativeness", "DCI informativeness", 0, 1, "covariate", True, "labels", True, "Eastwood2018"
+            "dci_informativeness", "DCI informativeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"
         ),
-        MetricRecord("explicitness", "Explicitness", 0, 1, "covariate", True, "labels", True, "Ridgeway2018"),
+        MetricRecord("explicitness", "Explicitness", 0, 1, "covariate", True, "labels", True, "RidgewayMozer2018"),
         MetricRecord("betavae_score", "BetaVAE score", 0, 1, "covariate", False, "intervention", False, "Higgins2017"),
         MetricRecord(
             "factorvae_score", "FactorVAE score", 0, 1, "covariate", False, "intervention", False, "KimMnih2018"

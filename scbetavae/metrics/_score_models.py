@@ -106,17 +106,18 @@ def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
             nulls_of_skill.append(fit.null)
             skills.append(fit.skill)
     n_voting = int(result.per_factor["votes"].sum())
-    flag = "" if n_voting > 1 else f"{('no', 'only one')[n_voting]} covariate with skill above permuted labels"
+    defined = not all(fit.undefined for fit in fits)
+    flag = (
+        f"{('no', 'only one')[n_voting]} covariate with skill above permuted labels" if defined and n_voting < 2 else ""
+    )
     p_value = np.nan
     if skills and inputs.n_permutations:
         mean_null = np.mean(nulls_of_skill, axis=0)
         p_value = (1 + (mean_null >= np.mean(skills) - 1e-12).sum()) / (1 + len(mean_null))
     top = ceiling.get("all", (np.nan, np.nan))
     for i, metric in enumerate(DCI_METRICS[:2]):
-        overall = (result.disentanglement, result.completeness)[i]
-        scores[metric, "all"] = Score(
-            overall, null[:, i], nothing, top[i], flag if fits else "", errors[i], n_folds, p_value
-        )
+        overall = (result.disentanglement, result.completeness)[i] if defined else np.nan
+        scores[metric, "all"] = Score(overall, null[:, i], nothing, top[i], flag, errors[i], n_folds, p_value)
     return scores
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Callable, Mapping
-from inspect import signature
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,17 +21,17 @@ from scvi.data.fields import (
 )
 from scvi.model import SCVI
 
-from scbetavae import _keys
 from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_beta, make_regulariser
-from scbetavae.train import BetaVAETrainingPlan, FactorVAETrainingPlan, InMemoryDataSplitter, Schedule, resolve_schedule, schedule_to_dict
+from scbetavae.train import FactorVAETrainingPlan
 
 from . import _checks
+from ._arguments import COUNT_LIKELIHOODS, check_arguments
+from ._encoding import EncodingMixin
+from ._scores import ScoresMixin
+from ._training import TrainingMixin
 
-_COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
-_LIKELIHOODS = (*_COUNT_LIKELIHOODS, "normal")
 
-
-class BetaVAE(SCVI):
+class BetaVAE(TrainingMixin, ScoresMixin, EncodingMixin, SCVI):
     r"""Beta-variational autoencoder of single-cell counts.
 
     Explains counts with a decoder of few latent dimensions and asks, through a regulariser of weight beta, that these
@@ -110,8 +107,6 @@ class BetaVAE(SCVI):
     """
 
     _module_cls = BetaVAEModule
-    _training_plan_cls = BetaVAETrainingPlan
-    _data_splitter_cls = InMemoryDataSplitter
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"
@@ -137,13 +132,13 @@ class BetaVAE(SCVI):
     ) -> None:
         beta = check_beta(beta, objective)
         make_regulariser(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
-        _check_arguments(gene_likelihood, condition_on_batch, kwargs)
+        check_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
         if adata is None and registry is None:
             msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
             raise ValueError(msg)
         if adata is not None:
             registry_ = type(self)._get_most_recent_anndata_manager(adata, required=True).registry
-            if gene_likelihood in _COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
+            if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
                 _checks.check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
         else:
             registry_ = registry
@@ -233,7 +228,7 @@ class BetaVAE(SCVI):
         obs_keys |= {f"categorical_covariate_keys[{i}]": k for i, k in enumerate(categorical_covariate_keys or ())}
         numeric_keys = {"size_factor_key": size_factor_key}
         numeric_keys |= {f"continuous_covariate_keys[{i}]": k for i, k in enumerate(continuous_covariate_keys or ())}
-        _check_adata(adata)
+        _checks.check_adata(adata)
         if "source_registry" not in kwargs:  # for a transfer, scvi-tools knows which columns may be missing
             _checks.check_keys(adata.obs.columns, obs_keys | numeric_keys, "adata.obs")
         _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
@@ -260,91 +255,6 @@ class BetaVAE(SCVI):
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
         cls.register_manager(manager)
-
-    def train(
-        self,
-        max_epochs: int | None = None,
-        beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
-        *,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        trainer_config: Mapping[str, Any] | None = None,
-        key_added: str = _keys.UNS,
-        **kwargs: Any,
-    ) -> Self:
-        """Train the model.
-
-        Parameters
-        ----------
-        max_epochs
-            Passes over the training cells, at least 1. ``None`` takes the heuristic of scvi-tools, 400 for up to 20 000
-            cells and fewer beyond.
-        beta_schedule
-            How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
-            ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a
-            function from the epoch, counted from 0, to beta. The warm-up is a fraction of the run unless said otherwise,
-            so that the run ends at the model's beta.
-        plan_kwargs
-            Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
-        trainer_config
-            Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
-        key_added
-            Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with a row an epoch.
-        **kwargs
-            Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
-            ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
-            watches ``objective_validation``, the validation loss at full beta, and sleeps during warm-up.
-
-        Returns
-        -------
-        The model itself.
-
-        Raises
-        ------
-        ValueError
-            For an unknown schedule, a beta below 0, or a run of no epochs.
-        TypeError
-            For an argument that the plan does not take.
-
-        Examples
-        --------
-        >>> import scbetavae
-        >>> adata = scbetavae.datasets.pbmc68k()
-        >>> scbetavae.model.BetaVAE.setup_anndata(adata)
-        >>> model = scbetavae.model.BetaVAE(adata, beta=2.0)
-        >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
-        >>> float(model.history["beta"].iloc[-1, 0])
-        2.0
-        """
-        schedule, target = resolve_schedule(beta_schedule, self.module.beta)
-        if max_epochs is not None and (isinstance(max_epochs, bool) or max_epochs != int(max_epochs) or max_epochs < 1):
-            msg = f"max_epochs={max_epochs!r} is not a number of epochs. Give a whole number of at least 1, or None."
-            raise ValueError(msg)
-        if not any(parameter.requires_grad for parameter in self.module.parameters()):
-            msg = (
-                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch maps query "
-                "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
-            )
-            raise ValueError(msg)
-        plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}
-        for name in ("early_stopping_monitor", "checkpointing_monitor"):
-            if not (isinstance(trainer_config, Mapping) and name in trainer_config):
-                kwargs.setdefault(name, "objective_validation")
-        if issubclass(self._training_plan_cls, FactorVAETrainingPlan):
-            for name in ("gradient_clip_val", "gradient_clip_algorithm"):
-                plan_kwargs.setdefault(name, kwargs.pop(name, None))
-        self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
-        super().train(
-            max_epochs=None if max_epochs is None else int(max_epochs),
-            plan_kwargs=plan_kwargs,
-            trainer_config=trainer_config,
-            **kwargs,
-        )
-        if self.adata is not None:
-            stored = dict(self.adata.uns.get(key_added, {}))
-            stored[_keys.PARAMS] = self._describe_run(schedule, target)
-            stored[_keys.HISTORY] = self._history_frame()
-            self.adata.uns[key_added] = stored
-        return self
 
     @classmethod
     def load_query_data(
@@ -426,65 +336,13 @@ class BetaVAE(SCVI):
             layer = setup_args.get("layer")
             _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
             _checks.check_matrix(adata, layer)
-            if self.module.gene_likelihood in _COUNT_LIKELIHOODS:
+            if self.module.gene_likelihood in COUNT_LIKELIHOODS:
                 _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
             _checks.check_encoder_input(adata, setup_args.get("encoder_obsm_key"))
         return super()._validate_anndata(adata, copy_if_view=copy_if_view)
-
-    def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
-        """Flat dict of plain values: constructor arguments, schedule and length of the run."""
-        arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
-        objective_kwargs = arguments.pop("objective_kwargs", None) or {}
-        arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
-        arguments |= schedule_to_dict(schedule) | {"beta": target, "epochs": len(self.history["beta"])}
-        return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
-
-    def _history_frame(self) -> pd.DataFrame:
-        """History with a row an epoch; ours first, then what the objective added, then scvi-tools' names."""
-        first = ["beta", "objective_train", "nll_train", "kl_train", "active_dimensions"]
-        first += [name.replace("_train", "_validation") for name in first[1:4]]
-        frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
-        duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss"}
-        names = [name for name in first if name in frames]
-        names += [
-            name
-            for name in frames
-            if name not in first
-            and name.removesuffix("_train").removesuffix("_validation") not in duplicates
-            and name not in ("train_loss", "validation_loss")
-        ]
-        frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
-        frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
-        return frame
 
 
 def _n_encoder_input(registry: dict) -> int | None:
     """Columns of the encoder's own input, ``None`` if it reads the counts."""
     field = registry["field_registries"].get(ENCODER_INPUT_KEY)
     return None if field is None else int(field["summary_stats"][f"n_{ENCODER_INPUT_KEY}"])
-
-
-def _check_adata(adata: AnnData) -> None:
-    if not isinstance(adata, AnnData):
-        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
-        raise TypeError(msg)
-    if adata.is_view:
-        msg = "adata is a view of another AnnData, so nothing can be stored in it. Run adata = adata.copy() first."
-        raise ValueError(msg)
-
-
-def _check_arguments(gene_likelihood: str, condition_on_batch: bool, kwargs: dict[str, Any]) -> None:
-    """Refuse arguments that the network does not take, before it is built."""
-    if gene_likelihood not in _LIKELIHOODS:
-        msg = f"gene_likelihood={gene_likelihood!r} is not a likelihood. Take one of {list(_LIKELIHOODS)}."
-        raise ValueError(msg)
-    allowed = set(signature(SCVI._module_cls).parameters) | set(signature(BetaVAE).parameters) - {"kwargs"}
-    for name in kwargs:
-        if name not in allowed:
-            nearest = difflib.get_close_matches(name, allowed, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            msg = f"BetaVAE has no argument {name!r}.{hint}"
-            raise TypeError(msg)
-    if kwargs.get("batch_representation", "one-hot") == "embedding" and not condition_on_batch:
-        msg = 'batch_representation="embedding" tells the decoder the batch. Set condition_on_batch=True, or leave it out.'
-        raise ValueError(msg)

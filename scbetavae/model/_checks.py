@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,100 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-_CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Where a matrix holds values of a kind.
-
-    Parameters
-    ----------
-    n_values
-        How many values there are.
-    row, column
-        Where the first of them is.
-    value
-        The first of them.
-    """
-
-    n_values: int
-    row: int
-    column: int
-    value: float
-
-
-@dataclass(frozen=True)
-class MatrixScan:
-    """What one pass over a matrix of counts found.
-
-    Parameters
-    ----------
-    non_finite, negative, fractional
-        First value of each kind, ``None`` if there is none.
-    empty_rows
-        Rows that sum to 0.
-    largest
-        Largest finite value.
-    """
-
-    non_finite: Finding | None
-    negative: Finding | None
-    fractional: Finding | None
-    empty_rows: np.ndarray
-    largest: float
-
-
-def scan_matrix(matrix: Any) -> MatrixScan:
-    """Look once through a matrix, in blocks of rows, so that a backed file is never read whole.
-
-    Parameters
-    ----------
-    matrix
-        Dense, sparse or backed matrix of shape ``(cells, genes)``.
-
-    Returns
-    -------
-    What was found.
-    """
-    tests = {
-        "non_finite": lambda v: ~np.isfinite(v),
-        "negative": lambda v: v < 0,
-        "fractional": lambda v: np.isfinite(v) & (v != np.rint(v)),
-    }
-    first: dict[str, Finding | None] = dict.fromkeys(tests)
-    counts = dict.fromkeys(tests, 0)
-    empty: list[np.ndarray] = []
-    largest = 0.0
-    for start, block in _row_blocks(matrix):
-        values = block.data if sparse.issparse(block) else block.ravel()
-        for name, test in tests.items():
-            hits = np.flatnonzero(test(values))
-            counts[name] += hits.size
-            if hits.size and first[name] is None:
-                row, column = _position(block, int(hits[0]))
-                first[name] = Finding(0, start + row, column, float(values[hits[0]]))
-        empty.append(start + np.flatnonzero(np.asarray(block.sum(axis=1)).ravel() == 0))
-        finite = values[np.isfinite(values)]
-        largest = max(largest, float(finite.max())) if finite.size else largest
-    found = {
-        name: Finding(counts[name], f.row, f.column, f.value) if f is not None else None for name, f in first.items()
-    }
-    return MatrixScan(**found, empty_rows=np.concatenate(empty) if empty else np.array([], dtype=int), largest=largest)
-
-
-def _row_blocks(matrix: Any) -> Iterator[tuple[int, Any]]:
-    if sparse.issparse(matrix) and matrix.format != "csr":
-        matrix = matrix.tocsr()
-    for start in range(0, matrix.shape[0], _CHUNK):
-        block = matrix[start : start + _CHUNK]
-        yield start, block.tocsr() if sparse.issparse(block) else np.asarray(block)
-
-
-def _position(block: Any, flat: int) -> tuple[int, int]:
-    if sparse.issparse(block):
-        return int(np.searchsorted(block.indptr, flat, side="right")) - 1, int(block.indices[flat])
-    return divmod(flat, block.shape[1])
+from ._matrix_scan import Finding, scan_matrix
 
 
 def counts_of(adata: AnnData, layer: str | None) -> tuple[Any, str]:
@@ -216,6 +122,29 @@ def _other_counts(adata: AnnData, layer: str | None) -> str:
         if scan.fractional is None and scan.negative is None and scan.non_finite is None:
             return f"adata.layers[{name!r}] holds integers: setup_anndata(adata, layer={name!r}). "
     return ""
+
+
+def check_adata(adata: AnnData) -> None:
+    """Refuse what is no AnnData of its own.
+
+    Parameters
+    ----------
+    adata
+        What was given.
+
+    Raises
+    ------
+    TypeError
+        If it is no AnnData.
+    ValueError
+        If it is a view.
+    """
+    if not isinstance(adata, AnnData):
+        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
+        raise TypeError(msg)
+    if adata.is_view:
+        msg = "adata is a view of another AnnData, so nothing can be stored in it. Run adata = adata.copy() first."
+        raise ValueError(msg)
 
 
 def check_keys(container: Iterable[Any], keys: Mapping[str, Any], where: str) -> None:

@@ -1,7 +1,8 @@
 """Networks and losses, as the optimiser sees them."""
 
-from ._betavae import ENCODER_INPUT_KEY, BetaVAELossOutput, BetaVAEModule
+from ._betavae import BetaVAELossOutput, BetaVAEModule
 from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
+from ._encoder import ENCODER_INPUT_KEY
 from ._likelihood import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
 from ._objective_choice import check_beta, make_regulariser
 from ._objectives import (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,39 +14,16 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch.distributions import Distribution, Normal, kl_divergence
 
-from ._likelihood import NonzeroStructure, fused_negative_binomial_loss
+from ._encoder import EncoderMixin
+from ._fast_path import (
+    DecodedCounts,
+    batch_norm_frozen,
+    negative_log_likelihood,
+    run_layers,
+)
 from ._objective_choice import check_beta, make_regulariser
 from ._prior import StandardNormalPrior
 from ._regularisers import Codes
-
-ENCODER_INPUT_KEY = "encoder_input"
-"""Name under which the matrix that the encoder reads in place of the counts is registered."""
-
-
-NONZERO_KEYS = ("X_offsets", "X_columns", "X_values")
-"""Names of a minibatch's non-zero counts, where its loader knows them: row offsets, gene of each, count."""
-
-LOG1P_KEY = "X_log1p"
-"""Name of log(1 + counts), where the loader of a minibatch made it."""
-
-
-@dataclass(frozen=True)
-class DecodedCounts:
-    """What the decoder says of a minibatch, for a loss that needs no distribution.
-
-    Parameters
-    ----------
-    logits
-        Log expression up to a constant of each cell, tensor of shape ``(cells, genes)``.
-    log_library
-        Log library sizes, tensor of shape ``(cells, 1)``.
-    log_theta
-        Log inverse dispersion, tensor of shape ``(genes,)`` or ``(cells, genes)``.
-    """
-
-    logits: torch.Tensor
-    log_library: torch.Tensor
-    log_theta: torch.Tensor
 
 
 @dataclass
@@ -63,7 +39,7 @@ class BetaVAELossOutput(LossOutput):
     kl_per_dimension: torch.Tensor | None = None
 
 
-class BetaVAEModule(VAE):
+class BetaVAEModule(EncoderMixin, VAE):
     r"""Variational autoencoder of counts with a regulariser on its latent space.
 
     .. math:: \mathcal{L} = \frac{1}{B} \sum_i -\log p(x_i \mid z_i) + r(t) \, R
@@ -144,18 +120,10 @@ class BetaVAEModule(VAE):
             if dispersion == "gene-batch":
                 self.px_r = torch.nn.Parameter(torch.randn(n_input, n_batch))
         if n_encoder_input is not None:
-            self._read_encoder_input(n_encoder_input)
+            self.set_encoder_input(n_encoder_input)
         self.prior = StandardNormalPrior()
         self.regulariser = make_regulariser(
             objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
-        )
-
-    def _read_encoder_input(self, n_encoder_input: int) -> None:
-        """Give the encoder a first layer for its own input; covariates stay as they are."""
-        first_block = self.z_encoder.encoder.fc_layers[0]
-        old = first_block[0]
-        first_block[0] = torch.nn.Linear(
-            n_encoder_input + old.in_features - self.n_input, old.out_features, bias=old.bias is not None
         )
 
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
@@ -177,7 +145,7 @@ class BetaVAEModule(VAE):
         if kwargs.get("compute_loss", True) and self.has_fused_likelihood:
             kwargs["generative_kwargs"] = {**(kwargs.get("generative_kwargs") or {}), "for_loss": True}
         if self.training and tensors[REGISTRY_KEYS.X_KEY].shape[0] == 1:
-            with _batch_norm_frozen(self):
+            with batch_norm_frozen(self):
                 return super().forward(tensors, *args, **kwargs)
         return super().forward(tensors, *args, **kwargs)
 
@@ -189,74 +157,6 @@ class BetaVAEModule(VAE):
         of scvi-tools.
         """
         return self.gene_likelihood == "nb" and self.dispersion != "gene-cell" and not self.use_size_factor_key
-
-    def _get_inference_input(
-        self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
-    ) -> dict[str, torch.Tensor | None]:
-        inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
-        if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
-            inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
-        if MODULE_KEYS.X_KEY in inputs and LOG1P_KEY in tensors:
-            inputs["log1p"] = tensors[LOG1P_KEY]
-        return inputs
-
-    @auto_move_data
-    def _regular_inference(
-        self,
-        x: torch.Tensor,
-        batch_index: torch.Tensor,
-        cont_covs: torch.Tensor | None = None,
-        cat_covs: torch.Tensor | None = None,
-        n_samples: int = 1,
-        encoder_input: torch.Tensor | None = None,
-        log1p: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor | Distribution | None]:
-        """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
-        counts = x
-        if self.log_variational:
-            counts = torch.log1p(x) if log1p is None else log1p
-        covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
-        read = counts if encoder_input is None else encoder_input
-        qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
-        ql = None
-        if self.use_observed_lib_size:
-            library = torch.log(x.sum(1)).unsqueeze(1)
-        else:
-            ql, library = self.l_encoder(
-                torch.cat([counts, *covariates], dim=-1) if covariates else counts, *categories
-            )
-        if n_samples > 1:
-            z = self.z_encoder.z_transformation(qz.sample((n_samples,)))
-            library = library.expand(n_samples, *library.shape) if ql is None else ql.sample((n_samples,))
-        return {
-            MODULE_KEYS.Z_KEY: z,
-            MODULE_KEYS.QZ_KEY: qz,
-            MODULE_KEYS.QL_KEY: ql,
-            MODULE_KEYS.LIBRARY_KEY: library,
-        }
-
-    def _encode(self, read: torch.Tensor, categories: list[torch.Tensor]) -> tuple[Normal, torch.Tensor]:
-        """Posterior and a draw from it, as the encoder of scvi-tools but without the checks of its distribution."""
-        encoder = self.z_encoder
-        hidden = encoder.encoder(read, *categories)
-        mean = encoder.mean_encoder(hidden)
-        scale = (encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps).sqrt()
-        z = encoder.z_transformation(mean + scale * torch.randn_like(mean))
-        return Normal(mean, scale, validate_args=False), z
-
-    def _encoder_covariates(
-        self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None, cat_covs: torch.Tensor | None
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Covariates that join the encoder's input, and those that its layers turn into indicators."""
-        if not self.encode_covariates:
-            return [], []
-        covariates = [] if cont_covs is None else [cont_covs]
-        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
-        if self.batch_representation == "embedding":
-            covariates.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
-        else:
-            categories.insert(0, batch_index)
-        return covariates, categories
 
     @auto_move_data
     def generative(
@@ -314,7 +214,7 @@ class BetaVAEModule(VAE):
             parts.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
         else:
             categories.insert(0, batch_index)
-        hidden = self.decoder.px_decoder(torch.cat(parts, dim=-1) if len(parts) > 1 else z, *categories)
+        hidden = run_layers(self.decoder.px_decoder, torch.cat(parts, dim=-1) if len(parts) > 1 else z, categories)
         log_theta = self.px_r
         if self.dispersion != "gene":
             group = batch_index if self.dispersion == "gene-batch" else y
@@ -360,7 +260,7 @@ class BetaVAEModule(VAE):
         x = tensors[REGISTRY_KEYS.X_KEY]
         qz = inference_outputs[MODULE_KEYS.QZ_KEY]
         kl = self.prior.kl_divergence(qz)
-        nll = _negative_log_likelihood(generative_outputs[MODULE_KEYS.PX_KEY], tensors)
+        nll = negative_log_likelihood(generative_outputs[MODULE_KEYS.PX_KEY], tensors)
         kl_library = self._library_kl(inference_outputs, generative_outputs, nll)
 
         n_cells = x.shape[0]
@@ -392,25 +292,3 @@ class BetaVAEModule(VAE):
         if self.use_observed_lib_size:
             return like.new_zeros(like.shape[-1])
         return kl_divergence(inference_outputs[MODULE_KEYS.QL_KEY], generative_outputs[MODULE_KEYS.PL_KEY]).sum(dim=1)
-
-
-def _negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Negative log-likelihood of each cell in nats, summed over genes."""
-    if not isinstance(px, DecodedCounts):
-        return -px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
-    counts = tensors[REGISTRY_KEYS.X_KEY]
-    if NONZERO_KEYS[0] in tensors:
-        counts = NonzeroStructure(*(tensors[key] for key in NONZERO_KEYS))
-    return fused_negative_binomial_loss(px.logits, px.log_library, log_theta=px.log_theta, counts=counts)
-
-
-@contextmanager
-def _batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
-    layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm1d) and layer.training]
-    for layer in layers:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.train()

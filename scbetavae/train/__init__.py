@@ -1,21 +1,20 @@
 """How beta moves, and the Lightning plans that train with it."""
 
+from ._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 from ._factor_vae import FactorVAETrainingPlan
-from ._loading import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
+from ._loading import NONZERO_KEYS, InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
 from ._plans import BetaVAETrainingPlan
 from ._schedules import (
-    AnnealedBeta,
     ConstantSchedule,
     CosineSchedule,
     CyclicalSchedule,
     LinearSchedule,
     Schedule,
     SigmoidSchedule,
-    resolve_schedule,
-    schedule_to_dict,
 )
 
 __all__ = [
+    "NONZERO_KEYS",
     "AnnealedBeta",
     "BetaVAETrainingPlan",
     "ConstantSchedule",

@@ -40,11 +40,19 @@ class MinibatchDataset(Dataset):
         Cells that take part, in order, indices of shape ``(n_cells,)``.
     device
         Where the data are kept and the minibatches are made.
+    dense
+        Whether minibatches hold the dense counts and the other registered tensors, or the non-zero counts alone.
     """
 
     def __init__(
-        self, adata_manager: AnnDataManager, rows: Sequence[int], device: torch.device | str = "cpu"
+        self,
+        adata_manager: AnnDataManager,
+        rows: Sequence[int],
+        device: torch.device | str = "cpu",
+        *,
+        dense: bool = True,
     ) -> None:
+        self.dense = dense
         self.device = torch.device(device)
         self.rows = np.asarray(rows, dtype=np.int64)
         self._columns = {}
@@ -52,7 +60,7 @@ class MinibatchDataset(Dataset):
             value = adata_manager.get_from_registry(key)
             if key == REGISTRY_KEYS.X_KEY:
                 self._set_counts(value)
-            else:
+            elif dense:
                 self._columns[key] = self._to_device(_as_array(value, discrete=key in _DISCRETE))
 
     def __len__(self) -> int:
@@ -78,14 +86,16 @@ class MinibatchDataset(Dataset):
         np.cumsum(lengths, out=offsets[1:])
         # Entry k of the minibatch is entry k - offsets[i] of its cell i, which begins at starts[i].
         where = torch.from_numpy(np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])).to(self.device)
-        first = torch.from_numpy(np.repeat(np.arange(len(rows)) * self.n_genes, lengths)).to(self.device)
         columns, values = self._genes.index_select(0, where).long(), self._counts.index_select(0, where)
+        batch = dict(zip(NONZERO_KEYS, (torch.from_numpy(offsets).to(self.device), columns, values), strict=True))
+        if not self.dense:
+            return batch
+        first = torch.from_numpy(np.repeat(np.arange(len(rows)) * self.n_genes, lengths)).to(self.device)
         positions = first.add_(columns)
         dense, log1p = torch.zeros(2, len(rows), self.n_genes, dtype=values.dtype, device=self.device)
         dense.view(-1).scatter_(0, positions, values)
         log1p.view(-1).scatter_(0, positions, torch.log1p(values))
-        batch = {REGISTRY_KEYS.X_KEY: dense, LOG1P_KEY: log1p}
-        batch |= dict(zip(NONZERO_KEYS, (torch.from_numpy(offsets).to(self.device), columns, values), strict=True))
+        batch |= {REGISTRY_KEYS.X_KEY: dense, LOG1P_KEY: log1p}
         chosen = torch.from_numpy(rows).to(self.device)
         return batch | {key: column.index_select(0, chosen) for key, column in self._columns.items()}
 
@@ -131,7 +141,9 @@ def fits_in_memory(adata_manager: AnnDataManager) -> bool:
     return True
 
 
-def minibatches(dataset: MinibatchDataset, batch_size: int, *, shuffle: bool = False, drop_last: bool = False) -> DataLoader:
+def minibatches(
+    dataset: MinibatchDataset, batch_size: int, *, shuffle: bool = False, drop_last: bool = False
+) -> DataLoader:
     """Loader over a dataset, in the order and with the random numbers of scvi-tools' loader.
 
     Parameters
@@ -183,7 +195,9 @@ class InMemoryDataSplitter(DataSplitter):
         """Loader of the training cells, in random order."""
         if not self._reads_directly:
             return super().train_dataloader()
-        return minibatches(self._dataset(self.train_idx), self._batch_size, shuffle=True, drop_last=bool(self.drop_last))
+        return minibatches(
+            self._dataset(self.train_idx), self._batch_size, shuffle=True, drop_last=bool(self.drop_last)
+        )
 
     def val_dataloader(self) -> DataLoader | None:
         """Loader of the validation cells."""
@@ -198,9 +212,9 @@ class InMemoryDataSplitter(DataSplitter):
     @property
     def _reads_directly(self) -> bool:
         special = {k for k, v in self.data_loader_kwargs.items() if k != "batch_size" and v}
-        return not (special or self.load_sparse_tensor or self.pin_memory or settings.dl_num_workers) and fits_in_memory(
-            self.adata_manager
-        )
+        return not (
+            special or self.load_sparse_tensor or self.pin_memory or settings.dl_num_workers
+        ) and fits_in_memory(self.adata_manager)
 
     def _dataset(self, rows: np.ndarray) -> MinibatchDataset:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")

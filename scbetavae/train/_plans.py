@@ -14,8 +14,9 @@ from scvi import settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
+from ._annealing import AnnealedBeta, BetaFunction
 from ._meters import EpochMeans
-from ._schedules import AnnealedBeta, BetaFunction, LinearSchedule, Schedule
+from ._schedules import LinearSchedule, Schedule
 
 ACTIVE_KL = 0.01
 """KL in nats above which a latent dimension counts as active."""

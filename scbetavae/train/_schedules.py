@@ -7,14 +7,10 @@ asked for.
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
-
-BetaFunction = Callable[[int], float]
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Schedule:
     name: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if not _is_number(self.warmup) or not 0 <= self.warmup < 1:
+        if not is_number(self.warmup) or not 0 <= self.warmup < 1:
             msg = (
                 f"warmup={self.warmup!r} is not a fraction of the run in [0, 1). "
                 f"For a length in epochs write {type(self).__name__}(warmup_epochs=...), in minibatches warmup_steps=...."
@@ -61,7 +57,7 @@ class Schedule:
             raise ValueError(msg)
         for length_name in ("warmup_epochs", "warmup_steps"):
             length = getattr(self, length_name)
-            if length is not None and (not _is_number(length) or length < 0):
+            if length is not None and (not is_number(length) or length < 0):
                 msg = f"{length_name}={length!r} is not a length. Give a number of at least 0."
                 raise ValueError(msg)
 
@@ -88,7 +84,7 @@ class Schedule:
                 "Use a warm-up that is a fraction of the run, or AnnealedBeta(schedule, ...).at(step)."
             )
             raise ValueError(msg)
-        return self._at(progress, self.warmup)
+        return self.at_progress(progress, self.warmup)
 
     def ramp(self, share: float) -> float:
         """Shape of the warm-up.
@@ -104,10 +100,10 @@ class Schedule:
         """
         raise NotImplementedError
 
-    def _at(self, progress: float, warmup: float) -> float:
+    def at_progress(self, progress: float, warmup: float) -> float:
         return 1.0 if progress >= warmup else self.ramp(progress / warmup)
 
-    def _warmup_fraction(self, max_epochs: int, steps_per_epoch: int) -> float:
+    def warmup_fraction(self, max_epochs: int, steps_per_epoch: int) -> float:
         """Warm-up as a fraction of a run; above 1 when the run is too short for it."""
         if self.warmup_epochs is not None:
             return self.warmup_epochs / max_epochs
@@ -192,7 +188,7 @@ class SigmoidSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not _is_number(self.steepness) or not 0 < self.steepness <= 100:
+        if not is_number(self.steepness) or not 0 < self.steepness <= 100:
             msg = f"steepness={self.steepness!r} is not in (0, 100]. The default is 10."
             raise ValueError(msg)
 
@@ -242,7 +238,7 @@ class CyclicalSchedule(Schedule):
         if isinstance(self.n_cycles, bool) or not isinstance(self.n_cycles, int) or self.n_cycles < 1:
             msg = f"n_cycles={self.n_cycles!r} is not a whole number of at least 1. The default is 4."
             raise ValueError(msg)
-        if not _is_number(self.ratio) or not 0 < self.ratio <= 1:
+        if not is_number(self.ratio) or not 0 < self.ratio <= 1:
             msg = f"ratio={self.ratio!r} is not in (0, 1]. The default is 0.5."
             raise ValueError(msg)
 
@@ -283,189 +279,7 @@ SCHEDULES: dict[str, type[Schedule]] = {
 """Schedules that a name stands for."""
 
 
-@dataclass(frozen=True)
-class AnnealedBeta:
-    """Beta of one run: a schedule, the beta it aims for, and the length of the run.
-
-    Parameters
-    ----------
-    schedule
-        A :class:`Schedule`, or a function from the epoch, counted from 0, to beta.
-    target
-        Beta that the run is to end with, at least 0.
-    max_epochs
-        Epochs of the run, at least 1.
-    steps_per_epoch
-        Minibatches in an epoch, at least 1.
-
-    Examples
-    --------
-    >>> from scbetavae.train import AnnealedBeta, LinearSchedule
-    >>> beta = AnnealedBeta(LinearSchedule(warmup_epochs=2), target=4.0, max_epochs=10, steps_per_epoch=5)
-    >>> beta.at(0), beta.at(5), beta.at(49)
-    (0.0, 2.0, 4.0)
-    >>> beta.warmup_end_epoch
-    2
-    """
-
-    schedule: Schedule | BetaFunction
-    target: float
-    max_epochs: int
-    steps_per_epoch: int = 1
-
-    def fraction(self, step: int) -> float:
-        """Fraction of the target at minibatch ``step``, counted from 0 over the whole run.
-
-        Parameters
-        ----------
-        step
-            Minibatches done before this one.
-
-        Returns
-        -------
-        Beta at this minibatch over the target. Schedules give values in [0, 1]; a function of the user's may go above.
-
-        Raises
-        ------
-        ValueError
-            If a function of the user's returns a value that is no beta.
-        """
-        if isinstance(self.schedule, Schedule):
-            n_steps = self.max_epochs * self.steps_per_epoch
-            # A run of a single minibatch has no room for a warm-up.
-            return self.schedule._at(step / n_steps if n_steps > 1 else 1.0, self._warmup_fraction)
-        epoch = step // self.steps_per_epoch
-        beta = self.schedule(epoch)
-        if not _is_number(beta) or beta < 0:
-            msg = (
-                f"beta_schedule({epoch}) returned {beta!r}. It must return a finite beta of at least 0 for every epoch."
-            )
-            raise ValueError(msg)
-        return float(beta) / self.target
-
-    def at(self, step: int) -> float:
-        """Beta at minibatch ``step``, counted from 0 over the whole run."""
-        return self.fraction(step) * self.target
-
-    @property
-    def final(self) -> float:
-        """Beta of the last minibatch of the run."""
-        return self.at(self.max_epochs * self.steps_per_epoch - 1)
-
-    @property
-    def reaches_target(self) -> bool:
-        """Whether the last minibatch trains at the target. A function of the user's is taken at its word."""
-        return not isinstance(self.schedule, Schedule) or self.final == self.target
-
-    @property
-    def warmup_end_epoch(self) -> int:
-        """First epoch, counted from 0, all of which trains at the beta the run ends with."""
-        if isinstance(self.schedule, Schedule):
-            # Rounding must not add an epoch to a warm-up of whole epochs, nor hide a warm-up of a single step.
-            end = min(max(math.ceil(self._warmup_fraction * self.max_epochs - 1e-9), 0), self.max_epochs)
-            return end + 1 if end < self.max_epochs and self.fraction(end * self.steps_per_epoch) < 1 else end
-        epochs = range(self.max_epochs - 1, 0, -1)
-        final = self.final
-        return next((e for e in epochs if self.at((e - 1) * self.steps_per_epoch) != final), 0)
-
-    @property
-    def _warmup_fraction(self) -> float:
-        return self.schedule._warmup_fraction(self.max_epochs, self.steps_per_epoch)
-
-    def describe_shortfall(self) -> str:
-        """Sentence that says how far the run gets, for a schedule that cannot reach its target."""
-        if self.schedule.warmup_epochs is not None:
-            lengths = f"warmup_epochs={self.schedule.warmup_epochs} leaves no plateau in a run of max_epochs={self.max_epochs}"
-        else:
-            lengths = (
-                f"warmup_steps={self.schedule.warmup_steps} leaves no plateau in a run of "
-                f"{self.max_epochs * self.steps_per_epoch} minibatches (max_epochs={self.max_epochs})"
-            )
-        return (
-            f"The beta schedule cannot reach its target: {lengths}, so beta ends at {self.final:.4g} "
-            f"instead of {self.target:.4g}. Train longer, or give the warm-up as a fraction of the run, "
-            f"{type(self.schedule).__name__}(warmup=0.4)."
-        )
-
-
-def resolve_schedule(
-    beta_schedule: str | float | Schedule | BetaFunction, beta: float
-) -> tuple[Schedule | BetaFunction, float]:
-    """Turn what ``train(beta_schedule=...)`` takes into a schedule and the beta it aims for.
-
-    Parameters
-    ----------
-    beta_schedule
-        A name (``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"``, ``"constant"``), a :class:`Schedule`, a number
-        (that beta from first to last) or a function from the epoch, counted from 0, to beta.
-    beta
-        Beta of the model, at least 0.
-
-    Returns
-    -------
-    schedule
-        A :class:`Schedule`, or the user's function.
-    target
-        Beta that the run aims for: the model's, or the number that was given.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name (the nearest is named), a number below 0 or not finite, or a function with a model of beta 0.
-    TypeError
-        For anything else.
-    """
-    if isinstance(beta_schedule, str):
-        if beta_schedule not in SCHEDULES:
-            nearest = difflib.get_close_matches(beta_schedule, SCHEDULES, n=1, cutoff=0.5)
-            hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-            msg = (
-                f"beta_schedule={beta_schedule!r} is not a schedule. {hint}Take one of {sorted(SCHEDULES)}, a number, "
-                "a schedule object such as scbetavae.train.LinearSchedule(warmup=0.25), or a function from epoch to beta."
-            )
-            raise ValueError(msg)
-        return SCHEDULES[beta_schedule](), beta
-    if isinstance(beta_schedule, Schedule):
-        return beta_schedule, beta
-    if isinstance(beta_schedule, Real) and not isinstance(beta_schedule, bool):
-        if not math.isfinite(beta_schedule) or beta_schedule < 0:
-            msg = f"beta_schedule={beta_schedule!r} is not a beta. Give a finite number of at least 0."
-            raise ValueError(msg)
-        return ConstantSchedule(), float(beta_schedule)
-    if isinstance(beta_schedule, type) and issubclass(beta_schedule, Schedule):
-        msg = f"beta_schedule is the class {beta_schedule.__name__}. Give an object of it: {beta_schedule.__name__}()."
-        raise TypeError(msg)
-    if callable(beta_schedule):
-        if beta == 0:
-            msg = "beta_schedule is a function, but the model's beta is 0. Set the model's beta to the largest one you want."
-            raise ValueError(msg)
-        return beta_schedule, beta
-    msg = (
-        f"beta_schedule is a {type(beta_schedule).__name__}. Take one of {sorted(SCHEDULES)}, a number, a schedule object "
-        "such as scbetavae.train.LinearSchedule(warmup=0.25), or a function from epoch to beta."
-    )
-    raise TypeError(msg)
-
-
-def schedule_to_dict(schedule: Schedule | BetaFunction) -> dict[str, str | float | int]:
-    """Flat dict of plain values that describes a schedule, for storage.
-
-    Parameters
-    ----------
-    schedule
-        What :func:`resolve_schedule` returned.
-
-    Returns
-    -------
-    ``{"beta_schedule": name, "beta_schedule_<field>": value, ...}`` without the fields that are ``None``.
-    """
-    if not isinstance(schedule, Schedule):
-        return {"beta_schedule": getattr(schedule, "__name__", type(schedule).__name__)}
-    values = {f"beta_schedule_{f.name}": getattr(schedule, f.name) for f in fields(schedule)}
-    return {"beta_schedule": schedule.name} | {k: v for k, v in values.items() if v is not None}
-
-
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -338,3 +338,10 @@ def test_surrogates_and_parity_modes_take_any_mixture(data):
     metrics.mig(codes, factors, binning="width")
     metrics.dci(codes, factors, importance="gbt")
     metrics.gaussian_total_correlation(codes)
+
+
+def test_no_covariate_with_two_classes_leaves_every_score_undefined():
+    codes = np.random.default_rng(0).normal(size=(60, 3))
+    frame = metrics.score_frame(codes, pd.DataFrame({"same": ["x"] * 60}), n_permutations=5, n_bootstrap=5)
+    assert frame["value"].isna().all()
+    assert set(frame.loc[frame["covariate"] == "all", "flag"]) == {"no covariate with two classes"}

@@ -1,0 +1,106 @@
+"""Reading cells for inference: the same minibatches as scvi-tools, made faster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scvi import settings
+from torch.utils.data import DataLoader
+
+from scbetavae.module import NonzeroStructure
+from scbetavae.train import NONZERO_KEYS, MinibatchDataset, fits_in_memory, minibatches
+
+_ENCODING_BATCH = 1024
+
+
+class EncodingMixin:
+    """Encodes cells; every method of scvi-tools that reads cells of the model reads them through this."""
+
+    def get_latent_representation(
+        self,
+        adata: AnnData | None = None,
+        indices: Sequence[int] | None = None,
+        give_mean: bool = True,
+        mc_samples: int = 5_000,
+        batch_size: int | None = None,
+        return_dist: bool = False,
+        dataloader: Any = None,
+        **kwargs: Any,
+    ) -> np.ndarray | tuple[np.ndarray, np.ndarray]:
+        """Codes of the cells, as :meth:`scvi.model.SCVI.get_latent_representation`.
+
+        Parameters
+        ----------
+        adata
+            Cells; ``None`` for those of the model. Data the model was not built on must have the same genes and keys.
+        indices
+            Cells to encode; ``None`` for all.
+        give_mean
+            Whether to return posterior means, or a draw from each posterior.
+        mc_samples
+            Draws for the mean of a logistic normal.
+        batch_size
+            Cells in a minibatch; changes no mean.
+        return_dist
+            Whether to return means and variances of the posteriors.
+        dataloader
+            Minibatches to encode in place of ``adata``.
+        **kwargs
+            Arguments of the data loader.
+
+        Returns
+        -------
+        Array of shape ``(n_cells, n_latent)``; with ``return_dist``, a pair of them: means and variances.
+
+        Raises
+        ------
+        RuntimeError
+            If the model was not trained.
+        """
+        moments_only = return_dist or (give_mean and self.module.latent_distribution == "normal")
+        if dataloader is None and moments_only and not kwargs:
+            self._check_if_trained(warn=False)
+            adata = self._validate_anndata(adata)
+            batch_size = max(settings.batch_size, _ENCODING_BATCH) if batch_size is None else batch_size
+            if self.module.reads_counts_alone and fits_in_memory(self.get_anndata_manager(adata)):
+                means, variances = self._encode_nonzero(adata, _rows(adata, indices), batch_size)
+                return (means, variances) if return_dist else means
+        return super().get_latent_representation(
+            adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
+        )
+
+    def _make_data_loader(
+        self,
+        adata: AnnData,
+        indices: Sequence[int] | None = None,
+        batch_size: int | None = None,
+        shuffle: bool = False,
+        data_loader_class: type | None = None,
+        **kwargs: Any,
+    ) -> DataLoader:
+        manager = self.get_anndata_manager(adata)
+        if manager is None or data_loader_class or kwargs or settings.dl_num_workers or not fits_in_memory(manager):
+            return super()._make_data_loader(adata, indices, batch_size, shuffle, data_loader_class, **kwargs)
+        dataset = MinibatchDataset(manager, _rows(adata, indices))
+        return minibatches(dataset, batch_size or settings.batch_size, shuffle=shuffle)
+
+    def _encode_nonzero(self, adata: AnnData, rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Posterior means and variances from the non-zero counts alone."""
+        dataset = MinibatchDataset(self.get_anndata_manager(adata), rows, self.device, dense=False)
+        was_training = self.module.training
+        self.module.eval()
+        posteriors = [
+            self.module.encode_nonzero(NonzeroStructure(*(batch[key] for key in NONZERO_KEYS)))
+            for batch in minibatches(dataset, batch_size)
+        ]
+        self.module.train(was_training)
+        means = np.concatenate([p.loc.cpu().numpy() for p in posteriors] or [np.empty((0, self.module.n_latent))])
+        return means, np.concatenate([p.scale.square().cpu().numpy() for p in posteriors] or [means])
+
+
+def _rows(adata: AnnData, indices: Sequence[int] | None) -> np.ndarray:
+    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
+    return np.flatnonzero(rows) if rows.dtype == bool else rows

@@ -1,0 +1,117 @@
+"""From counts, or what stands in for them, to the posterior of the codes."""
+
+from __future__ import annotations
+
+import torch
+from scvi import REGISTRY_KEYS
+from scvi.module._constants import MODULE_KEYS
+from torch.distributions import Distribution, Normal
+
+from ._fast_path import LOG1P_KEY, run_layers, run_sparse_layers
+from ._likelihood import NonzeroStructure
+
+ENCODER_INPUT_KEY = "encoder_input"
+"""Name under which the matrix that the encoder reads in place of the counts is registered."""
+
+
+class EncoderMixin:
+    """Encoder of :class:`BetaVAEModule`: counts, their logarithms, or a matrix of ``.obsm``, and covariates."""
+
+    def set_encoder_input(self, n_encoder_input: int) -> None:
+        """Give the encoder a first layer for its own input; covariates stay as they are."""
+        first_block = self.z_encoder.encoder.fc_layers[0]
+        old = first_block[0]
+        first_block[0] = torch.nn.Linear(
+            n_encoder_input + old.in_features - self.n_input, old.out_features, bias=old.bias is not None
+        )
+
+    def _get_inference_input(
+        self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
+    ) -> dict[str, torch.Tensor | None]:
+        inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
+        if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
+            inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
+        if MODULE_KEYS.X_KEY in inputs and LOG1P_KEY in tensors:
+            inputs["log1p"] = tensors[LOG1P_KEY]
+        return inputs
+
+    def _regular_inference(
+        self,
+        x: torch.Tensor,
+        batch_index: torch.Tensor,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+        n_samples: int = 1,
+        encoder_input: torch.Tensor | None = None,
+        log1p: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor | Distribution | None]:
+        """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
+        counts = x
+        if self.log_variational:
+            counts = torch.log1p(x) if log1p is None else log1p
+        covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
+        read = counts if encoder_input is None else encoder_input
+        qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
+        ql = None
+        if self.use_observed_lib_size:
+            library = torch.log(x.sum(1)).unsqueeze(1)
+        else:
+            ql, library = self.l_encoder(
+                torch.cat([counts, *covariates], dim=-1) if covariates else counts, *categories
+            )
+        if n_samples > 1:
+            z = self.z_encoder.z_transformation(qz.sample((n_samples,)))
+            library = library.expand(n_samples, *library.shape) if ql is None else ql.sample((n_samples,))
+        return {
+            MODULE_KEYS.Z_KEY: z,
+            MODULE_KEYS.QZ_KEY: qz,
+            MODULE_KEYS.QL_KEY: ql,
+            MODULE_KEYS.LIBRARY_KEY: library,
+        }
+
+    def _encode(self, read: torch.Tensor, categories: list[torch.Tensor]) -> tuple[Normal, torch.Tensor]:
+        """Posterior and a draw from it, as the encoder of scvi-tools but without the checks of its distribution."""
+        encoder = self.z_encoder
+        hidden = run_layers(encoder.encoder, read, categories)
+        mean = encoder.mean_encoder(hidden)
+        scale = (encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps).sqrt()
+        z = encoder.z_transformation(mean + scale * torch.randn_like(mean))
+        return Normal(mean, scale, validate_args=False), z
+
+    @property
+    def reads_counts_alone(self) -> bool:
+        """Whether the encoder reads the counts and nothing else, so that :meth:`encode_nonzero` can."""
+        return self.n_encoder_input is None and not self.z_encoder.encoder.n_cov and not self.encode_covariates
+
+    @torch.inference_mode()
+    def encode_nonzero(self, nonzero: NonzeroStructure) -> Normal:
+        """Posterior of cells given by their non-zero counts, several times faster than from a dense minibatch.
+
+        Parameters
+        ----------
+        nonzero
+            Non-zero counts of the cells; the module must be in evaluation mode.
+
+        Returns
+        -------
+        Posterior of shape ``(cells, dims)``.
+        """
+        if self.log_variational:
+            nonzero = nonzero._replace(values=torch.log1p(nonzero.values))
+        hidden = run_sparse_layers(self.z_encoder.encoder, nonzero)
+        variance = self.z_encoder.var_activation(self.z_encoder.var_encoder(hidden)) + self.z_encoder.var_eps
+        return Normal(self.z_encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)
+
+    def _encoder_covariates(
+        self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None, cat_covs: torch.Tensor | None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Covariates that join the encoder's input, and those that its layers turn into indicators."""
+        if not self.encode_covariates:
+            return [], []
+        covariates = [] if cont_covs is None else [cont_covs]
+        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        if self.batch_representation == "embedding":
+            covariates.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
+        else:
+            categories.insert(0, batch_index)
+        return covariates, categories

@@ -1,0 +1,94 @@
+"""Tables of scores, found in an AnnData or given as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scbetavae import _keys
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anndata import AnnData
+
+# Scores of single covariates first, then those of all together. What is not named here follows by its own name.
+_TITLES = {
+    "mig": "MIG",
+    "sap": "SAP",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+    "explicitness": "Explicitness",
+    "lms": "LMS (classes)",
+    "msas": "MSAS (classes)",
+    "msgs": "MSGS (classes)",
+    "dci_disentanglement": "DCI disentanglement",
+    "modularity": "Modularity",
+    "dcimig": "DCIMIG",
+    "mig_sup": "MIG-sup",
+}
+_UNBOUNDED = ("gaussian_total_correlation",)  # in nats: on no common axis with scores between 0 and 1
+_ALL = "all"
+
+
+def read_table(data: AnnData | pd.DataFrame, key: str, columns: Iterable[str], make: str) -> pd.DataFrame:
+    """A table in ``.uns["betavae"][key]``, or the table itself.
+
+    Parameters
+    ----------
+    data
+        Annotated data, or the table.
+    key
+        Name of the table.
+    columns
+        Columns that it must have.
+    make
+        The call that makes such a table, for messages.
+
+    Raises
+    ------
+    KeyError
+        If there is no such table, or it lacks a column.
+    ValueError
+        If it has no rows.
+    """
+    if isinstance(data, pd.DataFrame):
+        table, where = data, "The data frame"
+    else:
+        where = f"adata.uns[{_keys.UNS!r}][{key!r}]"
+        table = data.uns.get(_keys.UNS, {}).get(key)
+        if not isinstance(table, pd.DataFrame):
+            msg = f"There is no table in {where}. Make it with `{make}`."
+            raise KeyError(msg)
+    missing = [name for name in columns if name not in table]
+    if missing:
+        msg = f"{where} has no column {missing[0]!r}. Make it with `{make}`."
+        raise KeyError(msg)
+    if table.empty:
+        msg = f"{where} has no rows. Make it with `{make}`."
+        raise ValueError(msg)
+    return table
+
+
+def arrange_scores(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that are drawn, in the order in which they are drawn, with a column ``title``."""
+    table = table[~table["metric"].isin(_UNBOUNDED)].reset_index(drop=True)
+    if table.empty:
+        msg = "The table holds no score between 0 and 1, so there is nothing to draw on a common axis."
+        raise ValueError(msg)
+    metrics = [*_TITLES, *(name for name in table["metric"].unique() if name not in _TITLES)]
+    covariates = [_ALL, *(name for name in table["covariate"].unique() if name != _ALL)]
+    embeddings = list(table["embedding"].unique()) if "embedding" in table else []
+    ranks = pd.DataFrame(
+        {
+            "covariate": table["covariate"].map(covariates.index),
+            "metric": table["metric"].map(metrics.index),
+            "embedding": table["embedding"].map(embeddings.index) if embeddings else 0,
+        }
+    )
+    order = ranks.sort_values(["covariate", "metric", "embedding"], kind="stable").index
+    table = table.loc[order].reset_index(drop=True)
+    titles = table["metric"].map(lambda name: _TITLES.get(name, name.replace("_", " ").capitalize()))
+    table.insert(int(table.columns.get_loc("metric")) + 1, "title", titles)
+    return table

@@ -1,0 +1,165 @@
+import anndata
+import numpy as np
+import pytest
+import scvi
+import torch
+from scipy import sparse
+from scvi.dataloaders import AnnDataLoader, DataSplitter
+
+from scbetavae.model import BetaVAE
+from scbetavae.train import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
+
+KEYS = {
+    "batch_key": "batch",
+    "labels_key": "labels",
+    "size_factor_key": "sf",
+    "categorical_covariate_keys": ["donor"],
+    "continuous_covariate_keys": ["age"],
+    "encoder_obsm_key": "X_pca",
+}
+
+
+def manager_of(adata, **keys):
+    BetaVAE.setup_anndata(adata, **keys)
+    return BetaVAE(adata, n_hidden=8, n_latent=2).adata_manager
+
+
+@pytest.mark.filterwarnings("ignore:Training will be faster when sparse matrix is formatted as CSR")
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense", "duplicates"])
+def test_minibatches_are_those_of_scvi(counts_adata, layout):
+    counts = counts_adata.X
+    if layout == "csc":
+        counts_adata.X = counts.tocsc()
+    elif layout == "dense":
+        counts_adata.X = counts.toarray()
+    manager = manager_of(counts_adata, **KEYS)
+    if layout == "duplicates":  # a matrix whose entries add up, as it may come out of a file
+        doubled = sparse.csr_matrix(
+            (np.repeat(counts.data / 2, 2), np.repeat(counts.indices, 2), counts.indptr * 2), shape=counts.shape
+        )
+        counts_adata.X = doubled
+    rows = np.random.default_rng(0).permutation(120)[:75]
+    torch.manual_seed(4)
+    theirs = list(AnnDataLoader(manager, indices=rows, batch_size=32, shuffle=True))
+    torch.manual_seed(4)
+    ours = list(minibatches(MinibatchDataset(manager, rows), 32, shuffle=True))
+    assert len(ours) == len(theirs) == 3
+    for mine, other in zip(ours, theirs, strict=True):
+        assert set(other) <= set(mine)
+        for name, expected in other.items():
+            assert mine[name].dtype == expected.dtype
+            torch.testing.assert_close(mine[name], expected)
+
+
+def test_nonzero_counts_are_those_of_the_dense_minibatch(counts_adata):
+    dataset = MinibatchDataset(manager_of(counts_adata), np.arange(120))
+    batch = dataset[[5, 99, 0]]
+    dense = counts_adata.X[[5, 99, 0]].toarray()
+    np.testing.assert_array_equal(batch["X"], dense)
+    np.testing.assert_allclose(batch["X_log1p"], np.log1p(dense), rtol=1e-6)
+    rebuilt = sparse.csr_matrix(
+        (batch["X_values"].numpy(), batch["X_columns"].numpy(), batch["X_offsets"].numpy()), shape=dense.shape
+    )
+    np.testing.assert_array_equal(rebuilt.toarray(), dense)
+
+
+def test_a_run_through_memory_is_the_run_through_scvi_s_loader(counts_adata, monkeypatch):
+    class TheirSplitter(DataSplitter):
+        def __init__(self, adata_manager, *, data_on_device, **kwargs):
+            super().__init__(adata_manager, **kwargs)
+
+    histories = []
+    for splitter in (InMemoryDataSplitter, TheirSplitter):
+        scvi.settings.seed = 0
+        adata = counts_adata.copy()
+        BetaVAE.setup_anndata(adata, batch_key="batch")
+        model = BetaVAE(adata, n_hidden=16, n_latent=4)
+        monkeypatch.setattr(BetaVAE, "_data_splitter_cls", splitter)
+        model.train(
+            max_epochs=20, batch_size=32, check_val_every_n_epoch=1, accelerator="cpu", enable_progress_bar=False
+        )
+        histories.append({k: v[k].to_numpy(dtype=float) for k, v in model.history.items()})
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(values, histories[1][name], rtol=1e-4, err_msg=name)
+
+
+def test_the_fused_likelihood_trains_as_the_distribution_does(counts_adata, monkeypatch):
+    """Loss histories over 20 epochs agree to a relative 1e-4, for each dispersion that is fused."""
+    for dispersion in ("gene", "gene-batch", "gene-label"):
+        histories = []
+        for fused in (True, False):
+            scvi.settings.seed = 0
+            adata = counts_adata.copy()
+            BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="labels")
+            model = BetaVAE(adata, n_hidden=16, n_latent=4, dispersion=dispersion)
+            assert model.module.has_fused_likelihood
+            if not fused:
+                monkeypatch.setattr(type(model.module), "has_fused_likelihood", False)
+            model.train(max_epochs=20, batch_size=32, accelerator="cpu", enable_progress_bar=False)
+            monkeypatch.undo()
+            histories.append(model.history["train_loss"]["train_loss"].to_numpy(dtype=float))
+        np.testing.assert_allclose(*histories, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fused"),
+    [
+        ({}, True),
+        ({"dispersion": "gene-cell"}, False),
+        ({"gene_likelihood": "zinb"}, False),
+        ({"gene_likelihood": "poisson"}, False),
+    ],
+)
+def test_which_likelihoods_are_fused(counts_adata, arguments, fused):
+    BetaVAE.setup_anndata(counts_adata)
+    assert BetaVAE(counts_adata, n_hidden=8, n_latent=2, **arguments).module.has_fused_likelihood == fused
+
+
+def test_size_factors_are_not_fused(counts_adata):
+    BetaVAE.setup_anndata(counts_adata, size_factor_key="sf")
+    assert not BetaVAE(counts_adata, n_hidden=8, n_latent=2).module.has_fused_likelihood
+
+
+def test_backed_and_minified_data_go_through_scvi_s_loader(counts_adata, tmp_path):
+    counts_adata.write_h5ad(tmp_path / "cells.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    assert not fits_in_memory(manager_of(backed))
+    BetaVAE.setup_anndata(counts_adata)
+    model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
+    assert fits_in_memory(model.adata_manager)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    mean, variance = model.get_latent_representation(return_dist=True)
+    counts_adata.obsm["X_latent_qzm"], counts_adata.obsm["X_latent_qzv"] = mean, variance
+    model.minify_adata()
+    assert not fits_in_memory(model.adata_manager)
+
+
+@pytest.mark.parametrize("data_on_device", [True, False, "auto"])
+def test_data_on_device_changes_no_number(counts_adata, data_on_device):
+    BetaVAE.setup_anndata(counts_adata)
+    model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
+    model.train(max_epochs=2, data_on_device=data_on_device, accelerator="cpu", enable_progress_bar=False)
+    found = model.history["train_loss"]["train_loss"].to_numpy(dtype=float)
+    scvi.settings.seed = 0
+    other = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
+    other.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
+    assert np.isfinite(found).all()
+    assert len(other.history["train_loss"]) == len(found)
+
+
+def test_data_on_device_takes_three_values(counts_adata):
+    BetaVAE.setup_anndata(counts_adata)
+    model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
+    with pytest.raises(ValueError, match="Take True, False or 'auto'"):
+        model.train(max_epochs=1, data_on_device="yes")
+
+
+def test_options_of_the_loader_still_reach_scvi(counts_adata):
+    """A splitter option that only scvi-tools' loader knows is handed to it."""
+    splitter = InMemoryDataSplitter(manager_of(counts_adata), batch_size=32, load_sparse_tensor=True)
+    splitter.setup()
+    assert isinstance(splitter.train_dataloader(), AnnDataLoader)
+    plain = InMemoryDataSplitter(manager_of(counts_adata), batch_size=32)
+    plain.setup()
+    assert isinstance(plain.train_dataloader().dataset, MinibatchDataset)
+    assert isinstance(plain.val_dataloader().dataset, MinibatchDataset)
