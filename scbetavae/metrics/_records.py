@@ -57,11 +57,29 @@ RECORDS: dict[str, MetricRecord] = {
         MetricRecord("msas", "MSAS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
         MetricRecord("msgs", "MSGS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
         MetricRecord(
-            "dci_disentanglement", "DCI disentanglement", 0, 1, "covariate", False, "labels", True, "EastwoodWilliams2018"
+            "dci_disentanglement",
+            "DCI disentanglement",
+            0,
+            1,
+            "covariate",
+            False,
+            "labels",
+            True,
+            "EastwoodWilliams2018",
         ),
-        MetricRecord("dci_completeness", "DCI completeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"),
         MetricRecord(
-            "dci_informativeness", "DCI informativeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"
+            "dci_completeness", "DCI completeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"
+        ),
+        MetricRecord(
+            "dci_informativeness",
+            "DCI informativeness",
+            0,
+            1,
+            "covariate",
+            True,
+            "labels",
+            True,
+            "EastwoodWilliams2018",
         ),
         MetricRecord("explicitness", "Explicitness", 0, 1, "covariate", True, "labels", True, "RidgewayMozer2018"),
         MetricRecord("betavae_score", "BetaVAE score", 0, 1, "covariate", False, "intervention", False, "Higgins2017"),
