@@ -107,14 +107,6 @@ def test_beta_matters(counts_adata):
     assert kl[10.0] < kl[0.1] / 2
 
 
-def test_means_weigh_every_cell_alike(model):
-    """The last minibatch is smaller: with frozen weights the epoch's mean is that of the cells, not of the minibatches."""
-    model.train(max_epochs=1, train_size=1.0, batch_size=50, plan_kwargs={"lr": 0.0, "weight_decay": 0.0}, **QUIET)
-    assert float(model.history["elbo_train"].iloc[0, 0]) == pytest.approx(
-        float(model.history["nll_train"].iloc[0, 0] + model.history["kl_train"].iloc[0, 0]), rel=1e-6
-    )
-
-
 def test_training_goes_on_from_a_trained_model(model):
     model.train(max_epochs=3, **QUIET)
     model.train(max_epochs=2, beta_schedule="constant", **QUIET)
