@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from anndata import AnnData
-from scvi import settings
+from scvi import REGISTRY_KEYS, settings
 from torch.utils.data import DataLoader
 
-from scbetavae.module import NonzeroStructure
-from scbetavae.train import NONZERO_KEYS, MinibatchDataset, fits_in_memory, minibatches
+from scbetavae.module import nonzero_structure
+from scbetavae.train import MinibatchDataset, fits_in_memory, minibatches
 
 _ENCODING_BATCH = 1024
 
@@ -89,11 +89,12 @@ class EncodingMixin:
 
     def _encode_nonzero(self, adata: AnnData, rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Posterior means and variances from the non-zero counts alone."""
-        dataset = MinibatchDataset(self.get_anndata_manager(adata), rows, self.device, dense=False)
+        manager = self.get_anndata_manager(adata)
+        dataset = MinibatchDataset(manager, rows, self.device, sparse_counts=True, counts_alone=True)
         was_training = self.module.training
         self.module.eval()
         posteriors = [
-            self.module.encode_nonzero(NonzeroStructure(*(batch[key] for key in NONZERO_KEYS)))
+            self.module.encode_nonzero(nonzero_structure(batch[REGISTRY_KEYS.X_KEY]))
             for batch in minibatches(dataset, batch_size)
         ]
         self.module.train(was_training)

@@ -18,6 +18,7 @@ from ._encoder import EncoderMixin
 from ._fast_path import (
     DecodedCounts,
     batch_norm_frozen,
+    column_major,
     negative_log_likelihood,
     run_layers,
 )
@@ -121,6 +122,7 @@ class BetaVAEModule(EncoderMixin, VAE):
                 self.px_r = torch.nn.Parameter(torch.randn(n_input, n_batch))
         if n_encoder_input is not None:
             self.set_encoder_input(n_encoder_input)
+        column_major(self.z_encoder.encoder.fc_layers[0][0])
         self.prior = StandardNormalPrior()
         self.regulariser = make_regulariser(
             objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
@@ -223,7 +225,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         if not self.use_observed_lib_size:
             means, variances = self._compute_local_library_params(batch_index)
             prior = Normal(means, variances.sqrt())
-        decoded = DecodedCounts(self.decoder.px_scale_decoder[0](hidden), library, log_theta)
+        decoded = DecodedCounts(hidden, self.decoder.px_scale_decoder[0], library, log_theta)
         return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
 
     @unsupported_if_adata_minified
@@ -279,8 +281,9 @@ class BetaVAEModule(EncoderMixin, VAE):
             }
         return BetaVAELossOutput(
             loss=unregularised + penalty.running,
-            reconstruction_loss=nll,
-            kl_local={MODULE_KEYS.KL_L_KEY: kl_library, MODULE_KEYS.KL_Z_KEY: kl.sum(dim=-1)},
+            # Their sums, which LossOutput takes for the history, need no graph.
+            reconstruction_loss=nll.detach(),
+            kl_local={MODULE_KEYS.KL_L_KEY: kl_library.detach(), MODULE_KEYS.KL_Z_KEY: kl.detach().sum(dim=-1)},
             extra_metrics=payload,
             kl_per_dimension=kl.detach().mean(dim=0),
         )

@@ -7,8 +7,8 @@ from scvi import REGISTRY_KEYS
 from scvi.module._constants import MODULE_KEYS
 from torch.distributions import Distribution, Normal
 
-from ._fast_path import LOG1P_KEY, run_layers, run_sparse_layers
-from ._likelihood import NonzeroStructure
+from ._fast_path import run_layers, run_sparse_layers
+from ._likelihood import NonzeroStructure, nonzero_structure
 
 ENCODER_INPUT_KEY = "encoder_input"
 """Name under which the matrix that the encoder reads in place of the counts is registered."""
@@ -31,8 +31,6 @@ class EncoderMixin:
         inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
         if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
             inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
-        if MODULE_KEYS.X_KEY in inputs and LOG1P_KEY in tensors:
-            inputs["log1p"] = tensors[LOG1P_KEY]
         return inputs
 
     def _regular_inference(
@@ -43,12 +41,11 @@ class EncoderMixin:
         cat_covs: torch.Tensor | None = None,
         n_samples: int = 1,
         encoder_input: torch.Tensor | None = None,
-        log1p: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor | Distribution | None]:
         """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
-        counts = x
-        if self.log_variational:
-            counts = torch.log1p(x) if log1p is None else log1p
+        if x.layout == torch.sparse_csr:
+            return self._sparse_inference(nonzero_structure(x), encoder_input)
+        counts = torch.log1p(x) if self.log_variational else x
         covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
         read = counts if encoder_input is None else encoder_input
         qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
@@ -69,10 +66,36 @@ class EncoderMixin:
             MODULE_KEYS.LIBRARY_KEY: library,
         }
 
-    def _encode(self, read: torch.Tensor, categories: list[torch.Tensor]) -> tuple[Normal, torch.Tensor]:
+    def _sparse_inference(
+        self, nonzero: NonzeroStructure, encoder_input: torch.Tensor | None
+    ) -> dict[str, torch.Tensor | Distribution | None]:
+        """The same for the non-zero counts of a minibatch, where :attr:`takes_sparse_counts`."""
+        library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0).log_().unsqueeze(1)
+        qz, z = self._encode(self._read(nonzero) if encoder_input is None else encoder_input, [])
+        return {
+            MODULE_KEYS.Z_KEY: z,
+            MODULE_KEYS.QZ_KEY: qz,
+            MODULE_KEYS.QL_KEY: None,
+            MODULE_KEYS.LIBRARY_KEY: library,
+        }
+
+    @property
+    def takes_sparse_counts(self) -> bool:
+        """Whether every part of a training step can work on the non-zero counts alone."""
+        return self.has_fused_likelihood and self.use_observed_lib_size and not self.encode_covariates
+
+    def _read(self, nonzero: NonzeroStructure) -> NonzeroStructure:
+        return nonzero._replace(values=torch.log1p(nonzero.values)) if self.log_variational else nonzero
+
+    def _encode(
+        self, read: torch.Tensor | NonzeroStructure, categories: list[torch.Tensor]
+    ) -> tuple[Normal, torch.Tensor]:
         """Posterior and a draw from it, as the encoder of scvi-tools but without the checks of its distribution."""
         encoder = self.z_encoder
-        hidden = run_layers(encoder.encoder, read, categories)
+        if isinstance(read, NonzeroStructure):
+            hidden = run_sparse_layers(encoder.encoder, read)
+        else:
+            hidden = run_layers(encoder.encoder, read, categories)
         mean = encoder.mean_encoder(hidden)
         scale = (encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps).sqrt()
         z = encoder.z_transformation(mean + scale * torch.randn_like(mean))
@@ -96,9 +119,7 @@ class EncoderMixin:
         -------
         Posterior of shape ``(cells, dims)``.
         """
-        if self.log_variational:
-            nonzero = nonzero._replace(values=torch.log1p(nonzero.values))
-        hidden = run_sparse_layers(self.z_encoder.encoder, nonzero)
+        hidden = run_sparse_layers(self.z_encoder.encoder, self._read(nonzero))
         variance = self.z_encoder.var_activation(self.z_encoder.var_encoder(hidden)) + self.z_encoder.var_eps
         return Normal(self.z_encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)
 

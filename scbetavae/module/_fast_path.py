@@ -11,13 +11,11 @@ from scvi import REGISTRY_KEYS
 from scvi.nn import FCLayers
 from torch.distributions import Distribution
 
-from ._likelihood import NonzeroStructure, fused_negative_binomial_loss
+from ._likelihood import NonzeroStructure
+from ._output_loss import fused_output_loss
 
-NONZERO_KEYS = ("X_offsets", "X_columns", "X_values")
-"""Names of a minibatch's non-zero counts, where its loader knows them: row offsets, gene of each, count."""
-
-LOG1P_KEY = "X_log1p"
-"""Name of log(1 + counts), where the loader of a minibatch made it."""
+# Of a minibatch with more non-zero entries than this the dense product is faster.
+_LARGEST_SPARSE_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -26,15 +24,18 @@ class DecodedCounts:
 
     Parameters
     ----------
-    logits
-        Log expression up to a constant of each cell, tensor of shape ``(cells, genes)``.
+    hidden
+        Last hidden units of the decoder, tensor of shape ``(cells, n_hidden)``.
+    output
+        Layer from hidden units to log expression up to a constant of each cell.
     log_library
         Log library sizes, tensor of shape ``(cells, 1)``.
     log_theta
         Log inverse dispersion, tensor of shape ``(genes,)`` or ``(cells, genes)``.
     """
 
-    logits: torch.Tensor
+    hidden: torch.Tensor
+    output: torch.nn.Linear
     log_library: torch.Tensor
     log_theta: torch.Tensor
 
@@ -54,10 +55,9 @@ def negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str,
     """Negative log-likelihood of each cell in nats, summed over genes."""
     if not isinstance(px, DecodedCounts):
         return -px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
-    counts = tensors[REGISTRY_KEYS.X_KEY]
-    if NONZERO_KEYS[0] in tensors:
-        counts = NonzeroStructure(*(tensors[key] for key in NONZERO_KEYS))
-    return fused_negative_binomial_loss(px.logits, px.log_library, log_theta=px.log_theta, counts=counts)
+    return fused_output_loss(
+        px.hidden, px.output, px.log_library, log_theta=px.log_theta, counts=tensors[REGISTRY_KEYS.X_KEY]
+    )
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
 
 
 def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> torch.Tensor:
-    """Hidden layers of a sparse input, whose zeros take no part in the first product. Without gradient.
+    """Hidden layers of a sparse input, whose zeros take no part in the first product.
 
     Parameters
     ----------
@@ -87,16 +87,58 @@ def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> torch.Tens
     Hidden units, tensor of shape ``(cells, n_hidden)``.
     """
     first, *rest = layers.fc_layers[0]
-    x = torch.nn.functional.embedding_bag(
-        nonzero.columns,
-        first.weight.t().contiguous(),
-        nonzero.offsets,
-        mode="sum",
-        per_sample_weights=nonzero.values,
-        include_last_offset=True,
-    )
-    x = x if first.bias is None else x + first.bias
+    x = _SparseLinear.apply(first.weight, first.bias, *nonzero)
     for layer in [*rest, *(layer for block in layers.fc_layers[1:] for layer in block)]:
         if layer is not None:
             x = layer(x)
     return x
+
+
+def column_major(linear: torch.nn.Linear) -> None:
+    """Lay out the weights of a layer input by input, as the product with a sparse input reads them.
+
+    Parameters
+    ----------
+    linear
+        The layer. Its weights keep their values and their shape ``(outputs, inputs)``.
+    """
+    linear.weight.data = linear.weight.data.t().contiguous().t()
+
+
+class _SparseLinear(torch.autograd.Function):
+    """``x W^T + b`` of a sparse ``x``. The gradient of ``W`` is a dense product: there a sparse one is slower."""
+
+    @staticmethod
+    def forward(ctx, weight, bias, offsets, columns, values):
+        ctx.save_for_backward(offsets, columns, values)
+        ctx.n_inputs = weight.shape[1]
+        n_cells = offsets.shape[0] - 1
+        if values.device.type != "cpu" or values.shape[0] > _LARGEST_SPARSE_SHARE * n_cells * weight.shape[1]:
+            x = torch.mm(_dense(offsets, columns, values, weight.shape[1]), weight.t())
+        else:
+            x = torch.nn.functional.embedding_bag(
+                columns,
+                weight.t().contiguous(),
+                offsets,
+                mode="sum",
+                per_sample_weights=values,
+                include_last_offset=True,
+            )
+        return x if bias is None else x.add_(bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        dense = _dense(*ctx.saved_tensors, ctx.n_inputs)
+        # Computed in the layout of column_major, which the weights have.
+        by_weight = torch.mm(dense.t(), gradient).t() if ctx.needs_input_grad[0] else None
+        return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None, None, None
+
+
+def _dense(offsets: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_columns: int) -> torch.Tensor:
+    n_rows = offsets.shape[0] - 1
+    starts = torch.arange(n_rows, device=offsets.device).mul_(n_columns)
+    where = torch.repeat_interleave(starts, offsets.diff(), output_size=columns.shape[0]).add_(columns)
+    dense = values.new_zeros(n_rows, n_columns)
+    dense.view(-1).scatter_(0, where, values)
+    return dense

@@ -150,7 +150,9 @@ def fused_negative_binomial_loss(
     parameters = logits.to(dtype).contiguous(), log_library.to(dtype).reshape(-1, 1), log_theta.to(dtype)
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
         return _FusedLoss.apply(*parameters, *structure)
-    return _evaluate(*(parameter.detach() for parameter in parameters), structure, for_logits=False, for_theta=False)[0]
+    return evaluate_loss(
+        *(parameter.detach() for parameter in parameters), structure, for_logits=False, for_theta=False
+    )[0]
 
 
 def _check_shapes(logits: Tensor, log_library: Tensor, log_theta: Tensor, counts: Tensor | NonzeroStructure) -> None:
@@ -191,7 +193,7 @@ class _FusedLoss(torch.autograd.Function):
     def forward(ctx, logits, log_library, log_theta, offsets, columns, values):
         for_logits, for_library, for_theta = ctx.needs_input_grad[:3]
         structure = NonzeroStructure(offsets, columns, values)
-        loss, *gradients = _evaluate(
+        loss, *gradients = evaluate_loss(
             logits, log_library, log_theta, structure, for_logits=for_logits or for_library, for_theta=for_theta
         )
         ctx.save_for_backward(log_theta, *gradients)
@@ -202,18 +204,22 @@ class _FusedLoss(torch.autograd.Function):
         log_theta, *gradients = ctx.saved_tensors
         with torch.no_grad():
             column = weights.unsqueeze(1)
-            if not ctx.needs_input_grad[2]:
-                theta_gradient = None
-            elif log_theta.ndim == 1:
-                theta_gradient = torch.mv(gradients[2].t(), weights).mul_(log_theta.exp())
-            else:
-                theta_gradient = (gradients[2] * column).mul_(log_theta.exp())
+            theta_gradient = (
+                gradient_by_log_theta(gradients[2], log_theta, weights) if ctx.needs_input_grad[2] else None
+            )
             weighted = [gradients[i] * column if ctx.needs_input_grad[i] else None for i in (0, 1)]
             weighted.append(theta_gradient)
         if torch.is_grad_enabled():  # create_graph=True
             anchor = torch.zeros((), requires_grad=True)
             weighted = [None if gradient is None else _NotTwice.apply(gradient, anchor) for gradient in weighted]
         return *weighted, None, None, None
+
+
+def gradient_by_log_theta(by_theta, log_theta, weights):
+    """Gradient by the logarithm of theta, from that of each entry by theta and the weight of each cell."""
+    if log_theta.ndim == 1:
+        return torch.mv(by_theta.t(), weights).mul_(log_theta.exp())
+    return (by_theta * weights.unsqueeze(1)).mul_(log_theta.exp())
 
 
 class _NotTwice(torch.autograd.Function):
@@ -236,7 +242,7 @@ class _NotTwice(torch.autograd.Function):
         raise RuntimeError(msg)
 
 
-def _evaluate(logits, log_library, log_theta, structure, *, for_logits, for_theta):
+def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_theta):
     """Loss of each cell and, where asked for, its gradients by the entry.
 
     Passes over all entries: softmax, two products, log1p, a weighted row sum, a sum and a quotient; then a sum of

@@ -2,7 +2,7 @@
 
 from ._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 from ._factor_vae import FactorVAETrainingPlan
-from ._loading import NONZERO_KEYS, InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
+from ._loading import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
 from ._plans import BetaVAETrainingPlan
 from ._schedules import (
     ConstantSchedule,
@@ -14,7 +14,6 @@ from ._schedules import (
 )
 
 __all__ = [
-    "NONZERO_KEYS",
     "AnnealedBeta",
     "BetaVAETrainingPlan",
     "ConstantSchedule",

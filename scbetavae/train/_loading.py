@@ -1,13 +1,16 @@
 """Minibatches of cells that are in memory, without a row-by-row step in Python.
 
 scvi-tools slices a scipy matrix, makes the slice dense and converts it, minibatch by minibatch. Here one gather over the
-arrays of the compressed sparse rows gives the non-zero counts of a minibatch, the dense counts are scattered from them, and
-both are handed on: a loss that knows where the zeros are skips them. Order and random numbers are those of scvi-tools.
+arrays of the compressed sparse rows gives the counts of a minibatch, and a network that knows what to do with them gets them as
+they are: neither its first product nor its loss then spends time on zeros. Order and random numbers are those of scvi-tools.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,16 +20,29 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.dataloaders import DataSplitter
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
-NONZERO_KEYS = ("X_offsets", "X_columns", "X_values")
-"""Names of the minibatch's non-zero counts: row offsets, gene of each, count."""
-
-LOG1P_KEY = "X_log1p"
-"""Name of log(1 + counts), dense, made from the non-zero counts alone."""
-
 _MEMORY_SHARE = 0.5
+_remark_was_made: list[bool] = []
 _DISCRETE = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY, REGISTRY_KEYS.CAT_COVS_KEY)
+
+
+@dataclass(frozen=True)
+class Minibatches:
+    """Minibatches that a loader hands over at once.
+
+    Parameters
+    ----------
+    minibatches
+        Tensors of each by name.
+    """
+
+    minibatches: list[dict[str, Tensor]]
+
+    def to(self, device: torch.device, **kwargs: Any) -> Minibatches:
+        """The same on a device, as Lightning asks of whatever a loader returns."""
+        return Minibatches([{k: v.to(device, **kwargs) for k, v in m.items()} for m in self.minibatches])
 
 
 class MinibatchDataset(Dataset):
@@ -40,8 +56,10 @@ class MinibatchDataset(Dataset):
         Cells that take part, in order, indices of shape ``(n_cells,)``.
     device
         Where the data are kept and the minibatches are made.
-    dense
-        Whether minibatches hold the dense counts and the other registered tensors, or the non-zero counts alone.
+    sparse_counts
+        Whether the counts of a minibatch are in torch's compressed sparse row layout, or dense.
+    counts_alone
+        Whether to leave out the other registered tensors.
     """
 
     def __init__(
@@ -50,54 +68,67 @@ class MinibatchDataset(Dataset):
         rows: Sequence[int],
         device: torch.device | str = "cpu",
         *,
-        dense: bool = True,
+        sparse_counts: bool = False,
+        counts_alone: bool = False,
     ) -> None:
-        self.dense = dense
+        self.sparse_counts = sparse_counts
         self.device = torch.device(device)
         self.rows = np.asarray(rows, dtype=np.int64)
         self._columns = {}
         for key in adata_manager.data_registry:
-            value = adata_manager.get_from_registry(key)
             if key == REGISTRY_KEYS.X_KEY:
-                self._set_counts(value)
-            elif dense:
+                self._set_counts(adata_manager.get_from_registry(key))
+            elif not counts_alone:
+                value = adata_manager.get_from_registry(key)
                 self._columns[key] = self._to_device(_as_array(value, discrete=key in _DISCRETE))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, positions: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Tensors of a minibatch.
+    def __getitem__(self, positions: Sequence[int] | Sequence[Sequence[int]]) -> dict[str, Tensor] | Minibatches:
+        """Tensors of a minibatch, or of several.
 
         Parameters
         ----------
         positions
-            Positions among the cells that take part.
+            Positions among the cells that take part; a list of such lists gives several minibatches.
 
         Returns
         -------
-        Registered tensors by name, ``X`` dense, its logarithm under :data:`LOG1P_KEY`, and the non-zero counts under
-        :data:`NONZERO_KEYS`.
+        Registered tensors by name.
         """
-        rows = self.rows[np.asarray(positions)]
+        if not len(positions) or not isinstance(positions[0], list):
+            return self._read(self.rows[np.asarray(positions)], [len(positions)])[0]
+        together = self.rows[np.concatenate(positions)]
+        return Minibatches(self._read(together, [len(minibatch) for minibatch in positions]))
+
+    def _read(self, rows: np.ndarray, sizes: list[int]) -> list[dict[str, Tensor]]:
+        """Minibatches of these sizes, from one gather over the rows of all of them."""
         starts = self._offsets[rows]
         lengths = self._offsets[rows + 1] - starts
         offsets = np.zeros(len(rows) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
-        # Entry k of the minibatch is entry k - offsets[i] of its cell i, which begins at starts[i].
+        # Entry k of what is read is entry k - offsets[i] of its cell i, which begins at starts[i].
         where = torch.from_numpy(np.repeat(starts - offsets[:-1], lengths) + np.arange(offsets[-1])).to(self.device)
-        columns, values = self._genes.index_select(0, where).long(), self._counts.index_select(0, where)
-        batch = dict(zip(NONZERO_KEYS, (torch.from_numpy(offsets).to(self.device), columns, values), strict=True))
-        if not self.dense:
-            return batch
-        first = torch.from_numpy(np.repeat(np.arange(len(rows)) * self.n_genes, lengths)).to(self.device)
-        positions = first.add_(columns)
-        dense, log1p = torch.zeros(2, len(rows), self.n_genes, dtype=values.dtype, device=self.device)
-        dense.view(-1).scatter_(0, positions, values)
-        log1p.view(-1).scatter_(0, positions, torch.log1p(values))
-        batch |= {REGISTRY_KEYS.X_KEY: dense, LOG1P_KEY: log1p}
+        genes, values = self._genes.index_select(0, where).long(), self._counts.index_select(0, where)
         chosen = torch.from_numpy(rows).to(self.device)
-        return batch | {key: column.index_select(0, chosen) for key, column in self._columns.items()}
+        columns = {key: column.index_select(0, chosen).split(sizes) for key, column in self._columns.items()}
+        ends = np.cumsum(sizes)
+        minibatches = []
+        for i, (first, last) in enumerate(zip(ends - sizes, ends, strict=True)):
+            part = slice(offsets[first], offsets[last])
+            counts = self._matrix(offsets[first : last + 1] - offsets[first], genes[part], values[part])
+            minibatches.append({REGISTRY_KEYS.X_KEY: counts} | {key: parts[i] for key, parts in columns.items()})
+        return minibatches
+
+    def _matrix(self, offsets: np.ndarray, genes: Tensor, values: Tensor) -> Tensor:
+        n_cells = len(offsets) - 1
+        if self.sparse_counts:
+            return _sparse_rows(torch.from_numpy(offsets).to(self.device), genes, values, (n_cells, self.n_genes))
+        first = torch.from_numpy(np.repeat(np.arange(n_cells) * self.n_genes, np.diff(offsets))).to(self.device)
+        counts = torch.zeros(n_cells, self.n_genes, dtype=values.dtype, device=self.device)
+        counts.view(-1).scatter_(0, first.add_(genes), values)
+        return counts
 
     def _set_counts(self, counts: Any) -> None:
         counts = sparse.csr_matrix(counts)
@@ -111,6 +142,17 @@ class MinibatchDataset(Dataset):
 
     def _to_device(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+def _sparse_rows(offsets: Tensor, genes: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """A sparse tensor of these rows, without torch's remark, once a process, that the layout is new."""
+    make = partial(torch.sparse_csr_tensor, offsets, genes, values, shape, check_invariants=False)
+    if _remark_was_made:
+        return make()
+    _remark_was_made.append(True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
+        return make()
 
 
 def _as_array(value: Any, *, discrete: bool) -> np.ndarray:
@@ -142,7 +184,12 @@ def fits_in_memory(adata_manager: AnnDataManager) -> bool:
 
 
 def minibatches(
-    dataset: MinibatchDataset, batch_size: int, *, shuffle: bool = False, drop_last: bool = False
+    dataset: MinibatchDataset,
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    at_once: int | None = None,
 ) -> DataLoader:
     """Loader over a dataset, in the order and with the random numbers of scvi-tools' loader.
 
@@ -156,6 +203,8 @@ def minibatches(
         Whether the order is random.
     drop_last
         Whether a last, smaller minibatch is left out.
+    at_once
+        How many the loader hands over as :class:`Minibatches`; ``None`` for one after the other.
 
     Returns
     -------
@@ -163,10 +212,12 @@ def minibatches(
     """
     sampler = (RandomSampler if shuffle else SequentialSampler)(dataset)
     batches = BatchSampler(sampler, batch_size=batch_size, drop_last=drop_last)
+    if at_once is not None:
+        batches = BatchSampler(batches, batch_size=at_once, drop_last=False)
     return DataLoader(dataset, batch_size=None, sampler=batches, collate_fn=_as_it_is)
 
 
-def _as_it_is(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _as_it_is(batch: dict[str, Tensor] | Minibatches) -> dict[str, Tensor] | Minibatches:
     return batch
 
 
@@ -193,15 +244,19 @@ class InMemoryDataSplitter(DataSplitter):
 
     def train_dataloader(self) -> DataLoader:
         """Loader of the training cells, in random order."""
-        if not self._reads_directly:
+        if not self.reads_directly:
             return super().train_dataloader()
         return minibatches(
-            self._dataset(self.train_idx), self._batch_size, shuffle=True, drop_last=bool(self.drop_last)
+            self._dataset(self.train_idx),
+            self._batch_size,
+            shuffle=True,
+            drop_last=bool(self.drop_last),
+            at_once=getattr(self._plan, "minibatches_at_once", None),
         )
 
     def val_dataloader(self) -> DataLoader | None:
         """Loader of the validation cells."""
-        if not self._reads_directly or len(self.val_idx) == 0:
+        if not self.reads_directly or len(self.val_idx) == 0:
             return super().val_dataloader()
         return minibatches(self._dataset(self.val_idx), self._batch_size)
 
@@ -210,15 +265,23 @@ class InMemoryDataSplitter(DataSplitter):
         return self.data_loader_kwargs.get("batch_size") or settings.batch_size
 
     @property
-    def _reads_directly(self) -> bool:
+    def reads_directly(self) -> bool:
+        """Whether minibatches come from :class:`MinibatchDataset`, not from scvi-tools' loader."""
         special = {k for k, v in self.data_loader_kwargs.items() if k != "batch_size" and v}
         return not (
             special or self.load_sparse_tensor or self.pin_memory or settings.dl_num_workers
         ) and fits_in_memory(self.adata_manager)
 
+    @property
+    def _plan(self) -> object | None:
+        return None if self.trainer is None else self.trainer.lightning_module
+
     def _dataset(self, rows: np.ndarray) -> MinibatchDataset:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        return MinibatchDataset(self.adata_manager, rows, device if self._keep_on(device) else "cpu")
+        sparse_counts = device.type in ("cpu", "cuda") and getattr(self._plan, "takes_sparse_counts", False)
+        return MinibatchDataset(
+            self.adata_manager, rows, device if self._keep_on(device) else "cpu", sparse_counts=sparse_counts
+        )
 
     def _keep_on(self, device: torch.device) -> bool:
         if self.data_on_device != "auto" or device.type != "cuda":

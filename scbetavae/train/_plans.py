@@ -14,14 +14,17 @@ from scvi import settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
+from ._adam import LeanAdam, LeanAdamW
 from ._annealing import AnnealedBeta, BetaFunction
+from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
 from ._schedules import LinearSchedule, Schedule
+from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches
 
 ACTIVE_KL = 0.01
 """KL in nats above which a latent dimension counts as active."""
 
-_OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW}
+_OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
 _REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 
 
@@ -80,6 +83,8 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.loss_kwargs["beta"] = self.target_beta
         self.annealed_beta: AnnealedBeta | None = None
         self._fraction = 1.0
+        self._compiled = bool(kwargs.get("compile"))
+        self.minibatches_at_once: int | None = None
         self._train_means = EpochMeans()
         self._validation_means = EpochMeans()
 
@@ -89,15 +94,40 @@ class BetaVAETrainingPlan(TrainingPlan):
         return getattr(self, "_fraction", 1.0)
 
     @property
+    def takes_sparse_counts(self) -> bool:
+        """Whether the counts of a minibatch may be a sparse tensor, which a compiled network cannot read."""
+        return bool(getattr(self.module, "takes_sparse_counts", False)) and not self._compiled
+
+    @property
     def in_warmup(self) -> bool:
         """Whether beta still rises in the current epoch."""
         return self.annealed_beta is not None and self.current_epoch < self.annealed_beta.warmup_end_epoch
 
+    def setup(self, stage: str) -> None:
+        """Decide, before the loaders are made, how many minibatches a step of Lightning's loop trains on."""
+        if stage != "fit" or type(self) not in SEVERAL_AT_ONCE:
+            return
+        data = self.trainer.datamodule
+        if (
+            isinstance(data, InMemoryDataSplitter)
+            and data.reads_directly
+            and nobody_watches_minibatches(self.trainer, self)
+        ):
+            self.automatic_optimization = False
+            self.minibatches_at_once = MINIBATCHES_AT_ONCE
+
+    @property
+    def minibatches_per_epoch(self) -> int:
+        """Minibatches in an epoch; 1 where the length of an epoch is not known."""
+        steps = self.trainer.num_training_batches
+        if self.minibatches_at_once is not None:
+            return len(self.trainer.train_dataloader.sampler.sampler)
+        return int(steps) if math.isfinite(steps) else 1
+
     def on_train_start(self) -> None:
         """Lay out beta over the run, now that its length is known."""
         trainer = self.trainer
-        steps = trainer.num_training_batches
-        steps = int(steps) if math.isfinite(steps) else 1
+        steps = self.minibatches_per_epoch
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
         if trainer.max_steps > 0:
             epochs_of_steps = math.ceil(trainer.max_steps / steps)
@@ -111,20 +141,33 @@ class BetaVAETrainingPlan(TrainingPlan):
             checks = self.annealed_beta.warmup_end_epoch // max(trainer.check_val_every_n_epoch or 1, 1)
             stopping.warmup_epochs = max(stopping.warmup_epochs, checks)
 
-    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Loss of one minibatch at the current beta.
+    def training_step(self, batch: dict[str, torch.Tensor] | Minibatches, batch_idx: int) -> torch.Tensor | None:
+        """Loss of one minibatch at the current beta; or train on each of several.
 
         Parameters
         ----------
         batch
-            Tensors of the minibatch.
+            Tensors of the minibatch, or several minibatches.
         batch_idx
-            Index of the minibatch in its epoch.
+            Index of the minibatch, or of the several, in its epoch.
 
         Returns
         -------
-        The loss, a scalar in nats per cell.
+        The loss, a scalar in nats per cell; nothing if the minibatches were trained on.
         """
+        if self.minibatches_at_once is None:
+            return self._minibatch_loss(batch, batch_idx)
+        optimizer = self.optimizers()
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        for i, minibatch in enumerate(batch.minibatches, start=batch_idx * self.minibatches_at_once):
+            loss = self._minibatch_loss(minibatch, i)
+            for parameter in parameters:
+                parameter.grad = None
+            loss.backward()
+            optimizer.step()
+        return None
+
+    def _minibatch_loss(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         self._set_fraction(batch_idx)
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._train_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
@@ -228,6 +271,10 @@ class BetaVAETrainingPlan(TrainingPlan):
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
         if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
             self.prepare_scib_autotune(loss.extra_metrics, stage)
+
+
+SEVERAL_AT_ONCE: list[type[BetaVAETrainingPlan]] = [BetaVAETrainingPlan]
+"""Plans that train on several minibatches in a step. A plan of a user's, who may count steps, is not among them."""
 
 
 def check_plan_kwargs(kwargs: dict[str, Any]) -> None:

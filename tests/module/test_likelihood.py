@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scvi.distributions import NegativeBinomial
 
 from scbetavae.module import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
+from scbetavae.module._output_loss import fused_output_loss
 
 N_CELLS, N_GENES = 150, 30
 
@@ -288,3 +289,34 @@ def test_wrong_shapes_are_refused(change, message):
 def test_structure_of_something_else_is_refused(counts):
     with pytest.raises(ValueError, match="to_sparse_csr"):
         nonzero_structure(counts)
+
+
+@pytest.mark.parametrize("by_cell", [False, True])
+def test_loss_of_an_output_layer_is_the_loss_of_its_logits(by_cell):
+    counts = make_counts()
+    _, log_library, log_theta = make_parameters(by_cell=by_cell)
+    torch.manual_seed(0)
+    hidden = torch.randn(N_CELLS, 7, dtype=torch.float64, requires_grad=True)
+    output = torch.nn.Linear(7, N_GENES, dtype=torch.float64)
+    inputs = [hidden, output.weight, output.bias, log_library, log_theta]
+    weights = torch.linspace(-1, 2, N_CELLS, dtype=torch.float64)
+    expected = composed_loss(output(hidden), log_library, log_theta=log_theta, counts=counts)
+    loss = fused_output_loss(hidden, output, log_library, log_theta=log_theta, counts=nonzero_structure(counts))
+    torch.testing.assert_close(loss, expected, rtol=1e-8, atol=1e-9)
+    ours = torch.autograd.grad(loss, inputs, weights)
+    for mine, reference in zip(ours, torch.autograd.grad(expected, inputs, weights), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-7, atol=1e-8)
+
+
+def test_loss_of_an_output_layer_computes_no_gradient_that_is_not_asked_for():
+    counts = make_counts()
+    _, log_library, log_theta = make_parameters()
+    output = torch.nn.Linear(7, N_GENES, dtype=torch.float64)
+    hidden = torch.randn(N_CELLS, 7, dtype=torch.float64)
+    arguments = {"log_theta": log_theta.detach(), "counts": counts}
+    loss = fused_output_loss(hidden, output, log_library.detach(), **arguments).sum()
+    loss.backward()
+    assert hidden.grad is None
+    with torch.no_grad():
+        again = fused_output_loss(hidden, output, log_library.detach(), **arguments).sum()
+    torch.testing.assert_close(again, loss.detach())

@@ -7,7 +7,6 @@ from scipy import sparse
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 
 from scbetavae.model import BetaVAE
-from scbetavae.module import _fast_path
 from scbetavae.train import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
 
 KEYS = {
@@ -52,16 +51,23 @@ def test_minibatches_are_those_of_scvi(counts_adata, layout):
             torch.testing.assert_close(mine[name], expected)
 
 
-def test_nonzero_counts_are_those_of_the_dense_minibatch(counts_adata):
-    dataset = MinibatchDataset(manager_of(counts_adata), np.arange(120))
-    batch = dataset[[5, 99, 0]]
-    dense = counts_adata.X[[5, 99, 0]].toarray()
-    np.testing.assert_array_equal(batch["X"], dense)
-    np.testing.assert_allclose(batch["X_log1p"], np.log1p(dense), rtol=1e-6)
-    rebuilt = sparse.csr_matrix(
-        (batch["X_values"].numpy(), batch["X_columns"].numpy(), batch["X_offsets"].numpy()), shape=dense.shape
-    )
-    np.testing.assert_array_equal(rebuilt.toarray(), dense)
+def test_sparse_counts_are_those_of_the_dense_minibatch(counts_adata):
+    manager = manager_of(counts_adata)
+    batch = MinibatchDataset(manager, np.arange(120), sparse_counts=True)[[5, 99, 0]]
+    assert batch["X"].layout == torch.sparse_csr
+    assert set(batch) == set(MinibatchDataset(manager, np.arange(120))[[5, 99, 0]])
+    np.testing.assert_array_equal(batch["X"].to_dense(), counts_adata.X[[5, 99, 0]].toarray())
+
+
+def test_several_minibatches_at_once_are_the_same_minibatches(counts_adata):
+    dataset = MinibatchDataset(manager_of(counts_adata), np.arange(75))
+    torch.manual_seed(4)
+    one_by_one = list(minibatches(dataset, 10, shuffle=True))
+    torch.manual_seed(4)
+    lists = list(minibatches(dataset, 10, shuffle=True, at_once=3))
+    assert [len(several.minibatches) for several in lists] == [3, 3, 2]
+    for mine, expected in zip((m for several in lists for m in several.minibatches), one_by_one, strict=True):
+        torch.testing.assert_close(mine, expected)
 
 
 def test_a_run_through_memory_is_the_run_through_scvi_s_loader(counts_adata, monkeypatch):
@@ -146,12 +152,6 @@ def test_data_on_device_changes_no_number(counts_adata, data_on_device):
         model.train(max_epochs=2, data_on_device=choice, accelerator="cpu", enable_progress_bar=False)
         losses.append(model.history["train_loss"]["train_loss"].to_numpy(dtype=float))
     np.testing.assert_allclose(*losses, rtol=1e-6)
-
-
-def test_loader_and_module_call_the_non_zero_counts_by_the_same_names(counts_adata):
-    """Neither may import the other; were the names to drift apart, the module would quietly read the dense counts."""
-    batch = MinibatchDataset(manager_of(counts_adata), np.arange(120))[[0, 1]]
-    assert {*_fast_path.NONZERO_KEYS, _fast_path.LOG1P_KEY} <= set(batch)
 
 
 def test_data_on_device_takes_three_values(counts_adata):

@@ -1,0 +1,156 @@
+"""Adam for small networks on a CPU, where the bookkeeping of a step costs as much as the step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class _Lists(NamedTuple):
+    """What torch's fused kernel takes, for the parameters of a group that have a gradient."""
+
+    parameters: list[Tensor]
+    means: list[Tensor]
+    squares: list[Tensor]
+    steps: list[Tensor]
+
+
+class _LeanStep:
+    """Hands the same lists to torch's fused kernel step after step, on a CPU.
+
+    torch gathers and groups them anew each time, asks whether a graphics card records a graph (which loads the driver), and
+    copies the gradient of a weight that is stored column by column. Values and state are those of torch. Whatever it has no
+    lists for (the first step, other devices, options such as ``amsgrad``) torch does.
+    """
+
+    _kernel: Callable[..., None]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._lists: dict[int, tuple[list[Tensor], _Lists]] = {}
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step.
+
+        Parameters
+        ----------
+        closure
+            Function that computes gradients and returns the loss, called first.
+
+        Returns
+        -------
+        What the closure returns.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with_gradient = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        lists = [self._lists_of(*pair) for pair in zip(self.param_groups, with_gradient, strict=True)]
+        if any(found is None for found in lists):
+            self._count_apart()
+            super().step()
+            return loss
+        with torch.no_grad():
+            for group, parameters, found in zip(self.param_groups, with_gradient, lists, strict=True):
+                self._take(group, parameters, found)
+        return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the state of an earlier run.
+
+        Parameters
+        ----------
+        state_dict
+            The state.
+        """
+        self._lists.clear()
+        super().load_state_dict(state_dict)
+
+    def _lists_of(self, group: dict[str, Any], parameters: list[Tensor]) -> _Lists | None:
+        known = self._lists.get(id(group))
+        if known is not None and len(known[0]) == len(parameters) and all(map(_same, known[0], parameters)):
+            return known[1]
+        plain = group["fused"] and not any(
+            group[option] for option in ("amsgrad", "maximize", "capturable", "differentiable")
+        )
+        if not plain or not parameters or not all(_is_plain(p) and self.state.get(p) for p in parameters):
+            return None
+        states = [self.state[p] for p in parameters]
+        # Parameters that always had a gradient together have taken the same number of steps: one count serves them all.
+        counts = {float(state["step"]) for state in states}
+        if len(counts) > 1:
+            return None
+        count = states[0]["step"].clone()
+        for state in states:
+            state["step"] = count
+        found = _Lists(
+            [_rows(p) for p in parameters],
+            [_rows(state["exp_avg"]) for state in states],
+            [_rows(state["exp_avg_sq"]) for state in states],
+            [state["step"] for state in states],
+        )
+        self._lists[id(group)] = parameters, found
+        return found
+
+    def _count_apart(self) -> None:
+        """Give each parameter its own count of steps again, as torch expects."""
+        self._lists.clear()
+        for state in self.state.values():
+            state["step"] = state["step"].clone()
+
+    def _take(self, group: dict[str, Any], parameters: list[Tensor], lists: _Lists) -> None:
+        lists.steps[0].add_(1)
+        beta1, beta2 = group["betas"]
+        type(self)._kernel(
+            lists.parameters,
+            [_rows(p.grad) for p in parameters],
+            lists.means,
+            lists.squares,
+            [],
+            lists.steps,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+            grad_scale=None,
+            found_inf=None,
+        )
+
+
+class LeanAdam(_LeanStep, torch.optim.Adam):
+    """As :class:`torch.optim.Adam`, with less around each step on a CPU."""
+
+    _kernel = staticmethod(torch._fused_adam_)
+
+
+class LeanAdamW(_LeanStep, torch.optim.AdamW):
+    """As :class:`torch.optim.AdamW`, with less around each step on a CPU."""
+
+    _kernel = staticmethod(torch._fused_adamw_)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    gradient = parameter.grad
+    return (
+        parameter.device.type == "cpu"
+        and gradient.layout == torch.strided
+        and gradient.stride() == parameter.stride()
+        and (parameter.is_contiguous() or (parameter.ndim == 2 and parameter.t().is_contiguous()))
+    )
+
+
+def _rows(tensor: Tensor) -> Tensor:
+    """The values in the order in which they are stored, for a matrix that is stored by rows or by columns."""
+    tensor = tensor.detach()
+    return tensor if tensor.is_contiguous() else tensor.t()
