@@ -162,7 +162,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--all", action="store_true", help="the whole grid")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--n-latent", type=int, default=10)
     parser.add_argument("--methods", type=lambda s: s.split(","), default=["ours", "scvi"])

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 from types import ModuleType as _ModuleType
 
-__all__ = ["datasets", "metrics", "model", "module", "pl", "tl", "train"]
+__all__ = ["datasets", "metrics", "model", "module", "pl", "sweep", "tl", "train"]
 
 try:
     __version__ = _version("scbetavae")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from scbetavae import __version__, _keys
 from scbetavae._command._arguments import (
+    ACTION_OUTPUTS,
     CELLS,
     CURVES,
     DIMENSIONS,
@@ -28,6 +29,7 @@ from scbetavae._command._arguments import (
     train_parser,
 )
 from scbetavae._command._output import check_output, staged_folder
+from scbetavae._command._sweep import run_sweep, sweep_parser
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -93,6 +95,7 @@ def train(options: Namespace) -> None:
     with _users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
+    from scbetavae._command._actions import Actions
     from scbetavae._command._console import quiet_libraries
 
     with quiet_libraries():
@@ -103,19 +106,23 @@ def train(options: Namespace) -> None:
         seconds = _fit(model, options)
         adata.obsm[_keys.LATENT] = model.get_latent_representation()
         scores = _score(model, options)
+        actions = None if options.no_actions else Actions(model, options)
         with _users_mistakes(OSError), staged_folder(options.out) as folder:
             _write(adata, model, options, folder)
             if scores is not None:
                 _write_scores(adata, folder)
-        if scores is None:
-            _remove_earlier_scores(options.out)
+            acted = [] if actions is None else actions.write(folder, RESOLUTION)
+        names = [*TRAINING_OUTPUTS, *(() if scores is None else SCORE_OUTPUTS)]
+        names += [name for name in ACTION_OUTPUTS if name in acted]
+        _remove_earlier(options.out, keep=names)
     _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds)
     _report_scores(scores, options)
-    names = TRAINING_OUTPUTS if scores is None else OUTPUTS
+    for title, text in () if actions is None else actions.lines:
+        _line(title, text)
     _line("written to", f"{options.out}/: {', '.join(f'{MODEL}/' if name == MODEL else name for name in names)}")
 
 
-COMMANDS = {"train": (train_parser, train)}
+COMMANDS = {"train": (train_parser, train), "sweep": (sweep_parser, run_sweep)}
 
 
 def _load(options: Namespace) -> AnnData:
@@ -134,6 +141,8 @@ def _load(options: Namespace) -> AnnData:
     options.batch_key = options.batch_key or "batch"
     options.labels_key = options.labels_key or "bulk_labels"
     options.covariates = options.covariates or list(dict.fromkeys((options.batch_key, options.labels_key, "phase")))
+    # The planted batch is the one difference between these cells that is known, so it stands for a condition, too.
+    options.condition = options.condition or options.batch_key
     return pbmc68k(planted_batches=2)
 
 
@@ -157,10 +166,14 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         continuous_covariate_keys=options.continuous_covariate_keys,
         encoder_obsm_key=options.encoder_obsm_key,
     )
-    if _scores_are_wanted(options):
-        from scbetavae.tl._inputs import read_columns
+    # A mistake shows now, not after training.
+    from scbetavae.tl._inputs import read_columns
 
-        read_columns(adata, options.covariates, options.group_key)  # a mistake shows now, not after training
+    if _scores_are_wanted(options):
+        read_columns(adata, options.covariates, options.group_key)
+    if options.condition is not None and not options.no_actions:
+        read_columns(adata, options.condition, options.group_key)
+        _check_ends(adata, options)
     return BetaVAE(
         adata,
         beta=options.beta,
@@ -170,6 +183,20 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         condition_on_batch=options.condition_on_batch,
         gene_likelihood=options.gene_likelihood,
     )
+
+
+def _check_ends(adata: AnnData, options: Namespace) -> None:
+    """Refuse a source or a target that no cell has."""
+    values = list(adata.obs[options.condition].dropna().unique())
+    for name in ("source", "target"):
+        wanted = getattr(options, name)
+        if wanted is not None and wanted not in [str(value) for value in values]:
+            there = ", ".join(repr(str(value)) for value in values[:8])
+            msg = f"--{name} {wanted!r} is not a value of {options.condition!r}, which has {there}."
+            raise ValueError(msg)
+    if (options.source is None) != (options.target is None):
+        msg = "--source and --target belong together: give both, or neither."
+        raise ValueError(msg)
 
 
 def _fit(model: BetaVAE, options: Namespace) -> float:
@@ -240,9 +267,9 @@ def _write_scores(adata: AnnData, folder: Path) -> None:
     pl.dimension_covariate(adata).savefig(folder / DIMENSIONS_PICTURE, dpi=RESOLUTION)
 
 
-def _remove_earlier_scores(folder: Path) -> None:
-    """Scores of an earlier run would lie beside a model that they do not describe."""
-    for name in SCORE_OUTPUTS:
+def _remove_earlier(folder: Path, keep: Sequence[str]) -> None:
+    """Results of an earlier run would lie beside a model that they do not describe."""
+    for name in {*SCORE_OUTPUTS, *ACTION_OUTPUTS} - set(keep):
         (folder / name).unlink(missing_ok=True)
 
 

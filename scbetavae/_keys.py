@@ -39,3 +39,54 @@ ASSOCIATION_SUFFIX = "_covariates"
 
 SCORE_PARAMS_SUFFIX = "_params"
 """Ending of the ``.uns[UNS]`` entry with what was scored and how, a flat dict."""
+
+LATENT_ZEROED = "X_betavae_zeroed"
+"""``.obsm`` entry of posterior means whose batch dimensions were set to a constant."""
+
+LATENT_SUMMARY = "latent_summary"
+"""``.uns[UNS]`` entry: a DataFrame, a row a latent dimension."""
+
+BATCH_DIMENSIONS = "batch_dimensions"
+"""``.uns[UNS]`` entry: how much batch each dimension holds, a DataFrame; with ``_params``, the rule and its verdict."""
+
+ZEROED = "zeroed"
+"""``.uns[UNS]`` entry: the bill of zeroing, a DataFrame; with ``_params``, what was zeroed and the verdict."""
+
+TRAVERSAL = "traversal"
+"""``.uns[UNS]`` entry: fold changes along dimensions, a long DataFrame; with ``_params``, how they were made."""
+
+DIMENSION_GENES = "dimension_genes"
+"""``.uns[UNS]`` entry: top genes of each dimension and direction, a DataFrame."""
+
+COUNTERFACTUAL = "counterfactual"
+"""``.uns[UNS]`` entry of predicted cells: how near the prediction and its baselines come, a DataFrame; with ``_params``."""
+
+CONDITION_PREDICTION = "condition_prediction"
+"""``.uns[UNS]`` entry: skill of each dimension for one covariate, a DataFrame; with ``_params``."""
+
+PARAMS_SUFFIX = "_params"
+"""Ending of the ``.uns[UNS]`` entry that says how a result was made, a flat dict."""
+
+WALK_SUFFIX = "_walk"
+"""Ending of the ``.uns[UNS]`` entry with every step of a search for batch dimensions, a DataFrame."""
+
+CLUSTERS_SUFFIX = "_clusters"
+"""Ending of the ``.obs`` column of clusters that were protected for want of covariates."""
+
+INTEGRATION = "integration"
+"""``.uns[UNS]`` entry: how an embedding keeps cell types apart and mixes batches, a DataFrame; with ``_params``."""
+
+SEED_AGREEMENT = "seed_agreement"
+"""``.uns[UNS]`` entry: whether seeds find the same dimensions, a DataFrame; with ``_params``."""
+
+GENES_SUFFIX = "_genes"
+"""Ending of the ``.uns[UNS]`` entry with the gene-wise means behind a counterfactual, a DataFrame."""
+
+OBSERVED = "observed"
+"""``.layers`` entry of predicted cells: the counts that were observed before anything was moved."""
+
+EXPECTED = "expected"
+"""``.layers`` entry of predicted cells: the expected counts of which ``.X`` is a draw."""
+
+MEAN_SHIFT = "mean_shift"
+"""``.layers`` entry of predicted cells: the baseline that shifts mean expression and knows no model."""

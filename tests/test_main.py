@@ -22,7 +22,16 @@ from scbetavae.__main__ import main
 
 TRAINED = ["betavae.h5ad", "model", "training.png", "umap.png"]
 SCORED = ["dimension_covariate.csv", "dimension_covariate.png", "scores.csv", "scores.png"]
-WRITTEN = sorted(TRAINED + SCORED)
+SUMMARISED = ["latent_summary.csv", "latent_summary.png"]
+ZEROED = ["batch_dimensions.csv", "batch_dimensions.png", "zeroing.csv", "zeroing.png"]
+TRAVERSED = ["dimension_genes.csv", "traversal.png"]
+PREDICTED = [
+    "condition_prediction.csv",
+    "condition_prediction.png",
+    "counterfactual.csv",
+    "counterfactual.png",
+]
+WRITTEN = sorted(TRAINED + SCORED + SUMMARISED + ZEROED + TRAVERSED)
 FIRST = ["--layer", "counts", "--batch-key", "donor", "--labels-key", "cell_type", "--beta", "2", "--max-epochs", "20"]
 FIRST += ["--n-latent", "3", "--accelerator", "cpu"]
 QUICK = ["--max-epochs", "2", "--n-latent", "3", "--accelerator", "cpu"]
@@ -126,11 +135,12 @@ def test_users_file(first):
 def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
     _, report, progress, _ = first
     lines = progress.splitlines()
-    assert lines[10:] == ["scores ...", "neighbours and UMAP ..."]
+    stages = [line for line in lines[10:] if not line.startswith("scbetavae: warning: ")]
+    assert stages == ["scores ...", "summary, batch dimensions, traversal, predictions ...", "neighbours and UMAP ..."]
     assert [line.split(",")[0] for line in lines[:10]] == [f"epoch {epoch} of 20" for epoch in range(2, 21, 2)]
     assert "\r" not in progress
     assert "\x1b" not in report + progress
-    assert not any(word in report + progress for word in ("TPU", "Trainer", "Warning", "litmodels"))
+    assert not any(word in report + progress for word in ("TPU", "Trainer", "Warning:", "litmodels"))
 
 
 def test_progress_bar_on_a_terminal(folder, capsys, monkeypatch):
@@ -145,7 +155,8 @@ def test_progress_bar_on_a_terminal(folder, capsys, monkeypatch):
 def test_embedded_cells_without_an_argument(capsys):
     code, report, progress = run(capsys, *QUICK)
     assert code == 0, progress
-    assert names_in("scbetavae-out") == WRITTEN
+    # Two epochs are too few for a dimension to be traversed.
+    assert set(names_in("scbetavae-out")) >= set(WRITTEN + PREDICTED) - set(TRAVERSED + ZEROED)
     for text in ("700 cells x 765 genes", "2 batches (batch)", "10 labels (bulk_labels)"):
         assert text in report
 
@@ -185,8 +196,8 @@ def test_second_run_replaces_its_own_results_and_leaves_other_files(first, folde
     shutil.copytree(first[-1], "scbetavae-out")
     Path("scbetavae-out/notes.txt").write_text("mine")
     Path("scbetavae-out/model/stale").touch()
-    assert run(capsys, folder / "cells.h5ad", *QUICK)[0] == 0
-    # Without a column to score against the scores of the first run, which describe another model, go.
+    assert run(capsys, folder / "cells.h5ad", *QUICK, "--no-actions")[0] == 0
+    # What this run does not make, and what of the first run describes another model, goes.
     assert names_in("scbetavae-out") == sorted([*TRAINED, "notes.txt"])
     assert not Path("scbetavae-out/model/stale").exists()
     assert Path("scbetavae-out/notes.txt").read_text() == "mine"
@@ -368,7 +379,18 @@ def test_help_says_all_there_is_without_loading_the_libraries():
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
-    for text in (*WRITTEN, "--layer", "--batch-key", "--beta", "--schedule", "examples", "exit codes", "X_betavae"):
+    acted = {name.rpartition(".")[0] for name in (*WRITTEN, *PREDICTED)} - {""}
+    for text in (
+        *TRAINED,
+        *acted,
+        "--layer",
+        "--batch-key",
+        "--beta",
+        "--schedule",
+        "examples",
+        "exit codes",
+        "X_betavae",
+    ):
         assert text in finished.stdout
 
 
@@ -462,9 +484,69 @@ def test_covariates_and_groups_of_the_users_choice(folder, capsys):
 
 @pytest.mark.parametrize(("arguments", "said"), [(["--batch-key", "donor", "--no-scores"], False), ([], True)])
 def test_without_scores(arguments, said, folder, capsys):
-    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK)
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK, "--no-actions")
     assert code == 0, errors
     assert names_in("scbetavae-out") == TRAINED
     assert "disentanglement" not in anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]
     assert ("none, as no column was named" in report) == said
     assert "scores ..." not in errors
+
+
+def test_actions_are_reported_written_and_stored(first):
+    _, report, _, out = first
+    stored = anndata.read_h5ad(out / "betavae.h5ad")
+    for name, key in (
+        ("latent_summary", "latent_summary"),
+        ("zeroing", "zeroed"),
+        ("dimension_genes", "dimension_genes"),
+    ):
+        assert len(pd.read_csv(out / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0
+    assert stored.obsm["X_betavae_zeroed"].shape == (60, 3)
+    assert stored.uns["betavae"]["zeroed_params"]["verdict"] in report
+    for title in ("summary ", "batch ", "traversal "):
+        assert any(line.startswith(title) for line in report.splitlines())
+    assert not any(line.startswith(("condition ", "what if ")) for line in report.splitlines())
+
+
+def test_a_condition_is_predicted_and_asked_what_if(cells, folder, capsys):
+    adata = cells.copy()
+    treated = np.tile(["treated", "control", "control", "treated"], 15)
+    adata.layers["counts"][treated == "treated", :5] += 20
+    adata.obs["treatment"] = treated
+    adata.write_h5ad(folder / "treated.h5ad")
+    arguments = ["--layer", "counts", "--labels-key", "cell_type", "--condition", "treatment", "--max-epochs", "60"]
+    arguments += ["--beta", "0.5", "--n-latent", "3", "--accelerator", "cpu", "--no-scores"]
+    code, report, errors = run(capsys, folder / "treated.h5ad", *arguments)
+    assert code == 0, errors
+    assert set(names_in("scbetavae-out")) >= set(PREDICTED)
+    assert not set(names_in("scbetavae-out")) & set(ZEROED)  # no batch was named
+    skills = pd.read_csv("scbetavae-out/condition_prediction.csv")
+    assert skills.loc[skills["predictor"] == "all", "skill"].item() > 0.8
+    assert "treatment control -> treated: error 0." in report
+    # The other way round, by name.
+    ends = ["--source", "treated", "--target", "control", "--out", "back"]
+    code, report, errors = run(capsys, folder / "treated.h5ad", *arguments, *ends)
+    assert code == 0, errors
+    assert "treatment treated -> control: error" in report
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--condition", "tretment"], ["'tretment'"]),
+        (["--condition", "donor", "--source", "d9", "--target", "d1"], ["--source 'd9'", "'d1'", "'d2'"]),
+        (["--condition", "donor", "--source", "d1"], ["--source and --target belong together"]),
+    ],
+)
+def test_mistakes_about_the_condition(arguments, words, folder, capsys):
+    assert_refused(run(capsys, folder / "cells.h5ad", *arguments, *QUICK), *words)
+
+
+def test_what_the_data_do_not_allow_is_a_line_of_the_report(folder, capsys):
+    arguments = ["--batch-key", "plate", "--condition-on-batch", "--condition", "donor", "--no-scores"]
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK)
+    assert code == 0, errors
+    lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
+    assert lines["batch"].startswith("not possible: ")
+    assert "condition_on_batch" in lines["batch"]
+    assert lines["what if"] == "not possible: 'donor' has 3 values. Name two of them: --source A --target B."

@@ -24,7 +24,21 @@ SCORES, SCORES_PICTURE, DIMENSIONS, DIMENSIONS_PICTURE = SCORE_OUTPUTS = (
     "dimension_covariate.csv",
     "dimension_covariate.png",
 )
-OUTPUTS = TRAINING_OUTPUTS + SCORE_OUTPUTS
+ACTION_OUTPUTS = (
+    "latent_summary.csv",
+    "latent_summary.png",
+    "batch_dimensions.csv",
+    "batch_dimensions.png",
+    "zeroing.csv",
+    "zeroing.png",
+    "dimension_genes.csv",
+    "traversal.png",
+    "condition_prediction.csv",
+    "condition_prediction.png",
+    "counterfactual.csv",
+    "counterfactual.png",
+)
+OUTPUTS = TRAINING_OUTPUTS + SCORE_OUTPUTS + ACTION_OUTPUTS
 
 _DESCRIPTION = """\
 Train a beta-VAE on raw single-cell counts: a latent space whose dimensions stand for separate things.
@@ -39,6 +53,14 @@ what is written to the folder --out
   {SCORES:<14} how the dimensions line up with the covariates; {SCORES_PICTURE} draws it
   {DIMENSIONS}, {DIMENSIONS_PICTURE}
   {"":<14} what each dimension encodes
+and, each as a table (.csv) and a picture (.png)
+  latent_summary what each dimension carries, and what is lost without it
+  batch_dimensions, zeroing
+  {"":<14} which dimensions hold batch, and what setting them to a constant removes and costs
+  dimension_genes, traversal
+  {"":<14} the genes that respond along each dimension
+  condition_prediction, counterfactual
+  {"":<14} --condition from single dimensions, and cells of one condition as they would be in the other
 Nothing is written before all of it is ready. Results of an earlier run are replaced, other files stay.
 
 examples
@@ -52,6 +74,8 @@ examples
       hold the KL at 10 nats a cell
   scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --group-key donor
       score the dimensions against three columns, with intervals over donors
+  scbetavae cells.h5ad --batch-key donor --labels-key cell_type --condition disease --source healthy --target COVID
+      predict the disease from dimensions, and healthy cells as they would be in disease
   scbetavae filtered_feature_bc_matrix.h5 --n-latent 20 --early-stopping
       the count matrix of 10x Cell Ranger
 
@@ -90,6 +114,7 @@ def train_parser() -> argparse.ArgumentParser:
     _add_model(parser.add_argument_group("model"))
     _add_training(parser.add_argument_group("training"))
     _add_scores(parser.add_argument_group("scores"))
+    _add_actions(parser.add_argument_group("acting on dimensions"))
     return parser
 
 
@@ -169,6 +194,13 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--group-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"
     )
+
+
+def _add_actions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--condition", metavar="COLUMN", help="column of .obs: condition, such as disease or treatment")
+    group.add_argument("--source", metavar="VALUE", help="condition of the cells to predict from [the first of two]")
+    group.add_argument("--target", metavar="VALUE", help="condition to predict [the second of two]")
+    group.add_argument("--no-actions", action="store_true", help="do not act on the dimensions")
 
 
 def _objective(text: str) -> str:

@@ -6,8 +6,18 @@ with its null, ceiling and confidence interval; the other functions give one sco
 
 from scbetavae.metrics._active import active_dimensions
 from scbetavae.metrics._association import covariate_association
+from scbetavae.metrics._batch_probes import implied_skill, neighbour_skill, random_forest_skill
 from scbetavae.metrics._betavae_score import betavae_score
 from scbetavae.metrics._class_alignment import ClassAlignment, class_alignment, class_alignment_from_similarity
+from scbetavae.metrics._clustering import kmeans_ari
+from scbetavae.metrics._condition_prediction import condition_prediction
+from scbetavae.metrics._counterfactual_error import (
+    differential_genes,
+    error_ratio,
+    log_profile,
+    split_half_error,
+    squared_correlation,
+)
 from scbetavae.metrics._dci import (
     DCIResult,
     completeness_from_importance,
@@ -18,6 +28,7 @@ from scbetavae.metrics._dcimig import dcimig
 from scbetavae.metrics._dimension_table import dimension_covariate_table
 from scbetavae.metrics._explicitness import explicitness
 from scbetavae.metrics._factorvae_score import factorvae_score
+from scbetavae.metrics._ilisi import ilisi
 from scbetavae.metrics._mig import mig
 from scbetavae.metrics._mig_sup import mig_sup
 from scbetavae.metrics._modularity import modularity, modularity_from_mi
@@ -30,6 +41,7 @@ from scbetavae.metrics._total_correlation import (
     gaussian_total_correlation_from_covariance,
 )
 from scbetavae.metrics._udr import udr, udr_from_similarity
+from scbetavae.metrics._zeroing_bill import zeroing_bill
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -42,23 +54,35 @@ __all__ = [
     "class_alignment",
     "class_alignment_from_similarity",
     "completeness_from_importance",
+    "condition_prediction",
     "covariate_association",
     "dci",
     "dcimig",
+    "differential_genes",
     "dimension_covariate_table",
     "disentanglement_from_importance",
+    "error_ratio",
     "explicitness",
     "factorvae_score",
     "gaussian_total_correlation",
     "gaussian_total_correlation_from_covariance",
+    "kmeans_ari",
+    "ilisi",
+    "implied_skill",
+    "log_profile",
     "mig",
     "mig_sup",
     "modularity",
     "modularity_from_mi",
     "mutual_information_matrix",
+    "neighbour_skill",
+    "random_forest_skill",
     "resolve_metrics",
     "sap",
     "score_frame",
+    "split_half_error",
+    "squared_correlation",
     "udr",
     "udr_from_similarity",
+    "zeroing_bill",
 ]

@@ -26,12 +26,27 @@ from scbetavae.train import FactorVAETrainingPlan
 
 from . import _checks
 from ._arguments import COUNT_LIKELIHOODS, check_arguments
+from ._batch_dimensions import BatchDimensionsMixin
+from ._condition_prediction import ConditionPredictionMixin
+from ._counterfactual import CounterfactualMixin
+from ._decoding import DecodingMixin
 from ._encoding import EncodingMixin
+from ._latent_summary import LatentSummaryMixin
 from ._scores import ScoresMixin
 from ._training import TrainingMixin
 
 
-class BetaVAE(TrainingMixin, ScoresMixin, EncodingMixin, SCVI):
+class BetaVAE(
+    TrainingMixin,
+    ScoresMixin,
+    LatentSummaryMixin,
+    BatchDimensionsMixin,
+    DecodingMixin,
+    CounterfactualMixin,
+    ConditionPredictionMixin,
+    EncodingMixin,
+    SCVI,
+):
     r"""Beta-variational autoencoder of single-cell counts.
 
     Explains counts with a decoder of few latent dimensions and asks, through a regulariser of weight beta, that these

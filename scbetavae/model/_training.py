@@ -94,9 +94,12 @@ class TrainingMixin:
             )
             raise ValueError(msg)
         plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}
-        for name in ("early_stopping_monitor", "checkpointing_monitor"):
+        defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
+        # The plan logs by epoch alone; Lightning would warn that an epoch has fewer steps than its interval.
+        defaults["log_every_n_steps"] = 1
+        for name, value in defaults.items():
             if not (isinstance(trainer_config, Mapping) and name in trainer_config):
-                kwargs.setdefault(name, "objective_validation")
+                kwargs.setdefault(name, value)
         if issubclass(self._training_plan_cls, FactorVAETrainingPlan):
             for name in ("gradient_clip_val", "gradient_clip_algorithm"):
                 plan_kwargs.setdefault(name, kwargs.pop(name, None))
@@ -115,6 +118,8 @@ class TrainingMixin:
             stored[_keys.PARAMS] = self._describe_run(schedule, target)
             stored[_keys.HISTORY] = self._history_frame()
             self.adata.uns[key_added] = stored
+        if self.history:
+            self._warn_of_collapse()
         return self
 
     def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:

@@ -260,12 +260,13 @@ def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_
     library, theta = log_library.exp(), log_theta.exp()
     inverse_theta = (theta + _EPSILON).reciprocal_()
     scale = torch.softmax(logits, -1)
+    del logits
     u = (scale * library).mul_(inverse_theta)
     log1p_u = torch.log1p(u)
     loss = torch.mv(log1p_u, theta) if theta.ndim == 1 else torch.mul(log1p_u, theta).sum(1)
     h = u.div_(u + 1)
 
-    row_starts = torch.arange(n_cells, device=logits.device).mul_(n_genes)
+    row_starts = torch.arange(n_cells, device=scale.device).mul_(n_genes)
     positions = torch.repeat_interleave(row_starts, structure.offsets.diff(), output_size=structure.columns.shape[0])
     positions.add_(structure.columns)
     value, by_log_mu, by_theta = _nonzero_terms(

@@ -55,9 +55,15 @@ class _FusedOutputLoss(torch.autograd.Function):
         for_library, for_theta = ctx.needs_input_grad[3:5]
         structure = NonzeroStructure(offsets, columns, values)
         for_logits = for_library or any(ctx.needs_input_grad[:3])
-        logits = torch.addmm(bias, hidden, weight.t())
-        loss, *gradients = evaluate_loss(
-            logits, log_library, log_theta, structure, for_logits=for_logits, for_theta=for_theta
+        loss, *gradients = (
+            evaluate_loss(  # the logits have no name here, so that they go when they are not needed any more
+                torch.addmm(bias, hidden, weight.t()),
+                log_library,
+                log_theta,
+                structure,
+                for_logits=for_logits,
+                for_theta=for_theta,
+            )
         )
         ctx.save_for_backward(hidden, weight, log_theta, *gradients)
         return loss

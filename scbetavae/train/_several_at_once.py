@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelSummary, ProgressBar
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 
-MINIBATCHES_AT_ONCE = 16
+MINIBATCHES_AT_ONCE = 8
 
 _CALLBACK_HOOKS = (
     "on_train_batch_start",

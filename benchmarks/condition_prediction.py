@@ -1,0 +1,130 @@
+"""Which dimensions predict a covariate: two beta-VAEs, PCA and ICA on a file of counts.
+
+``python benchmarks/condition_prediction.py cells.h5ad --covariates condition,cell_type --out results/condition.csv``
+
+Each embedding has as many dimensions. With ``--group-key`` whole donors are held out. ``logistic`` in the table is the skill
+of a logistic regression with balanced class weights on all dimensions and the same folds, beside our discriminant
+(``all``). Prints medians over seeds; ``--out`` keeps every row, ``--picture`` draws the first covariate for the last model.
+"""
+
+import argparse
+import logging
+import time
+import warnings
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+from score_embeddings import MODELS, linear_embeddings, model_embedding
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import scbetavae
+from scbetavae.metrics import _held_out
+from scbetavae.metrics._checks import check_column, check_groups
+
+
+def logistic_skill(adata: anndata.AnnData, name: str, covariate: str, group_key: str | None, seed: int) -> float:
+    """Held-out skill of a balanced logistic regression on all dimensions; NaN for numbers."""
+    target = _held_out.make_target(check_column(adata.obs[covariate], adata.n_obs, covariate))
+    if not target.n_classes:
+        return float("nan")
+    groups = None if group_key is None else check_groups(adata.obs[group_key], adata.n_obs)
+    codes, fold = np.asarray(adata.obsm[name])[target.keep], _held_out.split_folds(target, groups, seed)
+    predicted = np.zeros(len(fold), dtype=np.int64)
+    for held_out in (fold == i for i in range(fold.max() + 1)):
+        model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=500))
+        model.fit(codes[~held_out], target.values[~held_out])
+        predicted[held_out] = model.predict(codes[held_out])
+    return _held_out.skill(predicted, target)
+
+
+def summary(frame: pd.DataFrame) -> pd.DataFrame:
+    """Best dimension, all dimensions, nuisances, and how many dimensions predict; medians over seeds."""
+    keys = ["covariate", "embedding", "seed"]
+    parts = {}
+    for run, rows in frame.groupby(keys, sort=False):
+        dimensions = rows[(rows["predictor"] == "dimension") & rows["active"]].sort_values("skill", ascending=False)
+        best, last = dimensions.iloc[0], rows.set_index("predictor")
+        parts[run] = {
+            "active": len(dimensions),
+            "told": int((dimensions["p_adjusted"] < 0.05).sum()),
+            "best": best["skill"],
+            "best_p": best["p_adjusted"],
+            "best_auroc": best["auroc"],
+            "second": dimensions["skill"].iloc[1] if len(dimensions) > 1 else np.nan,
+            "beyond": best["beyond_nuisance"],
+            "all": last.loc["all", "skill"],
+            "all_p": last.loc["all", "p_value"],
+            "logistic": rows["logistic"].iloc[0],
+            "nuisance": last.loc["nuisance", "skill"],
+        }
+    table = pd.DataFrame(parts).T.rename_axis(keys)
+    return table.groupby(keys[:2], sort=False).median().round(3)
+
+
+def main() -> None:
+    """Parse the command line, embed, predict, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--covariates", type=lambda text: text.split(","), required=True)
+    parser.add_argument("--group-key")
+    parser.add_argument("--genes", type=int, default=2000, help="most variable genes, all if the file has fewer")
+    parser.add_argument("--dims", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--permutations", type=int, default=200)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(arguments.threads)
+
+    adata = anndata.read_h5ad(arguments.file)
+    if arguments.genes < adata.n_vars:
+        log = sc.pp.log1p(sc.pp.normalize_total(adata, copy=True), copy=True)
+        sc.pp.highly_variable_genes(log, n_top_genes=arguments.genes)
+        adata = adata[:, log.var["highly_variable"].to_numpy()].copy()
+    scbetavae.model.BetaVAE.setup_anndata(adata)
+    frames, seconds = [], 0.0
+    for seed in range(arguments.seeds):
+        linear_embeddings(adata, arguments.dims, seed)
+        active = {name: model_embedding(adata, name, arguments.dims, arguments.epochs, seed) for name in MODELS}
+        for name in ("X_pca", "X_ica", *MODELS):
+            for covariate in arguments.covariates:
+                started = time.perf_counter()
+                frame = scbetavae.tl.predict_condition(
+                    adata,
+                    covariate,
+                    obsm_key=name,
+                    group_key=arguments.group_key,
+                    n_permutations=arguments.permutations,
+                    active=active.get(name),
+                    seed=seed,
+                    key_added=covariate,
+                )
+                seconds += time.perf_counter() - started
+                logistic = logistic_skill(adata, name, covariate, arguments.group_key, seed)
+                frames.append(frame.assign(embedding=name, seed=seed, logistic=logistic))
+        print(f"seed {seed}: done", flush=True)
+    frame = pd.concat(frames, ignore_index=True)
+    print(f"{adata.n_obs} cells x {adata.n_vars} genes, {seconds / len(frames):.1f} s per prediction")
+    print(summary(frame).to_string())
+    for flag in sorted(set(frame["flag"]) - {""}):
+        print("flag:", flag)
+    if arguments.out:
+        frame.round(4).to_csv(arguments.out, index=False)
+    if arguments.picture:
+        axes = scbetavae.pl.condition_prediction(adata, key=arguments.covariates[0])
+        axes.figure.savefig(arguments.picture, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

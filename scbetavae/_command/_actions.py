@@ -1,0 +1,180 @@
+"""What the command does with the trained dimensions: summary, zeroing, traversal, prediction, counterfactual."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from scbetavae import _keys
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from scbetavae.model import BetaVAE
+
+ZEROED_UMAP = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}"
+_TABLES = {
+    "latent_summary.csv": _keys.LATENT_SUMMARY,
+    "batch_dimensions.csv": _keys.BATCH_DIMENSIONS,
+    "zeroing.csv": _keys.ZEROED,
+    "dimension_genes.csv": _keys.DIMENSION_GENES,
+    "condition_prediction.csv": _keys.CONDITION_PREDICTION,
+}
+
+
+class Actions:
+    """Acts on the latent dimensions of one model, and keeps what came of it.
+
+    An action that the data do not allow (a batch key with one batch, a collapsed model) is a line in the report, and the others
+    go on.
+
+    Parameters
+    ----------
+    model
+        A trained model with its cells.
+    options
+        Arguments of the command.
+    """
+
+    def __init__(self, model: BetaVAE, options: Namespace) -> None:
+        self.lines: list[tuple[str, str]] = []
+        self.predicted: AnnData | None = None
+        self._model, self._options = model, options
+        print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
+        self._try("summary", self._summarise)
+        if options.batch_key is not None:
+            self._try("batch", self._zero)
+        self._try("traversal", self._traverse)
+        if options.condition is not None:
+            self._try("condition", self._predict)
+            self._try("what if", self._counterfact)
+
+    def write(self, folder: Path, resolution: int) -> list[str]:
+        """Write tables and pictures.
+
+        Parameters
+        ----------
+        folder
+            Where to.
+        resolution
+            Dots per inch of the pictures.
+
+        Returns
+        -------
+        Names of the files.
+        """
+        from scbetavae import pl
+
+        adata = self._model.adata
+        stored = adata.uns[_keys.UNS]
+        tables = {name: stored[key] for name, key in _TABLES.items() if key in stored}
+        pictures = {"latent_summary.png": _keys.LATENT_SUMMARY, "batch_dimensions.png": _keys.BATCH_DIMENSIONS}
+        pictures |= {"traversal.png": _keys.TRAVERSAL}
+        drawn = {name: (getattr(pl, key), adata) for name, key in pictures.items() if key in stored}
+        if _keys.ZEROED in stored:
+            drawn["zeroing.png"] = (self._draw_zeroing, adata)
+        if _keys.CONDITION_PREDICTION in stored:
+            drawn["condition_prediction.png"] = (pl.condition_prediction, adata)
+        if self.predicted is not None:
+            tables["counterfactual.csv"] = self.predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL]
+            drawn["counterfactual.png"] = (pl.counterfactual, self.predicted)
+        for name, table in tables.items():
+            table.to_csv(folder / name, index=False)
+        for name, (draw, data) in drawn.items():
+            draw(data).get_figure().savefig(folder / name, dpi=resolution, bbox_inches="tight")
+        return [*tables, *drawn]
+
+    def _try(self, title: str, action: Callable[[], str]) -> None:
+        try:
+            text = action()
+        except (KeyError, ValueError) as refused:
+            text = f"not possible: {refused.args[0] if refused.args else refused}"
+        self.lines.append((title, " ".join(str(text).split())))
+
+    def _summarise(self) -> str:
+        frame = self._model.get_latent_summary()
+        best = frame.sort_values("order").head(3)
+        parts = [f"{row.dimension} ({row.reconstruction_lost:.1f})" for row in best.itertuples()]
+        return f"dimensions that matter most: {', '.join(parts)}; in brackets, nats a cell lost without. " + str(
+            frame.attrs.get("collapse", "")
+        )
+
+    def _zero(self) -> str:
+        import scanpy as sc
+        from anndata import AnnData
+
+        options = self._options
+        self._model.zero_batch_dimensions(group_key=options.group_key, seed=options.seed)
+        adata = self._model.adata
+        shell = AnnData(obs=adata.obs[[]], obsm={_keys.LATENT_ZEROED: adata.obsm[_keys.LATENT_ZEROED]})
+        sc.pp.neighbors(shell, use_rep=_keys.LATENT_ZEROED, random_state=options.seed)
+        sc.tl.umap(shell, random_state=options.seed)
+        adata.obsm[ZEROED_UMAP] = shell.obsm["X_umap"]
+        return adata.uns[_keys.UNS][_keys.ZEROED + _keys.PARAMS_SUFFIX]["verdict"]
+
+    def _draw_zeroing(self, adata: AnnData) -> object:
+        from scbetavae import pl
+
+        colors = dict.fromkeys(key for key in (self._options.batch_key, self._options.labels_key) if key is not None)
+        return pl.zeroing(adata, list(colors))
+
+    def _traverse(self) -> str:
+        from scbetavae import tl
+
+        self._model.traverse(scale="quantile", seed=self._options.seed)
+        genes = tl.rank_dimension_genes(self._model.adata)
+        if genes.empty:
+            return "no dimension moves a gene within the data's support"
+        up = genes[(genes["direction"] == "up") & (genes["rank"] <= 3)]
+        parts = [f"{d}: {' '.join(part['gene'].astype(str))}" for d, part in up.groupby("dimension", sort=True)]
+        return f"genes that rise along {'; '.join(parts[:5])}" + (" ..." if len(parts) > 5 else "")
+
+    def _predict(self) -> str:
+        options = self._options
+        frame = self._model.predict_condition(options.condition, group_key=options.group_key, seed=options.seed)
+        single = frame[frame["predictor"] == "dimension"]
+        best, everything = single.loc[single["skill"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
+        return (
+            f"{options.condition} from dimension {best['dimension']} alone {best['skill']:.2f} "
+            f"(p {best['p_adjusted']:.2g}), from all {everything['skill']:.2f}; 0 is chance, 1 perfect"
+        )
+
+    def _counterfact(self) -> str:
+        options = self._options
+        source, target = self._ends()
+        groupby = options.labels_key if options.labels_key != options.condition else None
+        self.predicted = self._model.counterfactual(
+            options.condition, source, target, groupby=groupby, seed=options.seed
+        )
+        frame = self.predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL]
+        return f"{options.condition} {source} -> {target}: error {_errors(frame)}; 1 is doing nothing, 0 perfect"
+
+    def _ends(self) -> tuple[str, str]:
+        """Source and target: the two categories of a covariate that has two, else those that were named."""
+        options = self._options
+        if options.source is not None and options.target is not None:
+            return options.source, options.target
+        categories = sorted(self._model.adata.obs[options.condition].dropna().unique(), key=str)
+        if len(categories) != 2:
+            msg = (
+                f"{options.condition!r} has {len(categories)} values. Name two of them: --source A --target B."
+                if categories
+                else f"{options.condition!r} has no values."
+            )
+            raise ValueError(msg)
+        return categories[0], categories[1]
+
+
+def _errors(frame: pd.DataFrame) -> str:
+    """Mean over groups of the error ratio over all genes, of the prediction and of the mean shift."""
+    whole = frame[(frame["genes"] == "all") & frame["error_ratio"].notna()]
+    predicted = whole.loc[whole["kind"] == "prediction", "error_ratio"]
+    shifted = whole.loc[whole["method"] == "mean_shift", "error_ratio"]
+    if predicted.empty:
+        return "unknown, as there are no real cells to compare with"
+    return f"{predicted.mean():.2f}, of a mean shift of expression {shifted.mean():.2f}"

@@ -1,0 +1,72 @@
+"""How well clusters of the codes agree with labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbetavae.metrics._checks import check_codes, check_column
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+_STARTS = 10
+
+
+def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0) -> float:
+    r"""Adjusted Rand index of k-means clusters and labels.
+
+    As many clusters as there are classes, found without the labels. With :math:`n_{ij}` the cells of class :math:`i` in cluster
+    :math:`j`, :math:`a_i` and :math:`b_j` its margins and :math:`n` the cells,
+
+    .. math:: \frac{\sum_{ij} \binom{n_{ij}}{2} - E}{\frac{1}{2}\left[\sum_i \binom{a_i}{2} + \sum_j \binom{b_j}{2}\right] - E},
+        \qquad E = \sum_i \binom{a_i}{2} \sum_j \binom{b_j}{2} \Big/ \binom{n}{2}.
+
+    Parameters
+    ----------
+    codes
+        Codes of shape (n_cells, n_dims), dimensions as they are.
+    labels
+        One label per cell; numbers are names of classes here. Cells without one are left out.
+    seed
+        Seed of the starts, of which there are ten.
+
+    Returns
+    -------
+    1 if clusters and classes are the same, 0 in the mean over random partitions, at least -0.5. NaN with fewer than
+    two classes.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree or codes are not finite.
+
+    References
+    ----------
+    :cite:p:`HubertArabie1985`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import kmeans_ari
+    >>> labels = np.repeat(["B cell", "T cell"], 50)
+    >>> codes = np.random.default_rng(0).normal(size=(100, 2)) + 20 * (labels == "B cell")[:, None]
+    >>> kmeans_ari(codes, labels)
+    1.0
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
+
+    array = check_codes(codes)
+    covariate = check_column(np.asarray(labels, dtype=object), len(array), "labels").as_classes()
+    labelled = covariate.labels >= 0
+    truth = covariate.labels[labelled]
+    n_classes = len(np.unique(truth))
+    if n_classes < 2:
+        return float("nan")
+    # Codes that take fewer values than there are classes have no more clusters than values.
+    n_clusters = min(n_classes, len(np.unique(array[labelled], axis=0)))
+    clusters = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(array[labelled])
+    return float(adjusted_rand_score(truth, clusters))

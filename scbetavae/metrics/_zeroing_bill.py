@@ -1,0 +1,208 @@
+"""What a change of codes cost: batch and protected covariates, before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scbetavae.metrics import _ilisi
+from scbetavae.metrics._batch_probes import (
+    N_NEIGHBORS,
+    implied_skill,
+    make_forest_plan,
+    make_neighbour_plan,
+    predict_by_forest,
+    predict_by_neighbours,
+)
+from scbetavae.metrics._checks import Covariate, check_codes, check_column, check_factors, check_groups
+from scbetavae.metrics._resampling import Blocks, make_blocks
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+_LEAST_SKILL = 0.05
+"""Below this a ratio of skills says nothing."""
+
+_N_BINS = 4
+"""Quantile bins of a numeric protected covariate, for iLISI within strata."""
+
+_COLUMNS = ("before", "after", "kept")
+
+
+class _Cells(NamedTuple):
+    """What every row of the bill shares."""
+
+    before: np.ndarray
+    after: np.ndarray
+    groups: np.ndarray | None
+    test: np.ndarray | None
+    blocks: Blocks
+    seed: int
+
+
+def zeroing_bill(
+    before: ArrayLike,
+    after: ArrayLike,
+    *,
+    batch: ArrayLike | pd.Series,
+    protected: pd.DataFrame,
+    groups: ArrayLike | pd.Series | None = None,
+    test: ArrayLike | None = None,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Batch and protected covariates in two sets of codes of the same cells.
+
+    Both sets are probed on the same cells, in the same folds and resamples, so that differences are of the codes.
+
+    Parameters
+    ----------
+    before, after
+        Codes of shape (n_cells, n_dims); the numbers of dimensions may differ.
+    batch
+        Batch of every cell.
+    protected
+        Protected covariates, one row per cell, categorical or numeric. A cell that lacks one is left out for that one alone.
+    groups
+        Donor of every cell: folds hold out whole donors, and the bootstrap draws donors.
+    test
+        Boolean mask of the cells that are reported on, for example those that took no part in choosing dimensions.
+    n_bootstrap
+        Replicates behind the intervals, at least 0 (no intervals).
+    seed
+        Seed of folds, draws, trees and bootstrap.
+
+    Returns
+    -------
+    Tidy DataFrame, a row per covariate and probe, batch first:
+
+    ``role``, ``covariate``, ``probe``
+        ``"batch"`` or ``"protected"``; name of the column; ``"neighbours"`` (:func:`neighbour_skill`), ``"random_forest"``
+        (:func:`random_forest_skill`) or, for batch alone, ``"ilisi"`` (:func:`ilisi`).
+    ``before``, ``after``
+        Skill in both sets of codes: 0 by chance, 1 if perfect. For iLISI 0 is separate and 1 is mixed.
+    ``kept``
+        For protected covariates, ``after / before``; NaN where ``before`` is below 0.05.
+    ``before_ci_low``, ``before_ci_high``, and so for ``after`` and ``kept``
+        95% bootstrap intervals over held-out cells, or donors. That of ``kept`` is paired.
+    ``implied``
+        For batch, what the protected covariates alone imply: :func:`implied_skill`, and for iLISI its value in ``before`` for
+        batches permuted within strata of the protected covariates (numeric ones cut at quartiles).
+    ``n_cells``, ``n_classes``, ``flag``
+        Cells that are reported on, classes (0 for a numeric covariate), and what to know about the row.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, codes are not finite, or groups are missing.
+
+    References
+    ----------
+    :cite:p:`Korsunsky2019,Breiman2001`
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from scbetavae.metrics import zeroing_bill
+    >>> rng = np.random.default_rng(0)
+    >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
+    >>> codes = rng.normal(size=(400, 2)) * 0.1 + np.stack([batch == "1", kind == "B"], axis=1)
+    >>> bill = zeroing_bill(codes, codes * [0, 1], batch=batch, protected=pd.DataFrame({"cell type": kind}))
+    >>> bill.set_index(["role", "probe"])[["before", "after"]].round(1).loc[("protected", "neighbours")].tolist()
+    [1.0, 1.0]
+    >>> bill.loc[bill["probe"] == "ilisi", ["before", "after"]].round(1).to_numpy().tolist()
+    [[0.0, 1.0]]
+    """
+    first, second = check_codes(before), check_codes(after)
+    of_batch = check_column(batch, len(first), "batch").as_classes()
+    covariates = check_factors(protected, len(first))
+    if len(second) != len(first):
+        msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass codes of the same cells."
+        raise ValueError(msg)
+    members = check_groups(groups, len(first))
+    mask = None if test is None else np.asarray(test)
+    rng = np.random.default_rng(seed)
+    cells = _Cells(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
+    implied = implied_skill(batch, protected, groups=groups, test=mask, seed=seed)
+    rows = [*_skill_rows(cells, of_batch, "batch", implied), _ilisi_row(cells, of_batch, covariates)]
+    for covariate in covariates:
+        rows += _skill_rows(cells, covariate, "protected", np.nan)
+    return _to_frame(rows)
+
+
+def _skill_rows(cells: _Cells, covariate: Covariate, role: str, implied: float) -> list[dict[str, Any]]:
+    """A row for each of the two predictors."""
+    rows = []
+    for probe, make_plan, predict in (
+        (
+            "neighbours",
+            make_neighbour_plan,
+            lambda codes, plan: predict_by_neighbours(codes, plan, N_NEIGHBORS, cells.seed),
+        ),
+        ("random_forest", make_forest_plan, lambda codes, plan: predict_by_forest(codes, plan, cells.seed)),
+    ):
+        plan = make_plan(covariate, cells.groups, cells.test, cells.seed)
+        said = [predict(codes, plan) for codes in (cells.before, cells.after)]
+        values = [plan.skill(predicted) for predicted in said]
+        replicates = [plan.replicates(predicted, cells.blocks) for predicted in said]
+        rows.append(
+            _row(role, covariate.name, probe, values, replicates)
+            | {"implied": implied, "n_cells": len(plan.reported), "n_classes": plan.n_classes, "flag": plan.problem}
+        )
+    return rows
+
+
+def _ilisi_row(cells: _Cells, batch: Covariate, protected: list[Covariate]) -> dict[str, Any]:
+    values, replicates = [], []
+    for codes in (cells.before, cells.after):
+        hoods = _ilisi.find_neighbourhoods(codes, batch.labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=cells.seed)
+        if codes is cells.before:
+            within = np.nan if hoods.is_empty else hoods.permuted(batch.labels, cells.seed, _strata(protected))
+            implied = hoods.score(within, batch.labels, cells.seed)
+        index = hoods.indices(batch.labels)
+        sums = np.zeros((2, cells.blocks.n_blocks))
+        if not hoods.is_empty:
+            np.add.at(sums, (slice(None), cells.blocks.index[hoods.cells]), np.stack([index, np.ones(len(index))]))
+        total, n = sums @ cells.blocks.weights.T
+        values.append(hoods.score(index.mean(), batch.labels, cells.seed))
+        replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), batch.labels, cells.seed))
+    flag = "fewer than two batches" if hoods.is_empty else ""
+    extra = {"implied": implied, "n_cells": len(hoods.cells), "n_classes": len(batch.classes), "flag": flag}
+    return _row("batch", batch.name, "ilisi", values, replicates) | extra
+
+
+def _row(role: str, covariate: str, probe: str, values: list[float], replicates: list[np.ndarray]) -> dict[str, Any]:
+    """Values, and the ends of their intervals."""
+    columns: dict[str, Any] = {"role": role, "covariate": covariate, "probe": probe}
+    kept, kept_replicates = np.nan, np.full(len(replicates[0]), np.nan)
+    if role == "protected" and values[0] >= _LEAST_SKILL:
+        kept = values[1] / values[0]
+        base = replicates[0]
+        kept_replicates = np.where(base > 0, replicates[1] / np.where(base > 0, base, 1.0), np.nan)
+    for name, value, drawn in zip(_COLUMNS, (*values, kept), (*replicates, kept_replicates), strict=True):
+        finite = drawn[np.isfinite(drawn)]
+        low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+        columns |= {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
+    return columns
+
+
+def _strata(covariates: list[Covariate]) -> np.ndarray:
+    """Combination of protected covariates of every cell; missing is a stratum of its own."""
+    columns = []
+    for covariate in covariates:
+        if not covariate.is_numeric:
+            columns.append(covariate.labels)
+            continue
+        edges = np.nanquantile(covariate.values, np.arange(1, _N_BINS) / _N_BINS)
+        columns.append(np.where(covariate.present, np.searchsorted(edges, covariate.values, side="right"), -1))
+    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _to_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows)
+    numbers = [f"{name}{end}" for name in _COLUMNS for end in ("", "_ci_low", "_ci_high")]
+    frame[[*numbers, "implied"]] = frame[[*numbers, "implied"]].astype(np.float64)
+    frame[["n_cells", "n_classes"]] = frame[["n_cells", "n_classes"]].astype(np.int64)
+    return frame[["role", "covariate", "probe", *numbers, "implied", "n_cells", "n_classes", "flag"]]

@@ -1,0 +1,109 @@
+"""Predict a covariate from latent dimensions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from anndata import AnnData
+
+from scbetavae import _keys, tl
+from scbetavae.tl._inputs import check_writable
+from scbetavae.tl._nuisance import read_nuisance
+from scbetavae.tl._predict_condition import read_labels
+
+from ._arguments import COUNT_LIKELIHOODS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ConditionPredictionMixin:
+    """Which latent dimensions of a model predict a covariate."""
+
+    def predict_condition(  # noqa: PLR0913 - independent choices, each with a default
+        self,
+        covariate: str,
+        *,
+        adata: AnnData | None = None,
+        obsm_key: str = _keys.LATENT,
+        group_key: str | None = None,
+        nuisance: str | Iterable[str] | None = None,
+        n_permutations: int = 200,
+        n_bootstrap: int = 100,
+        seed: int = 0,
+        key_added: str = _keys.CONDITION_PREDICTION,
+    ) -> pd.DataFrame:
+        """Predict a covariate from single latent dimensions, and from all: :func:`scbetavae.tl.predict_condition`.
+
+        The posterior means predict. A dimension whose mean divergence from the prior is below 0.01 nats does not take part,
+        however well its tiny means tell the classes apart. Library sizes are those of the counts that the model reads.
+
+        Parameters
+        ----------
+        covariate
+            Column of ``.obs``: categorical, boolean, string or numeric.
+        adata
+            Cells to predict; those of the model unless given.
+        obsm_key
+            Entry of ``.obsm`` that receives the posterior means, so that what predicted can be looked at.
+        group_key, nuisance, n_permutations, n_bootstrap, seed, key_added
+            As in :func:`scbetavae.tl.predict_condition`, which also says what is written to ``.uns["betavae"]``.
+
+        Returns
+        -------
+        DataFrame, a row a dimension, one for all dimensions and one for the nuisances, see
+        :func:`scbetavae.tl.predict_condition`.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            As :func:`scbetavae.tl.predict_condition`, before anything is computed or written.
+        RuntimeError
+            If the model is not trained.
+
+        See Also
+        --------
+        score_disentanglement : whether one dimension holds a covariate and nothing else.
+
+        Examples
+        --------
+        >>> import scbetavae
+        >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+        >>> scbetavae.model.BetaVAE.setup_anndata(adata)
+        >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
+        >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+        >>> frame = model.predict_condition("bulk_labels")
+        >>> frame["predictor"].tolist()
+        ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'nuisance']
+        """
+        adata = self._cells_to_score(adata)
+        check_writable(adata, key_added)
+        read_labels(adata, covariate, group_key)
+        aside = read_nuisance(adata, nuisance, self._layer_of_counts(adata))
+        means, kl, _ = self._posterior(adata)
+        # On a shell, so that a mistake that only predicting finds leaves no trace.
+        new = [name for name in aside if name not in adata.obs]
+        shell = AnnData(obs=pd.concat([adata.obs, aside[new]], axis=1), obsm={obsm_key: means})
+        if _keys.UNS in adata.uns:
+            shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
+        frame = tl.predict_condition(
+            shell,
+            covariate,
+            obsm_key=obsm_key,
+            group_key=group_key,
+            nuisance=list(aside),
+            n_permutations=n_permutations,
+            n_bootstrap=n_bootstrap,
+            kl=kl,
+            seed=seed,
+            key_added=key_added,
+        )
+        adata.obsm[obsm_key] = means
+        adata.uns[_keys.UNS] = shell.uns[_keys.UNS]
+        return frame
+
+    def _layer_of_counts(self, adata: AnnData) -> str | None:
+        """Layer of the counts that the model reads, if it reads counts from a layer that is there."""
+        layer = self.registry_.get("setup_args", {}).get("layer")
+        return layer if layer in adata.layers and self.module.gene_likelihood in COUNT_LIKELIHOODS else None

@@ -1,0 +1,280 @@
+"""A sweep over beta: what it costs and what it brings, a panel a quantity."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from scbetavae.pl._figure import Picture
+from scbetavae.pl._sweep_tables import (
+    PANELS,
+    colors_of,
+    finished_runs,
+    rows_of,
+    title_and_unit,
+    title_of_method,
+    with_means,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLLAPSED = "#E4E4E4"
+_MAX_COLUMNS = 4
+_LOWEST_SHARE = 0.5
+
+
+def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, covariate: str | None = None) -> Figure:
+    """Draw what the models of a sweep reach, against beta, a panel a quantity.
+
+    A dot is a seed, the line their mean and the band its 95% t interval. Baselines, which have no beta, are level lines, and so
+    are objectives without one. A hollow dot is a model that collapsed (fewer than two active dimensions), and a beta at
+    which at least half of the models did is shaded. Bands may run out of their panel where seeds are few.
+
+    Parameters
+    ----------
+    sweep
+        What :func:`scbetavae.sweep.beta_sweep` returns.
+    metrics
+        Quantities to draw, in their order; by default likelihood, KL, active dimensions, total correlation and the main scores,
+        as far as the sweep has them.
+    covariate
+        Covariate that scores were taken against; all together unless given.
+
+    Returns
+    -------
+    Figure
+        Four panels a row.
+
+    Raises
+    ------
+    KeyError
+        If the data frame is not that of a sweep.
+    ValueError
+        If no run is finished, the sweep has no such quantity, or there are too many methods.
+
+    See Also
+    --------
+    beta_sweep_frame : the data behind this picture.
+    tradeoff : one score against the likelihood.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scbetavae
+    >>> runs = pd.DataFrame({"beta": [0.5, 0.5, 4.0, 4.0], "seed": [0, 1, 0, 1], "value": [500.0, 501.0, 510.0, 512.0]})
+    >>> sweep = runs.assign(
+    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", adjusted=None, status="done"
+    ... )
+    >>> figure = scbetavae.pl.beta_sweep(sweep)
+    >>> [axes.get_title() for axes in figure.axes]
+    ['Held-out NLL']
+    """
+    frame = beta_sweep_frame(sweep, metrics=metrics, covariate=covariate)
+    panels = list(dict.fromkeys(frame["panel"]))
+    n_columns = min(_MAX_COLUMNS, len(panels))
+    n_rows = math.ceil(len(panels) / n_columns)
+    figure = Picture(max(2.7 * n_columns, 4.2), 2.25 * n_rows + 0.5)
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    styles = colors_of(frame)
+    for position, panel in enumerate(panels, start=1):
+        axes = figure.add_subplot(n_rows, n_columns, position)
+        _draw_panel(axes, frame[frame["panel"] == panel], styles, labelled=position > len(panels) - n_columns)
+    figure.legend(handles=_legend(frame, styles), loc="outside lower center", ncols=5, frameon=False, fontsize="small")
+    return figure
+
+
+def beta_sweep_frame(
+    sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, covariate: str | None = None
+) -> pd.DataFrame:
+    """What :func:`beta_sweep` draws, a row for each run and quantity.
+
+    Parameters
+    ----------
+    sweep
+        What :func:`scbetavae.sweep.beta_sweep` returns.
+    metrics, covariate
+        As for :func:`beta_sweep`.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``panel``, ``unit``, ``metric``, ``covariate``, ``kind`` (``"model"`` or ``"baseline"``), ``method``, ``beta``
+        (NaN where there is none), ``seed``, ``value`` (adjusted scores where there are any), ``mean``, ``ci_low`` and
+        ``ci_high`` over the seeds of the setting, and ``collapsed``.
+
+    Raises
+    ------
+    KeyError
+        If the data frame is not that of a sweep.
+    ValueError
+        If no run is finished, or the sweep has no such quantity.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import scbetavae
+    >>> runs = pd.DataFrame({"beta": [0.5, 0.5], "seed": [0, 1], "value": [500.0, 501.0]})
+    >>> sweep = runs.assign(
+    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", adjusted=None, status="done"
+    ... )
+    >>> scbetavae.pl.beta_sweep_frame(sweep)[["beta", "seed", "value", "mean"]]
+       beta  seed  value   mean
+    0   0.5     0  500.0  500.5
+    1   0.5     1  501.0  500.5
+    """
+    done = finished_runs(sweep)
+    collapsed = done[(done["metric"] == "collapsed") & (done["value"] > 0)]
+    collapsed = set(zip(collapsed["method"], collapsed["beta"].fillna(-1.0), collapsed["seed"], strict=True))
+    parts = [_panel_frame(rows) for rows in _chosen_rows(done, metrics, covariate)]
+    frame = pd.concat(parts, ignore_index=True)
+    keys = zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
+    return frame.assign(collapsed=[key in collapsed for key in keys])
+
+
+def _chosen_rows(done: pd.DataFrame, metrics: Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
+    """Rows of every panel."""
+    there = set(done["metric"])
+    metrics = [metrics] if isinstance(metrics, str) else metrics
+    names = [name for name in PANELS if name in there] if metrics is None else list(metrics)
+    chosen = []
+    for name in names:
+        columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
+        if metrics is None and name == "neighbour_skill" and "kmeans_ari" in there:
+            labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
+            columns = [column for column in columns if column in labels]  # that of the batch says what iLISI says
+        if covariate in columns:
+            columns = [covariate]
+        elif "all" in columns or not columns:
+            columns = [None]
+        chosen += [rows_of(done, name, column) for column in columns]
+    drawn = [rows for rows in chosen if len(rows)]
+    if not drawn:
+        msg = "None of the quantities has a value in a finished run, so there is nothing to draw."
+        raise ValueError(msg)
+    return drawn
+
+
+def _panel_frame(rows: pd.DataFrame) -> pd.DataFrame:
+    title, unit = title_and_unit(rows)
+    columns = ["metric", "covariate", "kind", "method", "beta", "seed"]
+    frame = with_means(rows[columns].assign(value=rows["shown"].astype(float)), "value")
+    frame.insert(0, "unit", unit)
+    frame.insert(0, "panel", title)
+    return frame
+
+
+def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labelled: bool) -> None:
+    betas = np.sort(frame["beta"].dropna().unique())
+    _scale_betas(axes, betas)
+    _shade_collapse(axes, frame, betas)
+    for method, rows in frame.groupby("method", sort=False):
+        color, style = styles[method]
+        level = rows[rows["beta"].isna()]
+        if len(level):
+            dashed = style if (level["kind"] == "baseline").all() else "-."
+            axes.axhline(level["mean"].iloc[0], color=color, linestyle=dashed, linewidth=1.2, zorder=2)
+        curve = rows[rows["beta"].notna()].sort_values(["beta", "seed"])
+        means = curve.drop_duplicates("beta")
+        axes.fill_between(
+            means["beta"], means["ci_low"], means["ci_high"], color=color, alpha=0.18, linewidth=0, zorder=1
+        )
+        axes.plot(means["beta"], means["mean"], color=color, linewidth=1.5, zorder=3)
+        for hollow, points in curve.groupby("collapsed"):
+            face = "white" if hollow else color
+            axes.scatter(points["beta"], points["value"], s=13, color=face, edgecolor=color, linewidth=0.9, zorder=4)
+    _limit_values(axes, frame)
+    axes.set_title(frame["panel"].iloc[0], fontsize="medium")
+    axes.set_ylabel(frame["unit"].iloc[0], fontsize="small")
+    axes.set_xlabel("beta" if labelled else "", fontsize="small")
+    axes.tick_params(labelsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
+    """A logarithmic axis with a tick at every beta; zero, which has no logarithm, stands at its left end."""
+    if not len(betas):
+        axes.set_xticks([])
+        return
+    positive = betas[betas > 0]
+    if len(positive) < len(betas):
+        smallest = positive.min() if len(positive) else 1.0
+        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5)
+        left = -0.3 * smallest
+    else:
+        axes.set_xscale("log")
+        left = betas[0] / 1.35
+    axes.set_xlim(left, max(betas[-1], 1e-9) * 1.35)
+    axes.xaxis.set_major_locator(FixedLocator(_spread(betas)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
+
+
+def _spread(betas: np.ndarray) -> list[float]:
+    """Betas whose labels have room beside each other: at least a factor of 1.6 apart."""
+    kept: list[float] = []
+    for beta in betas:
+        if not kept or beta > 1.6 * kept[-1]:
+            kept.append(float(beta))
+    return kept
+
+
+def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
+    """Shade betas at which at least half of the models collapsed, halfway to their neighbours."""
+    share = frame[frame["beta"].notna()].groupby("beta")["collapsed"].mean()
+    left, right = axes.get_xlim()
+    edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], right]
+    for position, beta in enumerate(betas):
+        if share[beta] >= _LOWEST_SHARE:
+            axes.axvspan(edges[position], edges[position + 1], color=_COLLAPSED, linewidth=0, zorder=0)
+
+
+def _limit_values(axes: Axes, frame: pd.DataFrame) -> None:
+    """Room for what was measured, and for bands as far as they do not dwarf it."""
+    lowest, highest = frame["value"].min(), frame["value"].max()
+    room = 0.25 * max(highest - lowest, 1e-3 * abs(highest), 1e-6)
+    low = max(np.nanmin([lowest, frame["ci_low"].min()]), lowest - room)
+    high = min(np.nanmax([highest, frame["ci_high"].max()]), highest + room)
+    axes.set_ylim(low - 0.2 * room, high + 0.2 * room)
+    if frame["metric"].iloc[0] == "active_dimensions":
+        axes.set_ylim(0, highest + 0.5)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+
+
+def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = []
+    for method, (color, style) in styles.items():
+        rows = frame[frame["method"] == method]
+        if rows["beta"].notna().any():
+            handles.append(Line2D([], [], color=color, marker="o", markersize=3.6, label=title_of_method(method)))
+        else:
+            dashed = style if (rows["kind"] == "baseline").all() else "-."
+            handles.append(Line2D([], [], color=color, linestyle=dashed, label=title_of_method(method)))
+    if frame["ci_low"].notna().any() and (frame["kind"] == "model").any():
+        handles.append(Patch(color="#0072B2", alpha=0.18, linewidth=0, label="95% interval over seeds"))
+    if frame["collapsed"].any():
+        handles.append(
+            Line2D(
+                [],
+                [],
+                color="#0072B2",
+                marker="o",
+                markerfacecolor="white",
+                markersize=3.6,
+                linestyle="",
+                label="collapsed",
+            )
+        )
+    return handles

@@ -1,0 +1,210 @@
+"""What zeroing took: the bill as paired dots, beside the cells before and after."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.lines import Line2D
+
+from scbetavae import _keys
+from scbetavae.pl._embedding import _cells_to_draw, _draw_panel, _legend_width
+from scbetavae.pl._figure import Picture
+from scbetavae.pl._score_tables import read_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
+_COLUMNS = ("role", "covariate", "probe", *_INTERVALS, "implied")
+_MAKE = "scbetavae.tl.zero_batch_dimensions(adata, dimensions, batch_key)"
+_PROBES = {"neighbours": "neighbours", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
+_BEFORE, _AFTER, _IMPLIED = "#7F7F7F", "#0072B2", "#D55E00"  # grey; Okabe and Ito's blue and vermilion
+_ROW_HEIGHT = 0.42  # inches
+_SHIFT = 0.12  # of a row, between the dots of a pair
+_PANEL = 3.3  # inches
+
+
+def zeroing(
+    data: AnnData | pd.DataFrame,
+    color: str | Iterable[str] = (),
+    *,
+    basis: str = _keys.LATENT_UMAP,
+    zeroed_basis: str = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}",
+    key: str = _keys.ZEROED,
+) -> Figure:
+    """Draw what zeroing changed: the cells before and after, and the bill.
+
+    The bill has a line a covariate and probe: from the skill before (grey) to the skill after (blue), with 95% intervals. For
+    batch, at the top, a vermilion bar marks what the protected covariates alone imply: dots are to move there, and not beyond.
+    iLISI goes the other way, up to 1 for mixed cells.
+
+    Parameters
+    ----------
+    data
+        Annotated data with the bill in ``.uns["betavae"][key]``, or the bill itself, which is then drawn alone.
+    color
+        Columns of ``.obs``, one or several: a row of cells before and after for each. By default the batch, if both
+        coordinates are there; otherwise the bill is drawn alone.
+    basis, zeroed_basis
+        Entries of ``.obsm`` with two-dimensional coordinates of the cells before and after.
+    key
+        Name under which the bill was stored.
+
+    Returns
+    -------
+    Figure
+        Cells before and after to the left, if there are coordinates, and the bill to the right.
+
+    Raises
+    ------
+    KeyError
+        If there is no bill under ``key``; if ``color`` is given and a column or coordinates are not there.
+    ValueError
+        If the bill has no row with a value before and after.
+
+    See Also
+    --------
+    zeroing_frame : the data behind the bill.
+
+    Examples
+    --------
+    Two dimensions stand in for UMAPs, which ``scanpy.pp.neighbors(adata, use_rep=name, key_added=name)`` and
+    ``scanpy.tl.umap(adata, neighbors_key=name, key_added=umap)`` make of each of the two embeddings.
+
+    >>> import numpy as np
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.simulate_counts(300, 50, n_cell_types=2, seed=0)
+    >>> codes = np.random.default_rng(0).normal(size=(300, 3))
+    >>> codes[:, 0] += 6.0 * (adata.obs["batch"] == "batch_1")
+    >>> codes[:, 1] += 6.0 * (adata.obs["cell_type"] == "type_1")
+    >>> adata.obsm["X_example"] = codes
+    >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", protect="cell_type", obsm_key="X_example")
+    >>> adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = codes[:, :2], zeroed[:, 1:]
+    >>> figure = scbetavae.pl.zeroing(adata, ["batch", "cell_type"])
+    >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
+    ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
+    """
+    bill = zeroing_frame(data, key=key)
+    names = _names_to_draw(data, color, bill, (basis, zeroed_basis))
+    longest = max(bill["label"].str.len())
+    bill_width = 2.6 + 0.075 * longest
+    bill_height = _ROW_HEIGHT * len(bill) + 1.1
+    if not names:
+        figure = Picture(bill_width, bill_height)
+        _draw_bill(figure.subplots(), bill)
+        return figure
+    sides = {when: _cells_to_draw(data, names, name) for when, name in (("before", basis), ("after", zeroed_basis))}
+    widths = [_PANEL, _PANEL, 0.2 + 0.085 * max(_legend_width(sides["before"].obs[name]) for name in names), bill_width]
+    figure = Picture(sum(widths), max(_PANEL * len(names), bill_height if len(names) == 1 else 0))
+    grid = figure.add_gridspec(len(names), 4, width_ratios=widths)
+    for line, name in enumerate(names):
+        panels = [figure.add_subplot(grid[line, column]) for column in range(2)]
+        for axes, (when, cells), coordinates in zip(panels, sides.items(), (basis, zeroed_basis), strict=True):
+            _draw_panel(axes, cells, name, coordinates)
+            axes.set(title=f"{name}, {when}", xlabel="", ylabel="")
+        _move_legend(panels, figure.add_subplot(grid[line, 2]))
+    _draw_bill(figure.add_subplot(grid[:, 3]), bill)
+    return figure
+
+
+def zeroing_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.ZEROED) -> pd.DataFrame:
+    """Rows of the bill that :func:`zeroing` draws.
+
+    Parameters
+    ----------
+    data
+        Annotated data with the bill in ``.uns["betavae"][key]``, or the bill itself.
+    key
+        Name under which the bill was stored.
+
+    Returns
+    -------
+    DataFrame
+        The rows of the bill (:func:`scbetavae.metrics.zeroing_bill`) that have a value before and after, in its order, with a
+        column ``label``.
+
+    Raises
+    ------
+    KeyError
+        If there is no bill under ``key``.
+    ValueError
+        If no row has a value before and after.
+    """
+    bill = read_table(data, key, _COLUMNS, _MAKE)
+    bill = bill[bill["before"].notna() & bill["after"].notna()].reset_index(drop=True)
+    if bill.empty:
+        msg = "No row of the bill has a value before and after, so there is nothing to draw. Its flags say why."
+        raise ValueError(msg)
+    probes = bill["probe"].map(lambda name: _PROBES.get(name, name))
+    return bill.assign(label=bill["covariate"].astype(str) + ", " + probes)
+
+
+def _names_to_draw(
+    data: AnnData | pd.DataFrame, color: str | Iterable[str], bill: pd.DataFrame, bases: tuple[str, str]
+) -> list[str]:
+    """Columns to colour by; none if cells are not to be drawn."""
+    names = [color] if isinstance(color, str) else list(color)
+    if not hasattr(data, "obsm"):
+        if names:
+            msg = f"color={names!r} needs cells, but a data frame was given. Give the AnnData."
+            raise ValueError(msg)
+        return []
+    if names:
+        return names
+    batch = bill.loc[bill["role"] == "batch", "covariate"].unique()
+    return [name for name in batch if name in data.obs] if all(basis in data.obsm for basis in bases) else []
+
+
+def _move_legend(panels: list[Axes], beside: Axes) -> None:
+    """One legend for both panels, in an axes of its own, so that they stay equally wide."""
+    beside.set_axis_off()
+    legends = [axes.get_legend() for axes in panels]
+    if legends[1] is not None:
+        handles, labels = legends[1].legend_handles, [text.get_text() for text in legends[1].get_texts()]
+        n_columns = 1 + (len(labels) > 14) + (len(labels) > 30)  # as scanpy breaks them
+        beside.legend(handles, labels, loc="center left", bbox_to_anchor=(0, 0.5), frameon=False, ncols=n_columns)
+    for legend in legends:
+        if legend is not None:
+            legend.remove()
+
+
+def _draw_bill(axes: Axes, bill: pd.DataFrame) -> None:
+    heights = np.arange(len(bill))
+    for row, height in zip(bill.itertuples(), heights, strict=True):
+        ends = [height - _SHIFT, height + _SHIFT]
+        axes.plot([row.before, row.after], ends, color="#C8C8C8", linewidth=1.2, zorder=1)
+        if not np.isnan(row.implied):
+            implied = np.clip(row.implied, 0, 1)
+            axes.plot([implied, implied], [height - 0.34, height + 0.34], color=_IMPLIED, linewidth=2, zorder=2)
+        for name, color, shift in (("before", _BEFORE, -_SHIFT), ("after", _AFTER, _SHIFT)):
+            low, high = getattr(row, f"{name}_ci_low"), getattr(row, f"{name}_ci_high")
+            axes.plot([low, high], [height + shift] * 2, color=color, linewidth=1.6, zorder=3)
+            axes.plot(getattr(row, name), height + shift, color=color, marker="o", markersize=5.5, zorder=4)
+    values = bill[list(_INTERVALS)].to_numpy()
+    axes.set_xlim(min(-0.04, np.nanmin(values) - 0.03), 1.04)
+    axes.set_ylim(len(bill) - 0.5, -0.5)
+    axes.set_yticks(heights, bill["label"])
+    axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
+    axes.set_xlabel("skill (0 chance, 1 perfect)")
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.axvline(0, color="#E4E4E4", linewidth=0.8, zorder=0)
+    of_batch = int((bill["role"] == "batch").sum())
+    for height in np.arange(0.5, len(bill) - 1):
+        edge = height == of_batch - 0.5
+        axes.axhline(height, color="#9A9A9A" if edge else "#F0F0F0", linewidth=0.8, zorder=0)
+    handles = [
+        Line2D([], [], color=color, marker="o", markersize=5.5, linewidth=1.6, label=name)
+        for name, color in (("before", _BEFORE), ("after", _AFTER))
+    ]
+    if bill["implied"].notna().any():
+        handles.append(Line2D([], [], color=_IMPLIED, linewidth=2, label="implied by the protected"))
+    axes.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=1, frameon=False, fontsize="small"
+    )

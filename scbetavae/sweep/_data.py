@@ -1,0 +1,185 @@
+"""What a sweep needs of the user's cells, and a fingerprint of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from scbetavae.model import BetaVAE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_ROWS_AT_ONCE = 4096
+_LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
+_COLUMNS = ("batch_key", "labels_key", "size_factor_key")
+
+
+@dataclass(frozen=True)
+class SweepData:
+    """Counts, columns and the split: all that a run reads, and all that travels to another process."""
+
+    counts: Any
+    """Cells x genes, a matrix in compressed sparse rows or an array."""
+    obs: pd.DataFrame
+    genes: pd.Index
+    encoder_input: Any
+    setup: Mapping[str, Any]
+    """Arguments of ``BetaVAE.setup_anndata``, without the layer."""
+    train: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Cells that are trained on, indices."""
+    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+    @property
+    def n_cells(self) -> int:
+        """Cells."""
+        return len(self.obs)
+
+    def first_cells(self, n: int) -> SweepData:
+        """The first ``n`` cells, enough to check arguments on."""
+        encoder_input = None if self.encoder_input is None else self.encoder_input[:n]
+        return SweepData(self.counts[:n], self.obs.iloc[:n], self.genes, encoder_input, self.setup)
+
+    def to_adata(self) -> AnnData:
+        """A new AnnData, set up for training, that shares the counts."""
+        key = self.setup["encoder_obsm_key"]
+        adata = AnnData(self.counts, obs=self.obs.copy(), var=pd.DataFrame(index=self.genes))
+        if key is not None:
+            adata.obsm[key] = self.encoder_input
+        BetaVAE.setup_anndata(adata, **self.setup)
+        return adata
+
+    def fingerprint(self) -> dict[str, str]:
+        """Hash of every part of the content: not of the object, its types or its layout in memory."""
+        parts = {
+            "cells": _hash_texts(self.obs.index),
+            "genes": _hash_texts(self.genes),
+            "counts": _hash_matrix(self.counts),
+        }
+        if self.encoder_input is not None:
+            parts[f"obsm[{self.setup['encoder_obsm_key']!r}]"] = _hash_matrix(np.asarray(self.encoder_input))
+        for name in self.obs:
+            parts[f"obs[{name!r}]"] = _hash_column(self.obs[name])
+        return parts
+
+
+def setup_arguments(adata: AnnData) -> dict[str, Any]:
+    """What ``BetaVAE.setup_anndata`` was called with on these cells.
+
+    Raises
+    ------
+    TypeError
+        If ``adata`` is no AnnData.
+    ValueError
+        For a view, and for cells that were not set up.
+    """
+    if not isinstance(adata, AnnData):
+        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
+        raise TypeError(msg)
+    if adata.is_view:
+        msg = "adata is a view of another AnnData. Run adata = adata.copy() and set it up."
+        raise ValueError(msg)
+    try:
+        manager = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
+    except ValueError as error:  # not set up, or a copy of what was
+        msg = (
+            "adata was not set up, or is a copy made since, so the sweep does not know where counts and batch are. Run "
+            'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type") first, '
+            "with your columns."
+        )
+        raise ValueError(msg) from error
+    return dict(manager.registry["setup_args"])
+
+
+def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[str]) -> SweepData:
+    """The part of the user's cells that the sweep reads; nothing of theirs is changed.
+
+    Parameters
+    ----------
+    adata
+        Cells that were set up.
+    setup_args
+        What :func:`setup_arguments` returns.
+    columns
+        Further columns of ``.obs``.
+    """
+    setup = {name: setup_args.get(name) for name in (*_COLUMNS, *_LISTS, "encoder_obsm_key")}
+    used = [setup[name] for name in _COLUMNS if setup[name] is not None]
+    used += [key for name in _LISTS for key in setup[name] or ()]
+    names = list(dict.fromkeys([*used, *columns]))
+    layer, key = setup_args.get("layer"), setup["encoder_obsm_key"]
+    counts = _in_memory(adata.X if layer is None else adata.layers[layer])
+    encoder_input = None if key is None else adata.obsm[key]
+    return SweepData(counts, adata.obs[names].copy(), adata.var_names, encoder_input, setup)
+
+
+def split_cells(n_cells: int, held_out: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Cells to train on and held-out cells, indices; the same for every run.
+
+    One or two cells in the last minibatch would have no variance to normalise by; they are held out, as in scvi-tools.
+
+    Raises
+    ------
+    ValueError
+        If too few cells are left on one side.
+    """
+    n_held_out = round(held_out * n_cells)
+    left_over = (n_cells - n_held_out) % batch_size
+    n_held_out += left_over if left_over < 3 else 0
+    if n_held_out < 2 or n_cells - n_held_out < 3:
+        msg = (
+            f"held_out={held_out:g} of {n_cells} cells leaves {n_cells - n_held_out} cells to train on and {n_held_out} "
+            "held out. Give more cells, or another fraction."
+        )
+        raise ValueError(msg)
+    order = np.random.default_rng(seed).permutation(n_cells)
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def _in_memory(matrix: Any) -> Any:
+    """Counts as a matrix that can be sliced, sent and hashed."""
+    if sparse.issparse(matrix):
+        return matrix.tocsr()
+    if hasattr(matrix, "to_memory"):  # a sparse matrix of a backed file
+        return matrix.to_memory().tocsr()
+    if hasattr(matrix, "compute"):  # dask
+        return _in_memory(matrix.compute())
+    return np.asarray(matrix)
+
+
+def _hash_matrix(matrix: Any) -> str:
+    """Hash of shape and values, the same for sparse and dense, whatever the number types."""
+    digest = hashlib.sha256(repr(tuple(matrix.shape)).encode())
+    for start in range(0, matrix.shape[0], _ROWS_AT_ONCE):
+        rows = sparse.csr_matrix(matrix[start : start + _ROWS_AT_ONCE], dtype=np.float64, copy=True)
+        rows.sum_duplicates()
+        rows.eliminate_zeros()
+        for part in (rows.indptr.astype(np.int64), rows.indices.astype(np.int64), rows.data):
+            digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def _hash_texts(values: Iterable[Any]) -> str:
+    digest = hashlib.sha256()
+    for value in values:
+        text = str(value).encode()
+        digest.update(len(text).to_bytes(8, "little") + text)  # with its length: "ab", "c" is not "a", "bc"
+    return digest.hexdigest()
+
+
+def _hash_column(column: pd.Series) -> str:
+    """Values of numbers, otherwise texts and which are missing, and the order of categories."""
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return hashlib.sha256(column.to_numpy(dtype=np.float64, na_value=np.nan).tobytes()).hexdigest()
+    missing = column.isna().to_numpy()
+    texts = ["" if absent else f"={value}" for value, absent in zip(column, missing, strict=True)]
+    categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else sorted(set(texts) - {""})
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        categories = [f"={value}" for value in categories]
+    return _hash_texts([*texts, "", *categories])

@@ -1,0 +1,176 @@
+"""One run: train or fit, score, and say what came of it. The same function in every engine."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from scbetavae import _keys, tl
+from scbetavae.model import BetaVAE
+from scbetavae.sweep._baselines import baseline_codes
+from scbetavae.sweep._isolation import PeakMemory, isolated
+from scbetavae.sweep._results import RunResult, quantity_rows, stack_scores
+
+if TYPE_CHECKING:
+    from scbetavae.sweep._data import SweepData
+    from scbetavae.sweep._plan import Run
+
+ACTIVE_KL = 0.01
+"""Nats above which a dimension is active, as in the training history."""
+
+_WITHOUT_LABELS = "gaussian_total_correlation"
+_DRAWS = 10
+"""Draws from the posterior that the held-out likelihood is averaged over."""
+
+
+def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_model: bool = False) -> RunResult:
+    """Do one run, whatever comes of it.
+
+    Parameters
+    ----------
+    data
+        Cells and their split.
+    run
+        What to do.
+    settings
+        What the runs of a sweep have in common.
+    save_model
+        Whether the result brings the trained model.
+
+    Returns
+    -------
+    Scores and codes, or the error.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If it was interrupted: a run that the user stopped did not fail.
+    """
+    try:
+        with isolated(run.seed, settings["num_threads"]) as warnings:
+            result = _baseline(data, run, settings) if run.is_baseline else _model(data, run, settings, save_model)
+    except SystemExit as stop:
+        # Lightning turns an interrupt from the keyboard into an exit.
+        if isinstance(stop.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from stop
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row of the table, and the sweep goes on
+        return RunResult.of_error(error)
+    result.warnings.extend(warnings)
+    return result
+
+
+def n_latent_of(model_kwargs: Mapping[str, Any]) -> int:
+    """Latent dimensions of every model of the sweep, and components of the baselines."""
+    return int(model_kwargs.get("n_latent", signature(BetaVAE).parameters["n_latent"].default))
+
+
+def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: bool) -> RunResult:
+    adata = data.to_adata()
+    beta = {} if run.beta is None else {"beta": run.beta}
+    model = BetaVAE(adata, objective=run.method, **beta, **settings["model_kwargs"])
+    try:
+        with PeakMemory() as memory:
+            on_gpu = torch.cuda.is_available()
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+            started = time.perf_counter()
+            _train(model, data, settings["train_kwargs"])
+            trained = time.perf_counter()
+            quantities, kl = _held_out_quantities(model, data.held_out)
+            scores = model.score_disentanglement(
+                settings["covariates"], group_key=settings["group_key"], seed=run.seed, **settings["score_kwargs"]
+            )
+            integration = _integration(adata, settings, run.seed)
+            scored = time.perf_counter()
+        costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
+        if on_gpu:
+            costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
+        history = adata.uns[_keys.UNS][_keys.HISTORY]
+        costs["epochs"] = len(history)
+        return RunResult(
+            stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
+            codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
+            active=kl > ACTIVE_KL,
+            history=history,
+            model=_model_file(model) if save_model else None,
+        )
+    finally:
+        model.deregister_manager(adata)  # scvi-tools would keep these cells as long as the process lives
+        del model, adata
+        gc.collect()  # models, trainers and managers refer to each other, and would pile up over many runs
+
+
+def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> None:
+    kwargs = {"enable_progress_bar": False, **train_kwargs}
+    splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
+    splitter["external_indexing"] = [data.train, data.held_out, np.zeros(0, dtype=np.int64)]
+    model.train(**kwargs, datasplitter_kwargs=splitter)
+
+
+def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
+    """Likelihood, KL and what follows from them on the held-out cells, and the KL of every dimension."""
+    nll = np.mean(
+        [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
+    )
+    means, variances = model.get_latent_representation(indices=held_out, return_dist=True)
+    with torch.inference_mode():
+        posterior = torch.distributions.Normal(
+            torch.as_tensor(means, dtype=torch.float64),
+            torch.as_tensor(variances, dtype=torch.float64).sqrt(),
+            validate_args=False,
+        )
+        kl = model.module.prior.kl_divergence(posterior).mean(dim=0).numpy()
+    n_active = int((kl > ACTIVE_KL).sum())
+    quantities = {
+        "nll": nll,
+        "kl": kl.sum(),
+        "negative_elbo": nll + kl.sum(),
+        "active_dimensions": n_active,
+        "collapsed": n_active < min(2, len(kl)),
+    }
+    return {name: float(value) for name, value in quantities.items()}, kl
+
+
+def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResult:
+    with PeakMemory() as memory:
+        started = time.perf_counter()
+        codes = baseline_codes(run.method, data, n_latent_of(settings["model_kwargs"]), run.seed)
+        fitted = time.perf_counter()
+        # Scored on a shell that needs no counts.
+        adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
+        kwargs = {"group_key": settings["group_key"], "seed": run.seed, **settings["score_kwargs"]}
+        scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
+        if kwargs.get("metrics") is None:  # models, which have variances, get it without asking
+            scores.append(
+                tl.score_disentanglement(adata, settings["covariates"], **kwargs | {"metrics": _WITHOUT_LABELS})
+            )
+        integration = _integration(adata, settings, run.seed)
+        scored = time.perf_counter()
+    costs = {"seconds": fitted - started, "scoring_seconds": scored - fitted, "peak_memory": memory.mebibytes}
+    return RunResult(
+        stack_scores([*scores, *integration, quantity_rows(costs)]), codes=np.asarray(codes, dtype=np.float32)
+    )
+
+
+def _integration(adata: AnnData, settings: Mapping[str, Any], seed: int) -> list[pd.DataFrame]:
+    keys = settings["labels_key"], settings["setup"]["batch_key"]
+    return [] if keys == (None, None) else [tl.score_integration(adata, *keys, seed=seed)]
+
+
+def _model_file(model: BetaVAE) -> bytes:
+    """The file that ``BetaVAE.load`` reads, without the cells."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model"
+        model.save(str(path))
+        return (path / "model.pt").read_bytes()

@@ -1,0 +1,249 @@
+"""What finding batch dimensions reads: columns of `.obs`, a rule, and clusters where nothing is protected by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from pandas.api import types
+
+from scbetavae import metrics
+from scbetavae.tl import _inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+RULES = ("guarded", "dominant")
+MINIMUM_PERMUTATIONS = 10
+_FEW_VALUES = 20
+_N_CLUSTERS, _N_NEIGHBORS = 10, 15
+
+
+class Search(NamedTuple):
+    """What is looked for."""
+
+    batch: pd.Series
+    """Categories as strings, missing where they are missing."""
+    protected: pd.DataFrame
+    """No columns if nothing is protected by name."""
+    dimensions: tuple[int, ...] | None
+    """Dimensions, if the rule is a list of them."""
+
+    @property
+    def cells(self) -> np.ndarray:
+        """Cells that have a batch and all protected covariates."""
+        return np.flatnonzero(self.batch.notna() & self.protected.notna().all(axis=1))
+
+
+def read_search(
+    adata: AnnData,
+    batch_key: str,
+    n_dims: int,
+    *,
+    protect: str | Iterable[str] | None,
+    rule: str | Sequence[int],
+    n_permutations: int,
+    fdr: float,
+) -> Search:
+    """All that can be read and refused without looking at the codes.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As :func:`scbetavae.tl.find_batch_dimensions`.
+    """
+    _check_numbers(n_permutations, fdr)
+    dimensions = _check_rule(rule, n_dims)
+    batch, protected = _read_columns(adata, batch_key, protect)
+    search = Search(batch, protected, dimensions)
+    _check_labels(batch.iloc[search.cells], protected.iloc[search.cells])
+    return search
+
+
+def _check_numbers(n_permutations: int, fdr: float) -> None:
+    """Refuse too few permutations and a rate that is none.
+
+    Raises
+    ------
+    ValueError
+        If one of them is out of range.
+    """
+    is_integer = isinstance(n_permutations, int | np.integer) and not isinstance(n_permutations, bool)
+    if not is_integer or n_permutations < MINIMUM_PERMUTATIONS:
+        msg = f"n_permutations={n_permutations!r}: give an integer of at least {MINIMUM_PERMUTATIONS}; 100 is the default."
+        raise ValueError(msg)
+    if isinstance(fdr, bool) or not isinstance(fdr, int | float | np.floating) or not 0 < fdr < 1:
+        msg = f"fdr={fdr!r} is no false discovery rate. Give a number between 0 and 1, for example 0.05."
+        raise ValueError(msg)
+
+
+def _check_rule(rule: str | Sequence[int], n_dims: int) -> tuple[int, ...] | None:
+    """Dimensions, if the rule is a list of them; otherwise ``None``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and for a list that is empty or names a dimension twice or one that does not exist.
+    """
+    if isinstance(rule, str):
+        if rule in RULES:
+            return None
+        msg = f"rule={rule!r} is not known. Take one of {list(RULES)}, or a list of dimensions, for example [0, 3]."
+        raise ValueError(msg)
+    listed = rule if isinstance(rule, Iterable) else [rule]
+    dimensions = [d.item() if isinstance(d, np.generic) else d for d in listed]
+    wrong = [d for d in dimensions if isinstance(d, bool) or not isinstance(d, int) or not 0 <= d < n_dims]
+    if wrong:
+        msg = (
+            f"rule names {wrong[0]!r}, which is no dimension. There are {n_dims}: whole numbers from 0 to {n_dims - 1}."
+        )
+        raise ValueError(msg)
+    if not dimensions or len(set(dimensions)) < len(dimensions):
+        what = "no dimension" if not dimensions else "a dimension twice"
+        msg = f"rule={dimensions} names {what}. List each dimension once, or take one of {list(RULES)}."
+        raise ValueError(msg)
+    return tuple(dimensions)
+
+
+def check_active(active: np.ndarray, obsm_key: str, dimensions: tuple[int, ...] | None) -> None:
+    """Refuse an embedding in which nothing is active, or nothing would be.
+
+    Raises
+    ------
+    ValueError
+        If no dimension is active, or all that are would be zeroed.
+    """
+    if not active.any():
+        msg = (
+            f"None of the {len(active)} dimensions of {obsm_key!r} is active: the latent space has collapsed and holds "
+            "neither batch nor biology. Train with a smaller beta or a longer warm-up."
+        )
+        raise ValueError(msg)
+    if dimensions is not None and set(np.flatnonzero(active)) <= set(dimensions):
+        msg = (
+            f"rule={list(dimensions)} names every active dimension, so nothing would be left of the cells. "
+            "Leave out at least one that holds biology."
+        )
+        raise ValueError(msg)
+
+
+def _read_columns(
+    adata: AnnData, batch_key: str, protect: str | Iterable[str] | None
+) -> tuple[pd.Series, pd.DataFrame]:
+    """Batch as strings, and the protected columns.
+
+    Raises
+    ------
+    KeyError
+        For a column that is not there, with the nearest that is.
+    ValueError
+        For a batch of fractions, a protected column named twice, or one that is the batch.
+    TypeError
+        If a column holds dates, durations or complex numbers.
+    """
+    there = list(adata.obs.columns)
+    names = [] if protect is None else [protect] if isinstance(protect, str) else list(protect)
+    _inputs.check_key(batch_key, there, "batch_key", "adata.obs")
+    for name in names:
+        _inputs.check_key(name, there, "protect", "adata.obs")
+    if batch_key in names:
+        msg = f"protect names {batch_key!r}, the batch itself: what is to be removed cannot be protected. Leave it out."
+        raise ValueError(msg)
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        msg = f"protect names {twice} twice. Name every column once."
+        raise ValueError(msg)
+    column = adata.obs[batch_key]
+    if types.is_float_dtype(column.dtype) and (column.dropna() % 1 != 0).any():
+        msg = f"batch_key={batch_key!r} holds fractions such as {column.dropna().iloc[0]}. Batch must be categories: cut it."
+        raise ValueError(msg)
+    batch = column.astype(object).where(column.isna(), column.astype(str)).rename(batch_key)
+    batch = batch.where(column.notna(), np.nan)
+    _check_aliases(batch, adata.obs[names])
+    return batch, adata.obs[names]
+
+
+def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
+    if protected.shape[1] == 0:
+        metrics.covariate_association(batch.to_frame())
+        return
+    # Numbers with few values, a batch 0 and 1 say, are compared as what they are: classes.
+    classes = {
+        name: column.astype(str).where(column.notna(), np.nan)
+        if types.is_numeric_dtype(column.dtype) and column.nunique() <= _FEW_VALUES
+        else column
+        for name, column in protected.items()
+    }
+    association = metrics.covariate_association(pd.DataFrame({batch.name: batch} | classes))
+    aliases = association[(association["first"] == batch.name) & (association["relation"] == "alias")]
+    if len(aliases):
+        name = aliases["second"].iloc[0]
+        msg = (
+            f"protect names {name!r}, an alias of {batch.name!r}: each determines the other, so one cannot be removed and "
+            "the other kept. Leave it out."
+        )
+        raise ValueError(msg)
+
+
+def _check_labels(batch: pd.Series, protected: pd.DataFrame) -> None:
+    """Refuse what cannot be compared, on the cells that have batch and protected covariates.
+
+    Raises
+    ------
+    ValueError
+        If no cell has them all, batch has one category, or a protected covariate one value.
+    """
+    if len(batch) == 0:
+        also = f" and all of {list(protected)}" if protected.shape[1] else ""
+        msg = f"No cell has {batch.name!r}{also}. Name columns that are known for the same cells."
+        raise ValueError(msg)
+    among = f"among the {len(batch)} cells that have {'it' if protected.empty else 'it and all that is protected'}"
+    if batch.nunique() < 2:
+        msg = f"batch_key={batch.name!r} has one category, {batch.iloc[0]!r}, {among}: there is no batch to find."
+        raise ValueError(msg)
+    for name, column in protected.items():
+        if column.nunique() < 2:
+            msg = f"protect names {name!r}, which has one value, {column.iloc[0]!r}, {among}. Leave it out."
+            raise ValueError(msg)
+
+
+def find_clusters(codes: np.ndarray, batch: pd.Series, name: str, seed: int) -> pd.Series:
+    """Clusters of the embedding to protect, missing where batch is missing.
+
+    Batches are centred first: clusters of the codes as they are would be batches, and be protected.
+
+    Returns
+    -------
+    Categorical series ``name``; ``attrs["method"]`` says how it was made.
+    """
+    present = np.flatnonzero(batch.notna())
+    centred = codes[present] - pd.DataFrame(codes[present]).groupby(batch.iloc[present].to_numpy()).transform("mean")
+    centred = centred.to_numpy()
+    if importlib.util.find_spec("igraph") is not None:
+        labels, method = _leiden(centred, seed), "Leiden"
+    else:
+        from sklearn.cluster import KMeans
+
+        model = KMeans(min(_N_CLUSTERS, len(present)), n_init=4, random_state=seed)
+        labels, method = model.fit_predict(centred).astype(str), "k-means"
+    clusters = pd.Series(pd.NA, index=batch.index, name=name, dtype=object)
+    clusters.iloc[present] = labels
+    clusters = clusters.where(clusters.notna(), np.nan).astype("category")
+    clusters.attrs["method"] = method
+    return clusters
+
+
+def _leiden(codes: np.ndarray, seed: int) -> np.ndarray:
+    import scanpy as sc
+    from sklearn.neighbors import kneighbors_graph
+
+    graph = kneighbors_graph(codes, min(_N_NEIGHBORS, len(codes) - 1))
+    cells = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(codes))]))
+    sc.tl.leiden(
+        cells, adjacency=graph.maximum(graph.T), flavor="igraph", n_iterations=2, directed=False, random_state=seed
+    )
+    return cells.obs["leiden"].astype(str).to_numpy()

@@ -1,0 +1,142 @@
+"""The result of looking for batch dimensions, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scbetavae.metrics._batch_dimensions import Choice
+    from scbetavae.metrics._conditional_information import Strata
+
+_LOST = 0.95  # of a skill; below, zeroing is said to cost something
+_LEFT = 0.15  # of batch skill above what is implied; beyond, much is left
+_BELOW = 0.05  # under the implied batch skill, a sign of destruction
+_ALTERNATIVE = "BetaVAE(adata, condition_on_batch=True) keeps batch out of the latent space instead."
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, and on which grounds."""
+
+    status: str
+    rule: str
+    choice: Choice
+    covariates: pd.DataFrame
+    """Skills on the cells that decided nothing, batch in the first row."""
+    strata: Strata
+    n_cells: int
+
+    @property
+    def batch(self) -> pd.Series:
+        return self.covariates.iloc[0]
+
+    @property
+    def protected(self) -> pd.DataFrame:
+        return self.covariates.iloc[1:]
+
+
+def describe(finding: Finding, clusters: pd.Series | None) -> str:
+    """Verdict in a few sentences."""
+    if finding.status == "refused":
+        sentences = [
+            f"Refused: {finding.strata.problem}, so batch and what is protected cannot be told apart.",
+            "Take cells in which both vary, or protect a coarser covariate.",
+        ]
+    elif finding.status == "none":
+        sentences = [f"No dimension is chosen: {_reason(finding)}."]
+        if finding.choice.reason != "mixed":
+            sentences += [
+                f"Batch skill stays at {_skill(finding.batch['skill_before'])}{_implied(finding)}.",
+                _ALTERNATIVE,
+            ]
+    else:
+        sentences = _describe_found(finding, clusters)
+    left_out = [name for name in finding.protected["covariate"] if name not in finding.strata.crossed]
+    if left_out and finding.status != "refused":
+        sentences.append(
+            f"Cells are too few to hold {_names(left_out)} constant, too: "
+            f"batch was weighed within {_names(finding.strata.crossed) or 'no stratum'} alone."
+        )
+    if clusters is not None:
+        sentences.append(
+            f"Nothing was protected by name: kept are {clusters.nunique()} clusters of the embedding "
+            f"({clusters.attrs['method']}), and what they do not show is not guarded."
+        )
+    return " ".join(sentences)
+
+
+def _describe_found(finding: Finding, clusters: pd.Series | None) -> list[str]:
+    batch, protected = finding.batch, finding.protected
+    n = len(finding.choice.dimensions)
+    names = protected["covariate"].map(repr) if clusters is None else ["the clustering"]
+    kept = [
+        f"{name} keeps {_share(share)}" if i == 0 else f"{name} {_share(share)}"
+        for i, (name, share) in enumerate(zip(names, protected["kept"], strict=True))
+    ]
+    whose = "its" if len(kept) == 1 else "their"
+    effect = (
+        f"Without dimension{'s' if n > 1 else ''} {_listed(sorted(finding.choice.dimensions))}, batch skill "
+        f"goes from {_skill(batch['skill_before'])} to {_skill(batch['skill_after'])}{_implied(finding)}, and "
+        f"{_listed(kept)} of {whose} skill, on the half of the cells that decided nothing."
+    )
+    sentences = [effect]
+    if finding.strata.problem:
+        sentences.append(f"Careful: {finding.strata.problem}.")
+    suffering = protected.loc[protected["kept"] < _LOST, "covariate"]
+    if len(suffering):
+        sentences.append(f"Careful: zeroing costs {_names(suffering)} more than 5%. {_ALTERNATIVE}")
+    noise = 2 / np.sqrt(finding.n_cells / 2)  # two standard errors of a balanced accuracy of 0.5, scaled to a skill
+    below = batch["implied_skill"] > _BELOW + noise and batch["skill_after"] < batch["implied_skill"] - _BELOW - noise
+    # Neighbours are less sharp than the rule behind what is implied: where the skills were kept, it is that.
+    if below and (len(suffering) or protected["kept"].isna().all()):
+        sentences.append("Careful: this is less than the protected covariates imply, a sign that they went with it.")
+    elif batch["skill_after"] > max(batch["implied_skill"], 0.0) + _LEFT:
+        sentences.append(f"Much batch is left, in dimensions that also hold what is protected. {_ALTERNATIVE}")
+    return sentences
+
+
+def _reason(finding: Finding) -> str:
+    name = repr(finding.batch["covariate"])
+    reason, walk = finding.choice.reason, finding.choice.walk
+    if reason == "insignificant":
+        return f"no active dimension holds significantly more of {name} than the protected covariates explain"
+    if reason == "mixed":
+        return f"batch skill is {_skill(finding.batch['skill_before'])} already{_implied(finding)}"
+    if reason == "guard":
+        last = walk[(walk["n_zeroed"] == 1) & (walk["role"] == "protected")].sort_values("kept").iloc[0]
+        return (
+            f"zeroing dimension {last['dimension']}, the first in rank, would leave {last['covariate']!r} "
+            f"{_share(last['kept'])} of its skill"
+        )
+    if reason == "all":
+        return f"every active dimension holds {name}, and nothing would be left of the cells"
+    if finding.rule == "dominant":
+        return f"no dimension alone has more skill for {name} than for what is protected"
+    return "zeroing the dimensions that can be given up does not lower batch skill"
+
+
+def _implied(finding: Finding) -> str:
+    implied = finding.batch["implied_skill"]
+    return "" if np.isnan(implied) else f" (what is protected implies {_skill(implied)})"
+
+
+def _skill(value: float) -> str:
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def _share(value: float) -> str:
+    return "none (it had none)" if np.isnan(value) else f"{value:.0%}"
+
+
+def _names(names: object) -> str:
+    return _listed([repr(name) for name in names])
+
+
+def _listed(items: list) -> str:
+    texts = [str(item) for item in items]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}" if texts else ""

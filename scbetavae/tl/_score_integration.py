@@ -1,0 +1,136 @@
+"""How well an embedding keeps cell types apart and mixes batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scbetavae import _keys, metrics
+from scbetavae.tl import _inputs, _scoring
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def score_integration(
+    adata: AnnData,
+    labels_key: str | None = None,
+    batch_key: str | None = None,
+    *,
+    obsm_key: str = _keys.LATENT,
+    seed: int = 0,
+    key_added: str = _keys.INTEGRATION,
+) -> pd.DataFrame:
+    """Score how well an embedding as a whole keeps cell types apart and mixes batches.
+
+    Unlike :func:`score_disentanglement` this asks nothing of single dimensions: rotations change no score.
+
+    Parameters
+    ----------
+    adata
+        Annotated data with the embedding; not a view.
+    labels_key
+        Column of ``.obs`` with the type of every cell; values are taken as categories.
+    batch_key
+        Column of ``.obs`` with the batch of every cell; values are taken as categories.
+    obsm_key
+        Entry of ``.obsm`` to score, of shape (n_cells, n_dims).
+    seed
+        Seed of clusters, folds and permutations.
+    key_added
+        Name in ``.uns["betavae"]`` of the result.
+
+    Returns
+    -------
+    DataFrame, a row per (metric, covariate):
+
+    ``metric``
+        For the labels ``"kmeans_ari"``, the agreement of clusters with them, and ``"neighbour_skill"``, the balanced accuracy of
+        the 15 nearest neighbours on held-out cells, corrected for chance. For the batch ``"neighbour_skill"``, 0 if the
+        neighbours do not tell it, and ``"ilisi"``, 1 if neighbourhoods hold the batches as random cells would.
+    ``covariate``
+        Name of the column.
+    ``value``
+        The score: 0 is chance and 1 the most for the first two, :func:`scbetavae.metrics.ilisi` says what for the third.
+    ``n_cells``, ``n_classes``
+        Cells with a label, and their classes.
+    ``flag``
+        Why a score is not defined; empty otherwise.
+
+    It is written to ``adata.uns["betavae"][key_added]``, and what was scored to ``f"{key_added}_params"``.
+
+    Raises
+    ------
+    KeyError
+        If an entry of ``.obsm`` or a column of ``.obs`` is not there, with the nearest that is.
+    ValueError
+        For a view, an embedding with values that are not finite, or neither labels nor batch.
+    TypeError
+        If ``adata`` is no AnnData, or the embedding holds no numbers.
+
+    See Also
+    --------
+    scbetavae.metrics.kmeans_ari, scbetavae.metrics.neighbour_skill, scbetavae.metrics.ilisi
+
+    References
+    ----------
+    :cite:p:`HubertArabie1985,Korsunsky2019`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> codes = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    >>> codes[:, 0] += 20.0 * (adata.obs["batch"] == "batch_1")
+    >>> adata.obsm["X_example"] = codes
+    >>> frame = scbetavae.tl.score_integration(adata, batch_key="batch", obsm_key="X_example")
+    >>> frame.set_index("metric")["value"].round(1).to_dict()
+    {'neighbour_skill': 1.0, 'ilisi': 0.0}
+    """
+    _inputs.check_writable(adata, key_added)
+    chosen = {"labels_key": labels_key, "batch_key": batch_key}
+    if labels_key is None and batch_key is None:
+        msg = "labels_key and batch_key are both None: name a column of adata.obs for at least one of them."
+        raise ValueError(msg)
+    for argument, key in chosen.items():
+        if key is not None:
+            _inputs.check_key(key, list(adata.obs.columns), argument, "adata.obs")
+    codes = _inputs.read_embedding(adata, obsm_key)
+    rows = []
+    if labels_key is not None:
+        labels = _as_categories(adata.obs[labels_key])
+        rows.append(_row("kmeans_ari", labels, metrics.kmeans_ari(codes, labels, seed=seed)))
+        rows.append(_row("neighbour_skill", labels, metrics.neighbour_skill(codes, labels, seed=seed)))
+    if batch_key is not None:
+        batch = _as_categories(adata.obs[batch_key])
+        if batch_key != labels_key:
+            rows.append(_row("neighbour_skill", batch, metrics.neighbour_skill(codes, batch, seed=seed)))
+        rows.append(_row("ilisi", batch, metrics.ilisi(codes, batch, seed=seed)))
+    frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
+    _scoring.store(adata, key_added, {"": frame}, {"obsm_key": obsm_key, "seed": seed} | chosen)
+    return frame.copy()
+
+
+def _as_categories(column: pd.Series) -> pd.Series:
+    """Plates that are called 1, 2 and 3 are no amounts."""
+    texts = column.astype(object).where(column.notna(), None).map(lambda value: value if value is None else str(value))
+    return texts.astype("category")
+
+
+def _row(metric: str, column: pd.Series, value: float) -> dict[str, object]:
+    n_classes = column.nunique()
+    flag = (
+        "" if np.isfinite(value) else f"not defined: {n_classes} classes in {int(column.notna().sum())} labelled cells"
+    )
+    n_cells = int(column.notna().sum())
+    return {
+        "metric": metric,
+        "covariate": str(column.name),
+        "value": value,
+        "n_cells": n_cells,
+        "n_classes": n_classes,
+        "flag": flag,
+    }

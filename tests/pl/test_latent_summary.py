@@ -1,0 +1,117 @@
+"""The summary of dimensions: bars are those of the table, in its order, empty dimensions shaded, the sentence above."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from matplotlib.patches import Rectangle
+
+import scbetavae
+
+SENTENCE = (
+    "2 of 4 dimensions carry under 0.01 nats (the other 2 together 1.9). At beta 16 they save less than they cost, which is "
+    "usual; scores leave them out."
+)
+
+
+@pytest.fixture
+def table():
+    return pd.DataFrame(
+        {
+            "dimension": [0, 1, 2, 3],
+            "kl": [0.002, 0.7, 1.2, 0.009],
+            "active": [False, True, True, False],
+            "reconstruction_lost": [-0.1, 20.0, 150.0, 0.3],
+            "reconstruction_lost_se": [0.1, 2.0, 9.0, 0.1],
+            "order": [4, 2, 1, 3],
+        }
+    )
+
+
+def bars(axes):
+    (container,) = [c for c in axes.containers if hasattr(c, "patches")]
+    return [bar.get_width() for bar in container.patches]
+
+
+def shaded_rows(axes):
+    spans = [p for p in axes.patches if isinstance(p, Rectangle) and p.get_height() == pytest.approx(1.0)]
+    return sorted(round(p.get_y() + 0.5) for p in spans)
+
+
+def test_bars_labels_and_shades_are_those_of_the_table(table):
+    figure = scbetavae.pl.latent_summary(table)
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == ["2", "1", "inactive 3", "inactive 0"]
+    assert bars(left) == [1.2, 0.7, 0.009, 0.002]
+    assert bars(right) == [150.0, 20.0, 0.3, -0.1]
+    assert left.get_ylim() == (3.5, -0.5)
+    for axes in (left, right):
+        assert shaded_rows(axes) == [2, 3]
+    (lines,) = right.collections
+    ends = [segment[:, 0].tolist() for segment in lines.get_segments()]
+    np.testing.assert_allclose(ends, [[132, 168], [16, 24], [0.1, 0.5], [-0.3, 0.1]], atol=1e-9)
+    assert [text.get_text() for text in right.texts] == ["150", "20", "0.3", "-0.1"]
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["inactive: 0.01 nats or less"]
+
+
+def test_all_active_needs_no_shade(table):
+    figure = scbetavae.pl.latent_summary(table.assign(active=True))
+    assert figure.axes[1].get_legend() is None
+    assert shaded_rows(figure.axes[0]) == []
+    assert figure.get_suptitle() == ""
+
+
+def test_the_sentence_stands_above(table):
+    params = {"collapse": SENTENCE, "measured_on": "validation", "n_measured": 10}
+    adata = AnnData(uns={"betavae": {"latent_summary": table, "latent_summary_params": params}})
+    assert scbetavae.pl.latent_summary(adata).get_suptitle().replace("\n", " ") == SENTENCE
+    frame = table.copy()
+    frame.attrs["collapse"] = SENTENCE
+    assert scbetavae.pl.latent_summary(frame).get_suptitle().replace("\n", " ") == SENTENCE
+    other = AnnData(uns={"betavae": {"mine": table}})
+    assert scbetavae.pl.latent_summary(other, key="mine").get_suptitle() == ""
+
+
+def test_frame_is_the_table_in_order(table):
+    frame = scbetavae.pl.latent_summary_frame(table)
+    pd.testing.assert_frame_equal(frame, table.iloc[[2, 1, 3, 0]].reset_index(drop=True))
+    assert table["order"].tolist() == [4, 2, 1, 3]
+
+
+@pytest.mark.parametrize("n_dims", [1, 4, 64])
+def test_nothing_is_cut_off_and_pyplot_is_left_alone(table, n_dims):
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    before = dict(mpl.rcParams)
+    frame = pd.concat([table] * 16, ignore_index=True).iloc[:n_dims]
+    frame = frame.assign(dimension=range(n_dims), order=range(1, n_dims + 1))
+    frame.attrs["collapse"] = SENTENCE
+    figure = scbetavae.pl.latent_summary(frame)
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches() * figure.dpi
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes += [text.get_window_extent() for text in figure.texts]
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height for box in boxes)
+    for i, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+    for axes in figure.axes:
+        assert all(text.get_window_extent().x1 <= axes.bbox.x1 + 1 for text in axes.texts)
+    assert figure._repr_png_().startswith(b"\x89PNG")
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == before
+
+
+def test_a_single_cell_has_no_error(table):
+    figure = scbetavae.pl.latent_summary(table.assign(reconstruction_lost_se=np.nan))
+    assert list(figure.axes[1].collections) == []
+    figure.draw_without_rendering()
+
+
+def test_mistakes(table):
+    with pytest.raises(KeyError, match="get_latent_summary"):
+        scbetavae.pl.latent_summary(AnnData())
+    with pytest.raises(KeyError, match="no column 'order'"):
+        scbetavae.pl.latent_summary(table.drop(columns="order"))
+    with pytest.raises(ValueError, match="no rows"):
+        scbetavae.pl.latent_summary_frame(table.iloc[:0])

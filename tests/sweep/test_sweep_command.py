@@ -1,0 +1,137 @@
+"""The command ``scbetavae sweep``: what it writes, says and refuses."""
+
+import functools
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from scbetavae.__main__ import main
+from scbetavae.model import BetaVAE
+from scbetavae.sweep import read_sweep
+
+QUICK = ["--betas", "1,4", "--seeds", "2", "--n-latent", "3", "--max-epochs", "2", "--accelerator", "cpu"]
+QUICK += ["--batch-key", "batch", "--labels-key", "labels", "--baselines", "pca"]
+WRITTEN = ["beta_sweep.png", "recommendation.txt", "sweep.csv", "tradeoff.png"]
+
+
+@pytest.fixture
+def file(cells, tmp_path, monkeypatch):
+    del cells.uns["_scvi_uuid"], cells.uns["_scvi_manager_uuid"]
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "cells.h5ad"
+
+
+def run(capsys, *arguments):
+    try:
+        code = main(["sweep", *map(str, arguments)])
+    except SystemExit as stop:
+        code = stop.code
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_a_file(file, tmp_path, capsys):
+    out = tmp_path / "out"
+    code, report, progress = run(capsys, file, *QUICK, "--out", out)
+    assert code == 0, progress
+    assert sorted(path.name for path in out.iterdir() if path.is_file()) == sorted(
+        [*WRITTEN, "split.npz", "sweep.json"]
+    )
+    table = read_sweep(out)
+    assert table["run"].nunique() == 5
+    assert len(pd.read_csv(out / "sweep.csv")) == len(table)
+    for name in ("beta_sweep.png", "tradeoff.png"):
+        assert np.asarray(Image.open(out / name).convert("L")).std() > 5
+    words = (out / "recommendation.txt").read_text().strip()
+    assert words in report
+    for text in ("60 cells x 15 genes", "beta 1, 4; 2 seeds", "against batch, labels", "5 done, 0 failed", str(out)):
+        assert text in report
+    lines = [line for line in progress.splitlines() if line]
+    assert lines[0] == "0 of 5 runs done, 1 running, 0 failed"
+    assert lines[-1] == "5 of 5 runs done, 0 running, 0 failed"
+
+    (out / "tradeoff.png").unlink()
+    code, report, progress = run(capsys, file, *QUICK, "--out", out)
+    assert code == 0
+    assert progress.splitlines() == ["5 of 5 runs done, 0 running, 0 failed"]
+    assert (out / "tradeoff.png").exists()
+
+    code, _, errors = run(capsys, file, *QUICK, "--out", out, "--n-latent", "4")
+    assert code == 2
+    assert "model_kwargs.n_latent is 4, there it was 3" in errors
+
+
+def test_without_a_file_it_takes_the_embedded_cells(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    seen = {}
+
+    def instead(adata, betas, **kwargs):
+        seen.update(kwargs, betas=betas, shape=adata.shape)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("scbetavae.sweep.beta_sweep", instead)
+    code, _, errors = run(capsys)
+    assert code == 130
+    assert errors == (
+        "scbetavae: interrupted; finished runs are in scbetavae-sweep, and the same command goes on from there\n"
+    )
+    assert seen["shape"] == (700, 765)
+    assert seen["betas"] == (0.1, 0.5, 1.0, 2.0, 4.0, 10.0)
+    assert list(seen["seeds"]) == [0, 1, 2]
+    assert seen["covariates"] == ["batch", "bulk_labels", "phase"]
+    assert seen["train_kwargs"]["max_epochs"] == 200
+    assert (seen["engine"], seen["n_jobs"], seen["baselines"]) == ("local", 1, ["pca", "ica"])
+
+
+def test_ray_gets_its_arguments(file, capsys, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("scbetavae.sweep.beta_sweep", lambda *args, **kwargs: seen.update(kwargs) or sys.exit(0))
+    ray = ["--engine", "ray", "--address", "auto", "--num-gpus", "0.5"]
+    code, _, errors = run(capsys, file, *QUICK, *ray)
+    assert code == 143
+    assert "terminated; finished runs are in" in errors
+    assert seen["engine_kwargs"] == {"num_gpus": 0.5, "address": "auto"}
+
+
+def test_all_models_failed(file, capsys, monkeypatch, tmp_path):
+    @functools.wraps(BetaVAE.train)  # its arguments are checked first
+    def fail(self, *args, **kwargs):
+        msg = "no luck"
+        raise RuntimeError(msg)
+
+    monkeypatch.setattr(BetaVAE, "train", fail)
+    code, _, errors = run(capsys, file, *QUICK, "--out", tmp_path / "out")
+    assert code == 3
+    assert errors.splitlines()[-1] == "scbetavae: all models failed, the first with: RuntimeError: no luck"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--betas", "1,x"], "not a number of 0 or more"),
+        (["--betas", ","], "at least one beta"),
+        (["--seeds", "0"], "whole number of 1 or more"),
+        (["--objectives", "beta_tc_vae"], "did you mean 'beta_tcvae'"),
+        (["--engine", "dask"], "invalid choice"),
+        (["--covariates", "label"], "Did you mean 'labels'"),
+        (["--baselines", "nmf"], "baselines has 'nmf'"),
+        (["--score", "migg"], "did you mean 'mig'"),
+    ],
+)
+def test_mistakes_are_one_line_and_nothing_is_trained(file, capsys, arguments, words, tmp_path):
+    code, _, errors = run(capsys, file, *QUICK, "--out", tmp_path / "out", *arguments)
+    assert code == 2
+    assert len(errors.splitlines()) == 1
+    assert words in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_columns_it_says_which_to_name(file, capsys):
+    code, _, errors = run(capsys, file, "--out", "out")
+    assert code == 2
+    assert "--covariates cell_type,donor" in errors

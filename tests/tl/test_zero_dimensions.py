@@ -1,0 +1,218 @@
+"""Zeroing of any embedding: the constant is the right one, the bill says what went, and mistakes leave no trace."""
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+
+import scbetavae
+from scbetavae.tl import _zeroing_verdict
+
+QUICK = {"n_bootstrap": 10}
+SETTINGS = {"batch_key": "batch", "protect": "kind", "obsm_key": "X_ica"}
+
+
+def make_cells(n=240, confounded=False):
+    """Dimension 0 is batch, 1 is kind, 2 is age, 3 is noise."""
+    rng = np.random.default_rng(0)
+    batch = np.where(np.arange(n) % 2, "b/1", "b/2")
+    kind = np.where(np.arange(n) // 2 % 2, "T cell", "B cell")
+    if confounded:
+        kind = np.where(rng.random(n) < 0.1, kind, np.where(batch == "b/1", "T cell", "B cell"))
+    age = rng.uniform(20, 80, n)
+    obs = pd.DataFrame({"batch": batch, "kind": kind, "age": age, "donor": [f"d{i % 6}" for i in range(n)]})
+    obs.index = [f"cell_{i}" for i in range(n)]
+    codes = rng.normal(size=(n, 4)) * [0.2, 0.2, 0.1, 1.0]
+    codes += np.stack([3 * (batch == "b/1"), 3 * (kind == "T cell"), (age - 50) / 15, np.zeros(n)], axis=1)
+    return anndata.AnnData(obs=obs, obsm={"X_ica": codes.astype(np.float32)})
+
+
+@pytest.fixture(autouse=True)
+def _few_trees(monkeypatch):
+    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 10)
+
+
+@pytest.fixture
+def cells():
+    return make_cells()
+
+
+def bill_of(adata, key="zeroed"):
+    return adata.uns["betavae"][key].set_index(["covariate", "probe"])
+
+
+def outcome(adata):
+    return adata.uns["betavae"]["zeroed_params"]["outcome"]
+
+
+def test_batch_goes_and_the_protected_stay(cells):
+    before = cells.obsm["X_ica"].copy()
+    zeroed = scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", protect=["kind", "age"], obsm_key="X_ica")
+    np.testing.assert_array_equal(zeroed[:, 1:], before[:, 1:])
+    np.testing.assert_array_equal(cells.obsm["X_ica"], before)
+    np.testing.assert_array_equal(cells.obsm["X_ica_zeroed"], zeroed)
+    assert zeroed.dtype == np.float32
+    bill = bill_of(cells)
+    batch = bill.loc["batch"]
+    assert batch.loc["neighbours", "before"] == 1.0
+    assert batch.loc["ilisi", "before"] < 0.01
+    assert (batch.loc[["neighbours", "random_forest"], "after"].abs() < 0.15).all()
+    assert batch.loc["ilisi", "after"] > 0.95
+    kept = bill.loc[["kind", "age"], "kept"]
+    assert (kept > 0.98).all()
+    assert kept.loc["kind", "neighbours"] == 1.0
+    assert outcome(cells) == "clean"
+    parameters = cells.uns["betavae"]["zeroed_params"]
+    assert (parameters["dimensions"], parameters["rule"], parameters["protect"]) == ("0", "explicit", "kind, age")
+
+
+@pytest.mark.parametrize("to", ["mean", "reference", "prior"])
+def test_the_constant(cells, to):
+    codes = cells.obsm["X_ica"].astype(float)
+    is_reference = (cells.obs["batch"] == "b/2").to_numpy()
+    expected = {"mean": codes.mean(axis=0), "reference": codes[is_reference].mean(axis=0), "prior": np.full(4, 0.25)}
+    extra = {"reference": {"reference_batch": "b/2"}, "prior": {"prior_mean": np.full(4, 0.25)}}.get(to, {})
+    zeroed = scbetavae.tl.zero_batch_dimensions(cells, [0, 3], **SETTINGS, to=to, **extra, **QUICK)
+    np.testing.assert_allclose(zeroed[:, [0, 3]], np.tile(expected[to][[0, 3]], (240, 1)), rtol=1e-5)
+    np.testing.assert_array_equal(zeroed[:, [1, 2]], cells.obsm["X_ica"][:, [1, 2]])
+
+
+def test_the_wrong_dimension_costs_and_says_so(cells):
+    with pytest.warns(UserWarning, match="condition_on_batch=True") as record:
+        scbetavae.tl.zero_batch_dimensions(cells, [0, 1], **SETTINGS, **QUICK)
+    assert "'kind' 9" in str(record[0].message) or "'kind' 1" in str(record[0].message)
+    assert (bill_of(cells).loc["kind", "kept"] < 0.2).all()
+    assert outcome(cells) == "biology lost"
+
+
+def test_batch_that_stays_is_named(cells):
+    scbetavae.tl.zero_batch_dimensions(cells, 3, **SETTINGS, **QUICK)
+    assert outcome(cells) == "batch remains"
+    assert bill_of(cells).loc[("batch", "neighbours"), "after"] == 1.0
+
+
+def test_less_batch_than_the_protected_imply_is_destruction():
+    cells = make_cells(confounded=True)
+    table = pd.crosstab(cells.obs["kind"], cells.obs["batch"], normalize="columns")
+    floor = table.max(axis=1).sum() - 1  # two batches: 2 * (recall - 1/2)
+    with pytest.warns(UserWarning, match="sign of destruction"):
+        scbetavae.tl.zero_batch_dimensions(cells, [0, 1], **SETTINGS, **QUICK)
+    batch = bill_of(cells).loc["batch"]
+    assert batch.loc["neighbours", "implied"] == pytest.approx(floor, abs=1e-9)
+    assert batch.loc["neighbours", "after"] < 0.3 < floor
+    assert outcome(cells) == "biology lost"
+    scbetavae.tl.zero_batch_dimensions(cells, [0], **SETTINGS, **QUICK)
+    assert bill_of(cells).loc[("batch", "neighbours"), "after"] == pytest.approx(floor, abs=0.05)
+    assert outcome(cells) == "clean"
+
+
+def test_without_dimensions_they_are_found_and_reported_on_other_cells(cells):
+    zeroed = scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
+    assert np.ptp(zeroed[:, 0]) == 0
+    stored = cells.uns["betavae"]
+    assert stored["zeroed_params"]["dimensions"] == stored["batch_dimensions_params"]["dimensions"] == "0"
+    assert stored["zeroed_params"]["rule"] == "guarded"
+    assert (stored["zeroed"]["n_cells"] == 120).all()
+    # The same cells as those on which the search reports.
+    found = stored["batch_dimensions_covariates"].set_index("covariate")
+    bill = stored["zeroed"].query("probe == 'neighbours'").set_index("covariate")
+    np.testing.assert_allclose(bill["before"], found["skill_before"])
+    np.testing.assert_allclose(bill["after"], found["skill_after"], atol=1e-9)
+
+
+def test_nothing_found_is_nothing_zeroed(cells):
+    cells.obsm["X_ica"][:, 0] = np.random.default_rng(1).normal(size=240)
+    with pytest.warns(UserWarning, match="Nothing was zeroed, because"):
+        zeroed = scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
+    np.testing.assert_array_equal(zeroed, cells.obsm["X_ica"])
+    assert outcome(cells) == "nothing zeroed"
+    bill = cells.uns["betavae"]["zeroed"]
+    np.testing.assert_array_equal(bill["before"], bill["after"])
+
+
+def test_clusters_stand_in_for_labels(cells, monkeypatch):
+    # Leiden is tested where it is called; it takes long to load.
+    quick = lambda codes, _seed: np.where(codes[:, 1] > 0, "0", "1")  # noqa: E731
+    monkeypatch.setattr("scbetavae.tl._batch_inputs._leiden", quick)
+    scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", obsm_key="X_ica", **QUICK)
+    parameters = cells.uns["betavae"]["zeroed_params"]
+    assert parameters["clustered"]
+    assert "clusters" in parameters["verdict"]
+    assert parameters["protect"] in cells.obs
+
+
+def test_donors_and_missing_labels(cells):
+    cells.obs.loc[cells.obs_names[:40], "kind"] = None
+    scbetavae.tl.zero_batch_dimensions(cells, [0], **SETTINGS, group_key="donor", **QUICK)
+    bill = bill_of(cells)
+    assert bill.loc[("kind", "neighbours"), "n_cells"] == 200
+    assert bill.loc[("kind", "neighbours"), "kept"] == pytest.approx(1.0)
+
+
+def test_round_trips(cells, tmp_path):
+    scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK, key_added="again")
+    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.write_zarr(tmp_path / "cells.zarr")
+    for read in (anndata.read_h5ad(tmp_path / "cells.h5ad"), anndata.read_zarr(tmp_path / "cells.zarr")):
+        pd.testing.assert_frame_equal(
+            read.uns["betavae"]["again"], cells.uns["betavae"]["again"], check_dtype=False, check_index_type=False
+        )
+        assert dict(read.uns["betavae"]["again_params"]) == cells.uns["betavae"]["again_params"]
+        np.testing.assert_array_equal(read.obsm["X_ica_again"], cells.obsm["X_ica_again"])
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"dimensions": 4}, ValueError, "no dimension"),
+        ({"dimensions": [-1]}, ValueError, "no dimension"),
+        ({"dimensions": [True]}, ValueError, "no dimension"),
+        ({"dimensions": []}, ValueError, "empty"),
+        ({"dimensions": range(4)}, ValueError, "nothing would be left"),
+        ({"batch_key": "bach"}, KeyError, "batch"),
+        ({"batch_key": "age"}, ValueError, "fractions"),
+        ({"batch_key": "one"}, ValueError, "one category"),
+        ({"protect": "kid"}, KeyError, "kind"),
+        ({"protect": ["kind", "batch"]}, ValueError, "batch"),
+        ({"protect": "plate"}, ValueError, "alias"),
+        ({"protect": "one"}, ValueError, "one value"),
+        ({"obsm_key": "X_ic"}, KeyError, "X_ica"),
+        ({"obsm_key": "X_flat"}, ValueError, "active"),
+        ({"group_key": "donr"}, KeyError, "donor"),
+        ({"rule": "guard"}, ValueError, "guarded"),
+        ({"rule": [0]}, ValueError, "dimensions"),
+        ({"to": "means"}, ValueError, "mean"),
+        ({"to": "reference"}, ValueError, "reference_batch"),
+        ({"to": "reference", "reference_batch": "b/3"}, ValueError, "b/2"),
+        ({"to": "mean", "reference_batch": "b/1"}, ValueError, "reference"),
+        ({"to": "prior"}, ValueError, "prior_mean"),
+        ({"to": "prior", "prior_mean": np.zeros(3)}, ValueError, "shape"),
+        ({"n_bootstrap": -1}, ValueError, "n_bootstrap"),
+        ({"key_added": "a/b"}, ValueError, "key_added"),
+    ],
+)
+def test_bad_input_is_refused_and_leaves_no_trace(cells, change, error, message):
+    cells.obs["one"] = "only"
+    cells.obs["plate"] = np.where(cells.obs["batch"] == "b/1", "plate 1", "plate 2")
+    cells.obsm["X_flat"] = np.zeros((240, 4))
+    there = (list(cells.obs), list(cells.obsm), list(cells.uns))
+    with pytest.raises(error, match=message):
+        scbetavae.tl.zero_batch_dimensions(cells, **({"dimensions": [0]} | SETTINGS | change))
+    assert there == (list(cells.obs), list(cells.obsm), list(cells.uns))
+
+
+def test_a_view_is_refused(cells):
+    with pytest.raises(ValueError, match="view"):
+        scbetavae.tl.zero_batch_dimensions(cells[:100], [0], **SETTINGS)
+
+
+def test_probes_that_fall_short_of_a_weak_floor_are_no_destruction():
+    """A floor that fifteen neighbours cannot reach, and cell types that are all there."""
+    bill = {"before": 1.0, "before_ci_low": 1.0, "after": 0.0, "after_ci_high": 0.1, "implied": 0.2}
+    rows = [{"role": "batch", "covariate": "batch", "probe": "neighbours", **bill}]
+    kept = {"role": "protected", "covariate": "kind", "probe": "neighbours", "before": 0.9, "before_ci_low": 0.8}
+    for share, expected in ((1.0, "clean"), (0.5, "biology lost"), (np.nan, "biology lost")):
+        frame = pd.DataFrame([*rows, kept | {"after": 0.9 * share, "kept": share}])
+        verdict = _zeroing_verdict.judge(frame, [0], clusters=False)
+        assert verdict.outcome == expected
+        assert ("Take it as a sign of destruction" in verdict.sentence) == (expected != "clean")
