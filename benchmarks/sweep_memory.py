@@ -58,7 +58,9 @@ def main() -> None:
             print(line, flush=True)
             peaks.append(json.loads(line)["driver_peak_mib"])
         growth = peaks[1] - peaks[0]
-        print(f"jobs {n_jobs}: peak with {arguments.runs[1]} runs less that with {arguments.runs[0]}: {growth:+.1f} MiB")
+        print(
+            f"jobs {n_jobs}: peak with {arguments.runs[1]} runs less that with {arguments.runs[0]}: {growth:+.1f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 All methods have one hidden layer of 128 nodes, the same latent dimensions, minibatches and threads, a negative binomial
 likelihood, and train full epochs through ``train()``. They take turns, and the medians of the rounds are compared: a JSON line
-per case. The floor is the five matrix products of a step (encoder forward and weights, decoder forward, weights and inputs)
+per case. ``--table FILE.jsonl`` puts the rows of a case together, such as those of ``--memory``, and prints the table of
+the docs. The floor is the five matrix products of a step (encoder forward and weights, decoder forward, weights and inputs)
 and a fused Adam over those weights. ``--memory`` runs each method in a process of its own and prints its peak.
 """
 
@@ -19,6 +20,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import anndata
 import numpy as np
@@ -151,6 +153,41 @@ def peak_memory(method: str, case: dict, options: argparse.Namespace) -> float:
     return float(printed.strip().splitlines()[-1])
 
 
+def table_of(lines: list[str]) -> str:
+    """Markdown table of the JSON lines that runs of this script printed.
+
+    Parameters
+    ----------
+    lines
+        Lines of a file of results; those that describe a machine set the number of latent dimensions of what follows.
+    """
+    cases: dict[tuple, dict] = {}
+    n_latent = 10
+    for line in lines:
+        row = json.loads(line)
+        if "threads" in row:
+            n_latent = row["n_latent"]
+            continue
+        key = (row["n_cells"], row["n_genes"], row["density"], row["batch_size"], n_latent)
+        cases.setdefault(key, {}).update(row)
+    columns = {
+        "ours (cells/s)": "ours_cells_per_second",
+        "scVI": "scvi_cells_per_second",
+        "DRVI": "drvi_cells_per_second",
+        "ours / scVI": "ours_over_scvi",
+        "ours / DRVI": "ours_over_drvi",
+        "times the floor": "times_the_floor",
+        "peak MiB": "ours_peak_mib",
+        "of scVI": "scvi_peak_mib",
+    }
+    head = ["cells x genes", "density", "minibatch", "latent", *columns]
+    rows = [
+        [f"{n} x {g}", f"{100 * d:g}%", str(b), str(k), *(str(case.get(name, "")) for name in columns.values())]
+        for (n, g, d, b, k), case in cases.items()
+    ]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, ["---"] * len(head), *rows])
+
+
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
@@ -168,6 +205,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--methods", type=lambda s: s.split(","), default=["ours", "scvi"])
     parser.add_argument("--memory", action="store_true", help="peak memory of each method in place of speed")
     parser.add_argument("--case", type=json.loads, default=None, help="a case as JSON")
+    parser.add_argument(
+        "--table", metavar="FILE", default=None, help="print the table of a file of results, run nothing"
+    )
     parser.add_argument("--peak-of", default=None, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -175,6 +215,9 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run the cases and print."""
     options = parse()
+    if options.table:
+        print(table_of(Path(options.table).read_text().splitlines()))
+        return
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)

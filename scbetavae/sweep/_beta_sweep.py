@@ -170,7 +170,7 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     Examples
     --------
     >>> import scbetavae
-    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)[::4, ::4].copy()
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)[:, ::4].copy()
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
     >>> table = scbetavae.sweep.beta_sweep(
     ...     adata,

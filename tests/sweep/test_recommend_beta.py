@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_1samp
 
@@ -91,10 +91,11 @@ def test_no_knee_on_a_straight_or_hollow_front(middle):
     assert "the other end, beta 4" in recommendation.reason
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=7))
 def test_front_by_its_definition(points):
-    settings = [(float(i + 1), float(nll), score / 10) for i, (nll, score) in enumerate(points)]
-    recommendation = recommend_beta(make_sweep(settings, n_seeds=1))
+    grid = [(float(i + 1), float(nll), score / 10) for i, (nll, score) in enumerate(points)]
+    recommendation = recommend_beta(make_sweep(grid, n_seeds=1))
     found = recommendation.settings["on_front"].tolist()
     for i, (nll, score) in enumerate(points):
         beaten = any(
@@ -104,6 +105,7 @@ def test_front_by_its_definition(points):
     assert recommendation.settings.loc[recommendation.settings["recommended"], "on_front"].all()
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 100), st.floats(-1000, 1000))
 def test_units_do_not_move_the_knee(scale, shift):
     moved = [(beta, scale * nll + shift, score) for beta, nll, score in BENT]
