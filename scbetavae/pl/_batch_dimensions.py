@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scbetavae import _keys
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import single_panel
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def batch_dimensions(
     """
     frame = batch_dimensions_frame(data, key=key)
     batch, protected, verdict = _describe(data, key)
-    axes = Picture(_WIDTH, _HEIGHT).add_subplot() if ax is None else ax
+    axes = single_panel(_WIDTH, _HEIGHT) if ax is None else ax
     x, y = frame["protected_given_batch"].to_numpy(), frame["batch_given_protected"].to_numpy()
     highest = max(x.max(), y.max(), 0.05)
     low, high = -0.05 * highest, 1.1 * highest

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from scbetavae import _keys
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import single_panel
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def condition_prediction(
     frame = condition_prediction_frame(data, key=key)
     dimensions = frame[frame["predictor"] == "dimension"]
     if ax is None:
-        ax = Picture(6.4, _ROW_HEIGHT * len(dimensions) + 1.1).subplots()
+        ax = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1)
     heights = np.arange(len(dimensions))
     ax.fill_betweenx(
         np.repeat(heights, 2) + np.tile([-0.5, 0.5], len(heights)),

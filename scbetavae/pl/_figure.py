@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
@@ -21,3 +22,27 @@ class Picture(Figure):
         buffer = BytesIO()
         self.savefig(buffer, format="png", dpi=100)
         return buffer.getvalue()
+
+
+class PictureAxes(Axes):
+    """The one panel of a picture, which displays itself in Jupyter as the picture does."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.get_figure().savefig(buffer, format="png", dpi=100, bbox_inches="tight")
+        return buffer.getvalue()
+
+
+def single_panel(width: float, height: float) -> PictureAxes:
+    """Axes of a new picture.
+
+    Parameters
+    ----------
+    width, height
+        Size of the picture in inches.
+
+    Returns
+    -------
+    Its only axes.
+    """
+    return Picture(width, height).add_subplot(axes_class=PictureAxes)

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import single_panel
 from scbetavae.pl._sweep_tables import (
     colors_of,
     finished_runs,
@@ -87,7 +87,7 @@ def tradeoff(
     'held-out NLL (nats per cell)'
     """
     frame = tradeoff_frame(sweep, score, covariate=covariate, level=level, higher_is_better=higher_is_better)
-    axes = Picture(5.2, 4.2).add_subplot() if ax is None else ax
+    axes = single_panel(5.2, 4.2) if ax is None else ax
     styles = colors_of(frame)
     models, baselines = frame[frame["kind"] == "model"], frame[frame["kind"] == "baseline"]
     front = models[models["on_front"]].drop_duplicates(["method", "beta"]).sort_values("mean_nll")

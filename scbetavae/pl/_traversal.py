@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 from scbetavae import _keys
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import Picture, single_panel
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def traversal(
         return _draw_all(frame, limit)
     if ax is None:
         width, height = _size(frame)
-        ax = Picture(width + 1.0, max(height, 2.0)).subplots()
+        ax = single_panel(width + 1.0, max(height, 2.0))
     mesh = _draw_dimension(ax, frame, limit)
     _add_bar(ax, mesh, frame)
     return ax

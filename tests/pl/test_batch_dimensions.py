@@ -140,3 +140,18 @@ def test_nothing_to_draw(table, adata):
         scbetavae.pl.batch_dimensions(adata, key="batch_dimension")
     with pytest.raises(KeyError, match="find_batch_dimensions"):
         scbetavae.pl.batch_dimensions(table.drop(columns="rank"))
+
+
+def test_a_single_panel_shows_itself_in_a_notebook():
+    from io import BytesIO
+
+    from PIL import Image
+
+    from scbetavae.pl._figure import single_panel
+
+    axes = single_panel(3.0, 2.0)
+    axes.set_title("a title that is much wider than the panel " * 3)
+    axes.plot([0, 1], [0, 1])
+    picture = Image.open(BytesIO(axes._repr_png_()))
+    assert picture.width > 300  # nothing of the title is cut off
+    assert axes.figure.axes == [axes]
