@@ -90,10 +90,10 @@ class Question:
         return Question(self.codes[cells], self.batch.iloc[cells], self.protected.iloc[cells], self.active, self.seed)
 
     def skills(self, zeroed: Sequence[int], test: np.ndarray | None = None) -> dict[str, float]:
-        """Held-out skill of batch (named ``""``) and of every protected covariate without some dimensions."""
-        kept = np.delete(self.codes, list(zeroed), axis=1)
-        if kept.shape[1] == 0:
-            kept = np.zeros((len(kept), 1))
+        """Held-out skill of batch (named ``""``) and of every protected covariate in active dimensions, without some."""
+        mask = self.active.copy()
+        mask[list(zeroed)] = False
+        kept = self.codes[:, mask] if mask.any() else np.zeros((len(self.codes), 1))
         columns = {"": self.batch} | {str(name): self.protected[name] for name in self.protected}
         repeats = 1 if test is not None else int(np.clip(REPEATED_CELLS // max(len(kept), 1), 1, MAXIMUM_REPEATS))
         return {

@@ -76,7 +76,9 @@ class Processes(Engine):
         waiting, deaths = deque(runs), dict.fromkeys(runs, 0)
         while waiting:
             under_way: dict[Future, Run] = {}
+            others = set(multiprocessing.active_children())
             pool = self._pool(data, settings, save_models)
+            whole = False
             try:
                 while waiting or under_way:
                     # No more than there are processes: finished results do not pile up.
@@ -87,7 +89,9 @@ class Processes(Engine):
                         result = future.result()
                         yield under_way.pop(future), result
                         del future, result
+                whole = True
             except BrokenProcessPool as error:
+                _kill(others)
                 for run in reversed(under_way.values()):
                     deaths[run] += 1
                     if deaths[run] < _DEATHS:
@@ -95,12 +99,24 @@ class Processes(Engine):
                     else:
                         yield run, RunResult.of_error(_death(error))
             finally:
+                if not whole:  # interrupted, too: what is under way is not waited for
+                    _kill(others)
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _pool(self, data: SweepData, settings: Mapping[str, Any], save_models: bool) -> ProcessPoolExecutor:
         # Spawned: a forked process inherits the threads of torch and OpenMP half alive.
         context = multiprocessing.get_context("spawn")
         return ProcessPoolExecutor(self._n_jobs, context, _begin, (data, settings, save_models))
+
+
+def _kill(spared: set) -> None:
+    """Kill the processes of a pool that is given up.
+
+    concurrent.futures ends them itself when one of them dies, but not one that it was starting at that moment, and would
+    then wait for it for ever.
+    """
+    for process in set(multiprocessing.active_children()) - spared:
+        process.kill()
 
 
 _SHARED: dict[str, Any] = {}

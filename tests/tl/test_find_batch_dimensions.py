@@ -328,6 +328,9 @@ def test_inactive_dimensions_take_no_part():
     assert sorted(frame["rank"]) == list(range(n_dims))
     mask = kl > 0.01
     pd.testing.assert_frame_equal(frame, search(adata, active=mask))
+    mask[:4] = False  # the types
+    search(adata, active=mask)
+    assert stored(adata, "_covariates").set_index("covariate").loc["cell_type", "skill_before"] < 0.2
 
 
 def test_cells_without_a_label_are_left_out():
