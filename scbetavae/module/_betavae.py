@@ -156,8 +156,10 @@ class BetaVAEModule(EncoderMixin, VAE):
         """Whether the loss uses :func:`fused_negative_binomial_loss`.
 
         Dispersions by cell and the other likelihoods, and size factors, whose decoder has no softmax, use the distributions
-        of scvi-tools.
+        of scvi-tools, and so does a compiled network.
         """
+        if torch.compiler.is_compiling():  # each number of non-zero counts would be compiled anew
+            return False
         return self.gene_likelihood == "nb" and self.dispersion != "gene-cell" and not self.use_size_factor_key
 
     @auto_move_data
