@@ -11,7 +11,7 @@ from scvi import REGISTRY_KEYS, settings
 from torch.utils.data import DataLoader
 
 from scbetavae.module import nonzero_structure
-from scbetavae.train import MinibatchDataset, fits_in_memory, minibatches
+from scbetavae.train import MinibatchDataset, can_hold_sparse, fits_in_memory, minibatches
 
 _ENCODING_BATCH = 1024
 
@@ -65,7 +65,8 @@ class EncodingMixin:
             self._check_if_trained(warn=False)
             adata = self._validate_anndata(adata)
             batch_size = max(settings.batch_size, _ENCODING_BATCH) if batch_size is None else batch_size
-            if self.module.reads_counts_alone and fits_in_memory(self.get_anndata_manager(adata)):
+            direct = can_hold_sparse(self.device) and fits_in_memory(self.get_anndata_manager(adata))
+            if self.module.reads_counts_alone and direct:
                 means, variances = self._encode_nonzero(adata, _rows(adata, indices), batch_size)
                 return (means, variances) if return_dist else means
         return super().get_latent_representation(

@@ -2,7 +2,7 @@
 
 from ._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 from ._factor_vae import FactorVAETrainingPlan
-from ._loading import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
+from ._loading import InMemoryDataSplitter, MinibatchDataset, can_hold_sparse, fits_in_memory, minibatches
 from ._plans import BetaVAETrainingPlan
 from ._schedules import (
     ConstantSchedule,
@@ -25,6 +25,7 @@ __all__ = [
     "MinibatchDataset",
     "Schedule",
     "SigmoidSchedule",
+    "can_hold_sparse",
     "fits_in_memory",
     "minibatches",
     "resolve_schedule",

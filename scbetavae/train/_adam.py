@@ -51,7 +51,8 @@ class _LeanStep:
         with_gradient = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
         lists = [self._lists_of(*pair) for pair in zip(self.param_groups, with_gradient, strict=True)]
         if any(found is None for found in lists):
-            self._count_apart()
+            if self._lists:
+                self._count_apart()
             super().step()
             return loss
         with torch.no_grad():
@@ -67,12 +68,16 @@ class _LeanStep:
         state_dict
             The state.
         """
-        self._lists.clear()
         super().load_state_dict(state_dict)
+        self._count_apart()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._lists = {}
 
     def _lists_of(self, group: dict[str, Any], parameters: list[Tensor]) -> _Lists | None:
         known = self._lists.get(id(group))
-        if known is not None and len(known[0]) == len(parameters) and all(map(_same, known[0], parameters)):
+        if known is not None and len(known[0]) == len(parameters) and all(map(_still_fits, known[0], parameters)):
             return known[1]
         plain = group["fused"] and not any(
             group[option] for option in ("amsgrad", "maximize", "capturable", "differentiable")
@@ -136,8 +141,8 @@ class LeanAdamW(_LeanStep, torch.optim.AdamW):
     _kernel = staticmethod(torch._fused_adamw_)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one is other
+def _still_fits(listed: Tensor, parameter: Tensor) -> bool:
+    return listed is parameter and parameter.grad.stride() == parameter.stride()
 
 
 def _is_plain(parameter: Tensor) -> bool:

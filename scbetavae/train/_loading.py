@@ -161,6 +161,11 @@ def _as_array(value: Any, *, discrete: bool) -> np.ndarray:
     return np.asarray(value).astype(np.int64 if discrete else np.float32, copy=False)
 
 
+def can_hold_sparse(device: torch.device) -> bool:
+    """Whether torch has tensors in compressed sparse row layout on a device."""
+    return device.type in ("cpu", "cuda")
+
+
 def fits_in_memory(adata_manager: AnnDataManager) -> bool:
     """Whether the registered data are arrays in memory, which :class:`MinibatchDataset` can read.
 
@@ -278,7 +283,7 @@ class InMemoryDataSplitter(DataSplitter):
 
     def _dataset(self, rows: np.ndarray) -> MinibatchDataset:
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        sparse_counts = device.type in ("cpu", "cuda") and getattr(self._plan, "takes_sparse_counts", False)
+        sparse_counts = can_hold_sparse(device) and getattr(self._plan, "takes_sparse_counts", False)
         return MinibatchDataset(
             self.adata_manager, rows, device if self._keep_on(device) else "cpu", sparse_counts=sparse_counts
         )

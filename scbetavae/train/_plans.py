@@ -105,14 +105,13 @@ class BetaVAETrainingPlan(TrainingPlan):
 
     def setup(self, stage: str) -> None:
         """Decide, before the loaders are made, how many minibatches a step of Lightning's loop trains on."""
-        if stage != "fit" or type(self) not in SEVERAL_AT_ONCE:
+        # Not in a plan of a user's, who may count steps; nor where Lightning would have to step a learning-rate schedule,
+        # which it does not under manual optimisation.
+        if stage != "fit" or type(self) is not BetaVAETrainingPlan or self.reduce_lr_on_plateau:
             return
         data = self.trainer.datamodule
-        if (
-            isinstance(data, InMemoryDataSplitter)
-            and data.reads_directly
-            and nobody_watches_minibatches(self.trainer, self)
-        ):
+        reads_directly = isinstance(data, InMemoryDataSplitter) and data.reads_directly
+        if reads_directly and nobody_watches_minibatches(self.trainer, self):
             self.automatic_optimization = False
             self.minibatches_at_once = MINIBATCHES_AT_ONCE
 
@@ -271,10 +270,6 @@ class BetaVAETrainingPlan(TrainingPlan):
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
         if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
             self.prepare_scib_autotune(loss.extra_metrics, stage)
-
-
-SEVERAL_AT_ONCE: list[type[BetaVAETrainingPlan]] = [BetaVAETrainingPlan]
-"""Plans that train on several minibatches in a step. A plan of a user's, who may count steps, is not among them."""
 
 
 def check_plan_kwargs(kwargs: dict[str, Any]) -> None:

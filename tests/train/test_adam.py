@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -40,6 +41,9 @@ def test_steps_are_those_of_torch(ours_cls, theirs_cls, by_column):
     for step in range(9):
         if step == 6:  # as after loading a checkpoint
             mine.load_state_dict(copy.deepcopy(mine.state_dict()))
+        if step == 5:  # as in a process of its own
+            mine = pickle.loads(pickle.dumps((mine, ours)))
+            mine, ours = mine
         if step == 7:
             mine.param_groups[0]["lr"] = other.param_groups[0]["lr"] = 0.03
         # From step 3 on, the second parameter has missed a step, so that the counts of steps differ.
@@ -82,3 +86,34 @@ def test_a_closure_is_called_once_and_its_loss_returned():
         assert optimizer.step(closure).item() == calls[step]
     assert len(calls) == 3
     assert calls[0] > calls[1] > calls[2]
+
+
+def test_a_gradient_that_is_stored_otherwise_than_its_parameter_is_paired_right():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = parameters(generator, by_column=True)
+    mine, other = LeanAdam(ours, lr=0.1, fused=True), torch.optim.Adam(theirs, lr=0.1, fused=True)
+    for step in range(6):
+        set_gradients(ours, theirs, generator)
+        if step >= 3:
+            ours[0].grad = ours[0].grad.contiguous()
+        mine.step()
+        other.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_saved_state_serves_torch_too():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = parameters(generator, by_column=False)
+    mine, other = LeanAdam(ours, lr=0.1, fused=True), torch.optim.Adam(theirs, lr=0.1, fused=True)
+    for _ in range(3):
+        set_gradients(ours, theirs, generator)
+        mine.step()
+        other.step()
+    resumed = torch.optim.Adam(ours, lr=0.1, fused=True)
+    resumed.load_state_dict(copy.deepcopy(mine.state_dict()))
+    set_gradients(ours, theirs, generator)
+    resumed.step()
+    other.step()
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q)

@@ -101,3 +101,15 @@ def test_whatever_reads_dense_counts_gets_them(counts_adata, monkeypatch, argume
     )
     reads_dense = "condition_on_batch" not in arguments
     assert layouts == {torch.strided if reads_dense else torch.sparse_csr}
+
+
+def test_a_schedule_of_the_learning_rate_sees_each_minibatch(counts_adata, monkeypatch):
+    """scvi-tools then adds a callback that watches minibatches; the plan does not count on it."""
+    monkeypatch.setattr("scbetavae.train._plans.nobody_watches_minibatches", lambda trainer, plan: True)
+    epochs = EpochWatcher()
+    schedule = {"reduce_lr_on_plateau": True, "lr_patience": 0, "lr_threshold": 1e9, "lr": 1e-3}
+    rates = []
+    epochs.on_train_epoch_start = lambda trainer, plan: rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+    history_of(counts_adata, epochs, max_epochs=6, plan_kwargs=schedule, beta_schedule="constant")
+    assert epochs.batches == -(-108 // 5)
+    assert rates[-1] < rates[0] == 1e-3
