@@ -21,7 +21,7 @@ from scvi.data.fields import (
 )
 from scvi.model import SCVI
 
-from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_beta, make_regulariser
+from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_anchor, check_beta, make_regulariser
 from scbetavae.train import FactorVAETrainingPlan
 
 from . import _checks
@@ -73,6 +73,13 @@ class BetaVAE(
         Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
         ``n_hidden`` and ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum``
         (dip_vae_i, dip_vae_ii).
+    anchor
+        What makes the dimensions the same in every seed: ``"ica"`` starts the posterior means at independent components of the
+        log-normalized counts, in order of the variance that they explain, and releases them over the first 30% of the run.
+        ``None`` for no anchor. There is none for a logistic normal or data that are not counts.
+    anchor_kwargs
+        ``n_components`` of the anchor (by default as many as exceed chance, at most ``n_latent``), its ``weight`` (10) and the
+        share of the run over which it is released (``release``).
     condition_on_batch
         Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions,
         where it can be seen and set to zero.
@@ -134,6 +141,8 @@ class BetaVAE(
         beta: float | None = None,
         objective: str = "beta_vae",
         objective_kwargs: dict[str, Any] | None = None,
+        anchor: str | None = "ica",
+        anchor_kwargs: dict[str, Any] | None = None,
         condition_on_batch: bool = False,
         n_hidden: int = 128,
         n_latent: int = 10,
@@ -147,6 +156,7 @@ class BetaVAE(
     ) -> None:
         beta = check_beta(beta, objective)
         make_regulariser(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
+        check_anchor(anchor, anchor_kwargs, n_latent)
         check_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
         if adata is None and registry is None:
             msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
@@ -171,6 +181,8 @@ class BetaVAE(
             beta=beta,
             objective=objective,
             objective_kwargs=objective_kwargs,
+            anchor=anchor,
+            anchor_kwargs=anchor_kwargs,
             condition_on_batch=condition_on_batch,
             n_encoder_input=_n_encoder_input(registry_),
             **kwargs,

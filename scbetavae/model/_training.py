@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from numbers import Real
 from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
+import scvi
 
 from scbetavae import _keys
 from scbetavae.train import (
+    PEAK,
     BetaVAETrainingPlan,
+    BetaVAETrainRunner,
     FactorVAETrainingPlan,
     InMemoryDataSplitter,
     Schedule,
+    StepProgressBar,
+    resolve_lr_schedule,
     resolve_schedule,
     schedule_to_dict,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingMixin:
@@ -24,30 +36,49 @@ class TrainingMixin:
 
     _training_plan_cls = BetaVAETrainingPlan
     _data_splitter_cls = InMemoryDataSplitter
+    _train_runner_cls = BetaVAETrainRunner
+    starts_from_weights_: bool = False
+    """Whether the weights were loaded, so that training goes on from them."""
 
     def train(
         self,
         max_epochs: int | None = None,
         beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
         *,
+        max_steps: int | None = None,
+        lr_schedule: str | Callable[[float], float] | None = None,
+        initialize: bool = True,
         plan_kwargs: Mapping[str, Any] | None = None,
         trainer_config: Mapping[str, Any] | None = None,
         data_on_device: bool | Literal["auto"] = "auto",
         key_added: str = _keys.UNS,
         **kwargs: Any,
     ) -> Self:
-        """Train the model.
+        r"""Train the model.
+
+        The default run starts from the data, moves the learning rate over one cycle and takes :math:`15 \sqrt n` minibatches for
+        :math:`n` training cells, at least 300 and at most 3000: seconds on a laptop.
 
         Parameters
         ----------
         max_epochs
-            Passes over the training cells, at least 1. ``None`` takes the heuristic of scvi-tools, 400 for up to 20 000
-            cells and fewer beyond.
+            Passes over the training cells, at least 1, in place of the default length. With early stopping or
+            ``reduce_lr_on_plateau``, ``None`` is the heuristic of scvi-tools, 400 for up to 20 000 cells and fewer beyond.
         beta_schedule
             How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
             ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a
-            function from the epoch, counted from 0, to beta. The warm-up is a fraction of the run unless said otherwise,
+            function from the epoch, counted from 0, to beta. The warm-up is 10% of the run unless said otherwise,
             so that the run ends at the model's beta.
+        max_steps
+            Minibatches to train on, at least 1, in place of the default length or of ``max_epochs``.
+        lr_schedule
+            How the learning rate moves: ``"one_cycle"``, up to ``plan_kwargs["lr"]`` (0.01) over the first tenth of the run and
+            down a cosine; ``"constant"``, at ``plan_kwargs["lr"]`` (0.001); or a function from progress in [0, 1] to the
+            share of ``plan_kwargs["lr"]`` (0.001). ``None`` takes one cycle, or a constant rate with ``early_stopping`` or
+            ``reduce_lr_on_plateau``, which need a run whose end is not known.
+        initialize
+            Whether the decoder starts at the mean expression and the dispersion of the training cells. A model that was trained
+            or loaded before goes on from where it is.
         plan_kwargs
             Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
         trainer_config
@@ -56,7 +87,8 @@ class TrainingMixin:
             Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does
             so where they take up to half of its free memory.
         key_added
-            Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with a row an epoch.
+            Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or
+            more.
         **kwargs
             Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
             ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
@@ -69,7 +101,10 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            For an unknown schedule, a beta below 0, or a run of no epochs.
+            For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, or both
+            ``max_epochs`` and ``max_steps``.
+        KeyboardInterrupt
+            If training is interrupted. The model keeps its weights and can be used.
         TypeError
             For an argument that the plan does not take.
 
@@ -84,16 +119,27 @@ class TrainingMixin:
         2.0
         """
         schedule, target = resolve_schedule(beta_schedule, self.module.beta)
-        if max_epochs is not None and (isinstance(max_epochs, bool) or max_epochs != int(max_epochs) or max_epochs < 1):
-            msg = f"max_epochs={max_epochs!r} is not a number of epochs. Give a whole number of at least 1, or None."
-            raise ValueError(msg)
+        _check_length(max_epochs, max_steps)
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
             msg = (
                 "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch maps query "
                 "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
             )
             raise ValueError(msg)
-        plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}
+        plan_kwargs = dict(plan_kwargs or {})
+        open_ended = kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau")
+        lr_schedule = _choose_lr_schedule(lr_schedule, bool(open_ended))
+        plan_kwargs.setdefault("lr", PEAK.get(lr_schedule, PEAK["constant"]))
+        _check_rate(plan_kwargs["lr"])
+        fresh = not self.is_trained_ and not self.starts_from_weights_
+        plan_kwargs |= {
+            "schedule": schedule,
+            "beta": target,
+            "lr_schedule": resolve_lr_schedule(lr_schedule),
+            "n_steps": max_steps,
+            "initialize": initialize and fresh,
+            "anchored": fresh and self.module.anchor is not None,
+        }
         defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
         # The plan logs by epoch alone; Lightning would warn that an epoch has fewer steps than its interval.
         defaults["log_every_n_steps"] = 1
@@ -106,16 +152,21 @@ class TrainingMixin:
         if kwargs.get("datamodule") is None:
             splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
             kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
+        _count_steps(kwargs)
+        if max_epochs is None and (max_steps is not None or not open_ended):
+            max_epochs = -1  # the length in minibatches decides
         self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
+        started = time.perf_counter()
         super().train(
             max_epochs=None if max_epochs is None else int(max_epochs),
             plan_kwargs=plan_kwargs,
             trainer_config=trainer_config,
             **kwargs,
         )
+        seconds = time.perf_counter() - started
         if self.adata is not None and self.history:  # of several processes, only the first has a history
             stored = dict(self.adata.uns.get(key_added, {}))
-            stored[_keys.PARAMS] = self._describe_run(schedule, target)
+            stored[_keys.PARAMS] = self._describe_run(schedule, target) | self._describe_recipe(lr_schedule, seconds)
             stored[_keys.HISTORY] = self._history_frame()
             self.adata.uns[key_added] = stored
         if self.history:
@@ -129,6 +180,25 @@ class TrainingMixin:
         arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
         arguments |= schedule_to_dict(schedule) | {"beta": target, "epochs": len(self.history["beta"])}
         return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
+
+    def _describe_recipe(self, lr_schedule: str | Callable[[float], float], seconds: float) -> dict[str, Any]:
+        """How the run was made: length, rate, start, anchor, seed and versions."""
+        plan, anchor = self.trainer.lightning_module, self.module.anchor
+        named = (
+            lr_schedule
+            if isinstance(lr_schedule, str)
+            else getattr(lr_schedule, "__name__", type(lr_schedule).__name__)
+        )
+        recipe = {"steps": plan.n_steps_done, "seconds": round(seconds, 2), "lr": float(plan.lr), "lr_schedule": named}
+        recipe |= {
+            "initialized_from_data": plan.initialize,
+            "seed": -1 if scvi.settings.seed is None else scvi.settings.seed,
+        }
+        if anchor is not None:
+            recipe |= {"anchor": anchor.kind, "anchored": plan.anchored, "anchor_components": anchor.n_components}
+            recipe["anchor_stability"] = anchor.stability[: anchor.n_components].cpu().numpy()
+        packages = ("scbetavae", "scvi-tools", "torch", "anndata")
+        return recipe | {f"version_{name}": version(name) for name in packages}
 
     def _history_frame(self) -> pd.DataFrame:
         """History with a row an epoch; ours first, then what the objective added, then scvi-tools' names."""
@@ -145,5 +215,51 @@ class TrainingMixin:
             and name not in ("train_loss", "validation_loss")
         ]
         frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
+        if frame.index.dtype.kind == "f":  # written more often than once an epoch: epochs done, with fractions
+            return frame.rename_axis("epoch").sort_index()
         frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
         return frame
+
+
+def _check_length(max_epochs: int | None, max_steps: int | None) -> None:
+    """Refuse a run of no length, or of two."""
+    if max_epochs is not None and max_steps is not None:
+        msg = f"max_epochs={max_epochs!r} and max_steps={max_steps!r} were both given. Give one of them."
+        raise ValueError(msg)
+    for name, length, unit in (("max_epochs", max_epochs, "epochs"), ("max_steps", max_steps, "minibatches")):
+        whole = isinstance(length, Real) and not isinstance(length, bool) and length == int(length)
+        if length is not None and (not whole or length < 1):
+            msg = f"{name}={length!r} is not a number of {unit}. Give a whole number of at least 1, or None."
+            raise ValueError(msg)
+
+
+def _check_rate(rate: Any) -> None:
+    """Refuse a learning rate that is not a positive number."""
+    if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
+        msg = f'plan_kwargs={{"lr": {rate!r}}} is not a learning rate. Give a finite number above 0; the default is 0.01 at the peak.'
+        raise ValueError(msg)
+
+
+def _choose_lr_schedule(
+    lr_schedule: str | Callable[[float], float] | None, open_ended: bool
+) -> str | Callable[[float], float]:
+    """The schedule that was asked for, or the default of a run whose end is known or not."""
+    if lr_schedule is None:
+        return "constant" if open_ended else "one_cycle"
+    resolve_lr_schedule(lr_schedule)
+    if open_ended and lr_schedule != "constant":
+        logger.info(
+            "early_stopping and reduce_lr_on_plateau need a run whose end is not known in advance, so the learning rate is "
+            "constant, not %s.",
+            lr_schedule,
+        )
+        return "constant"
+    return lr_schedule
+
+
+def _count_steps(kwargs: dict[str, Any]) -> None:
+    """Show a progress bar that counts minibatches, in place of scvi-tools' own, which counts epochs."""
+    if kwargs.get("enable_progress_bar", True) and kwargs.get("simple_progress_bar", True):
+        kwargs["simple_progress_bar"] = False
+        bar = StepProgressBar(refresh_rate=kwargs.get("progress_bar_refresh_rate", 1))
+        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), bar]

@@ -1,5 +1,6 @@
 """Networks and losses, as the optimiser sees them."""
 
+from ._anchor import Anchor, check_anchor
 from ._betavae import BetaVAELossOutput, BetaVAEModule
 from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
 from ._encoder import ENCODER_INPUT_KEY
@@ -19,6 +20,7 @@ from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_co
 
 __all__ = [
     "ENCODER_INPUT_KEY",
+    "Anchor",
     "BetaVAELossOutput",
     "BetaVAEModule",
     "Discriminator",
@@ -28,6 +30,7 @@ __all__ = [
     "StandardNormalPrior",
     "TotalCorrelationTerms",
     "capacity_penalty",
+    "check_anchor",
     "check_beta",
     "dip_covariance",
     "dip_parts",

@@ -14,6 +14,7 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch.distributions import Distribution, Normal, kl_divergence
 
+from ._anchor import Anchor
 from ._encoder import EncoderMixin
 from ._fast_path import (
     DecodedCounts,
@@ -69,6 +70,10 @@ class BetaVAEModule(EncoderMixin, VAE):
         Whether the decoder is told the batch. If not, neither is the encoder, and batch is left to the latent space.
     n_encoder_input
         Columns of the matrix that the encoder reads in place of the counts; ``None`` if it reads the counts.
+    anchor
+        Kind of :class:`Anchor`; ``None`` for none. There is none either for a logistic normal, or data that are not counts.
+    anchor_kwargs
+        Arguments of the anchor.
     **kwargs
         Further arguments of :class:`scvi.module.VAE`.
     """
@@ -93,6 +98,8 @@ class BetaVAEModule(EncoderMixin, VAE):
         objective_kwargs: dict[str, Any] | None = None,
         condition_on_batch: bool = False,
         n_encoder_input: int | None = None,
+        anchor: str | None = None,
+        anchor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -127,6 +134,10 @@ class BetaVAEModule(EncoderMixin, VAE):
         self.regulariser = make_regulariser(
             objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
         )
+        self.anchor: Anchor | None = None
+        if anchor is not None and latent_distribution == "normal" and gene_likelihood != "normal":
+            groups = n_batch if condition_on_batch else 1
+            self.anchor = Anchor(n_input, n_latent, max(groups, 1), kind=anchor, **(anchor_kwargs or {}))
 
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.
@@ -239,6 +250,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         kl_weight: float | torch.Tensor = 1.0,
         beta: float | None = None,
         n_obs: int | None = None,
+        anchor_share: float = 0.0,
     ) -> BetaVAELossOutput:
         """Loss of a minibatch.
 
@@ -256,6 +268,8 @@ class BetaVAEModule(EncoderMixin, VAE):
             Weight of the regulariser in place of the model's own.
         n_obs
             Number of training cells; ``None`` takes the cells of the minibatch.
+        anchor_share
+            What is left of the anchor, in [0, 1].
 
         Returns
         -------
@@ -275,6 +289,10 @@ class BetaVAEModule(EncoderMixin, VAE):
         penalty = self.regulariser(codes, self.beta if beta is None else beta, kl_weight)
         unregularised = (nll + kl_library).mean()
         payload = {"objective": (unregularised + penalty.full).detach(), **penalty.parts}
+        loss = unregularised + penalty.running
+        if anchor_share > 0 and self.anchor is not None:
+            groups = tensors[REGISTRY_KEYS.BATCH_KEY] if self.condition_on_batch else None
+            loss = loss + anchor_share * self.anchor(qz.loc, x, groups)
         if self.extra_payload_autotune:
             payload |= {
                 "z": inference_outputs[MODULE_KEYS.Z_KEY],
@@ -282,7 +300,7 @@ class BetaVAEModule(EncoderMixin, VAE):
                 "labels": tensors[REGISTRY_KEYS.LABELS_KEY],
             }
         return BetaVAELossOutput(
-            loss=unregularised + penalty.running,
+            loss=loss,
             # Their sums, which LossOutput takes for the history, need no graph.
             reconstruction_loss=nll.detach(),
             kl_local={MODULE_KEYS.KL_L_KEY: kl_library.detach(), MODULE_KEYS.KL_Z_KEY: kl.detach().sum(dim=-1)},

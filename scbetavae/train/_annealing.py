@@ -27,6 +27,8 @@ class AnnealedBeta:
         Epochs of the run, at least 1.
     steps_per_epoch
         Minibatches in an epoch, at least 1.
+    steps
+        Minibatches of the run, if its last epoch is cut short; ``None`` for whole epochs.
 
     Examples
     --------
@@ -42,6 +44,12 @@ class AnnealedBeta:
     target: float
     max_epochs: int
     steps_per_epoch: int = 1
+    steps: int | None = None
+
+    @property
+    def n_steps(self) -> int:
+        """Minibatches of the run."""
+        return self.max_epochs * self.steps_per_epoch if self.steps is None else self.steps
 
     def fraction(self, step: int) -> float:
         """Fraction of the target at minibatch ``step``, counted from 0 over the whole run.
@@ -61,9 +69,9 @@ class AnnealedBeta:
             If a function of the user's returns a value that is no beta.
         """
         if isinstance(self.schedule, Schedule):
-            n_steps = self.max_epochs * self.steps_per_epoch
             # A run of a single minibatch has no room for a warm-up.
-            return self.schedule.at_progress(step / n_steps if n_steps > 1 else 1.0, self._warmup_fraction)
+            progress = step / self.n_steps if self.n_steps > 1 else 1.0
+            return self.schedule.at_progress(progress, self._warmup_fraction)
         epoch = step // self.steps_per_epoch
         beta = self.schedule(epoch)
         if not is_number(beta) or beta < 0:
@@ -80,7 +88,7 @@ class AnnealedBeta:
     @property
     def final(self) -> float:
         """Beta of the last minibatch of the run."""
-        return self.at(self.max_epochs * self.steps_per_epoch - 1)
+        return self.at(self.n_steps - 1)
 
     @property
     def reaches_target(self) -> bool:
@@ -92,7 +100,8 @@ class AnnealedBeta:
         """First epoch, counted from 0, all of which trains at the beta the run ends with."""
         if isinstance(self.schedule, Schedule):
             # Rounding must not add an epoch to a warm-up of whole epochs, nor hide a warm-up of a single step.
-            end = min(max(math.ceil(self._warmup_fraction * self.max_epochs - 1e-9), 0), self.max_epochs)
+            epochs = self._warmup_fraction * self.n_steps / self.steps_per_epoch
+            end = min(max(math.ceil(epochs - 1e-9), 0), self.max_epochs)
             return end + 1 if end < self.max_epochs and self.fraction(end * self.steps_per_epoch) < 1 else end
         epochs = range(self.max_epochs - 1, 0, -1)
         final = self.final
@@ -100,7 +109,7 @@ class AnnealedBeta:
 
     @property
     def _warmup_fraction(self) -> float:
-        return self.schedule.warmup_fraction(self.max_epochs, self.steps_per_epoch)
+        return self.schedule.warmup_fraction(self.n_steps, self.steps_per_epoch)
 
     def describe_shortfall(self) -> str:
         """Sentence that says how far the run gets, for a schedule that cannot reach its target."""
@@ -109,12 +118,12 @@ class AnnealedBeta:
         else:
             lengths = (
                 f"warmup_steps={self.schedule.warmup_steps} leaves no plateau in a run of "
-                f"{self.max_epochs * self.steps_per_epoch} minibatches (max_epochs={self.max_epochs})"
+                f"{self.n_steps} minibatches (max_epochs={self.max_epochs})"
             )
         return (
             f"The beta schedule cannot reach its target: {lengths}, so beta ends at {self.final:.4g} "
             f"instead of {self.target:.4g}. Train longer, or give the warm-up as a fraction of the run, "
-            f"{type(self.schedule).__name__}(warmup=0.4)."
+            f"{type(self.schedule).__name__}(warmup=0.1)."
         )
 
 

@@ -93,7 +93,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         The loss of encoder and decoder, a scalar in nats per cell without gradient.
         """
         optimizer, discriminator_optimizer = self.optimizers()
-        self._set_fraction(batch_idx)
+        self._begin_minibatch(batch_idx)
         inference_outputs, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         optimizer.zero_grad()
         self.manual_backward(loss.loss)
@@ -111,8 +111,8 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         sums = self._sums_over_cells(loss)
         sums["extra:discriminator_loss"] = discriminator_loss.detach() * n_cells
         sums["extra:discriminator_accuracy"] = accuracy * n_cells
-        self._train_means.add(n_cells, sums)
         self._collect_for_autotune(loss, "training")
+        self._end_minibatch(n_cells, sums, batch_idx)
         return loss.loss.detach()
 
     def on_train_epoch_end(self) -> None:

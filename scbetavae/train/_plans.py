@@ -15,7 +15,10 @@ from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
 from ._adam import LeanAdam, LeanAdamW
+from ._anchor_fit import fit_anchor
 from ._annealing import AnnealedBeta, BetaFunction
+from ._initialization import initialize_decoder, training_cells
+from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
 from ._schedules import LinearSchedule, Schedule
@@ -23,6 +26,9 @@ from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches
 
 ACTIVE_KL = 0.01
 """KL in nats above which a latent dimension counts as active."""
+
+FEWEST_REPORTS = 20
+"""Times that a run whose learning rate moves is written to the history, at least."""
 
 _OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
 _REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
@@ -39,8 +45,10 @@ class BetaVAETrainingPlan(TrainingPlan):
     - ``objective_train``: the loss at full beta, :math:`\mathrm{NLL} + R`, in nats;
     - ``nll_train`` and ``kl_train``: negative log-likelihood and KL to the prior, in nats;
     - ``active_dimensions``: latent dimensions whose KL exceeds 0.01 nats;
+    - ``lr``: learning rate of the last minibatch;
 
-    and the same with ``_validation`` wherever validation runs.
+    and the same with ``_validation`` wherever validation runs. A run of fewer than 20 epochs whose learning rate moves writes
+    them several times an epoch, at least 20 times in all; the index is then the number of epochs done, with fractions.
 
     Parameters
     ----------
@@ -50,6 +58,14 @@ class BetaVAETrainingPlan(TrainingPlan):
         A schedule, or a function from the epoch, counted from 0, to beta.
     beta
         Beta that the schedule aims for, at least 0.
+    lr_schedule
+        Function from progress in [0, 1] to the share of the learning rate ``lr``.
+    n_steps
+        Minibatches after which the run ends, even within an epoch; ``None`` for whole epochs.
+    initialize
+        Whether the decoder starts from the data: :func:`~scbetavae.train.initialize_decoder`.
+    anchored
+        Whether the module's anchor is fitted, and in force.
     fused_optimizer
         Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
     lr_scheduler_metric
@@ -70,6 +86,10 @@ class BetaVAETrainingPlan(TrainingPlan):
         *,
         schedule: Schedule | BetaFunction | None = None,
         beta: float | None = None,
+        lr_schedule: LearningRateFunction = constant,
+        n_steps: int | None = None,
+        initialize: bool = False,
+        anchored: bool = False,
         fused_optimizer: bool = True,
         lr_scheduler_metric: str = "objective_validation",
         **kwargs: Any,
@@ -81,6 +101,11 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.schedule = LinearSchedule() if schedule is None else schedule
         self.target_beta = float(module.beta if beta is None else beta)
         self.loss_kwargs["beta"] = self.target_beta
+        self.lr_schedule = lr_schedule
+        self.n_steps = n_steps
+        self.initialize, self.anchored = initialize, anchored
+        self.n_steps_done = 0
+        self._reports_per_epoch = 1
         self.annealed_beta: AnnealedBeta | None = None
         self._fraction = 1.0
         self._compiled = bool(kwargs.get("compile"))
@@ -124,21 +149,36 @@ class BetaVAETrainingPlan(TrainingPlan):
         return int(steps) if math.isfinite(steps) else 1
 
     def on_train_start(self) -> None:
-        """Lay out beta over the run, now that its length is known."""
+        """Lay out the run, now that its length is known, and start from the data."""
         trainer = self.trainer
-        steps = self.minibatches_per_epoch
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-        if trainer.max_steps > 0:
-            epochs_of_steps = math.ceil(trainer.max_steps / steps)
-            epochs = min(epochs, epochs_of_steps) if epochs else epochs_of_steps
-        self.annealed_beta = AnnealedBeta(self.schedule, self.target_beta, epochs or 1, max(steps, 1))
+        steps = max(self.minibatches_per_epoch, 1)
+        lengths = [self.n_steps, trainer.max_steps if trainer.max_steps > 0 else None]
+        lengths.append(trainer.max_epochs * steps if trainer.max_epochs and trainer.max_epochs > 0 else None)
+        self.n_steps = max(min((n for n in lengths if n is not None), default=steps), 1)
+        epochs = math.ceil(self.n_steps / steps)
+        self.annealed_beta = AnnealedBeta(self.schedule, self.target_beta, epochs, steps, self.n_steps)
         if not self.annealed_beta.reaches_target:
             warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
+        if self.lr_schedule is not constant:
+            self._reports_per_epoch = max(1, math.ceil(FEWEST_REPORTS * steps / self.n_steps))
         # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
             checks = self.annealed_beta.warmup_end_epoch // max(trainer.check_val_every_n_epoch or 1, 1)
             stopping.warmup_epochs = max(stopping.warmup_epochs, checks)
+        if trainer.ckpt_path is None:  # a run that is resumed has started from the data before
+            self._start_from_data()
+
+    def _start_from_data(self) -> None:
+        """Initialize the decoder and fit the anchor, on training cells alone."""
+        anchor = self.module.anchor if self.anchored else None
+        if not self.initialize and anchor is None:
+            return
+        cells = training_cells(self.trainer.datamodule, self.trainer.train_dataloader)
+        if self.initialize:
+            initialize_decoder(self.module, cells)
+        if anchor is not None:
+            fit_anchor(anchor, cells)
 
     def training_step(self, batch: dict[str, torch.Tensor] | Minibatches, batch_idx: int) -> torch.Tensor | None:
         """Loss of one minibatch at the current beta; or train on each of several.
@@ -164,13 +204,15 @@ class BetaVAETrainingPlan(TrainingPlan):
                 parameter.grad = None
             loss.backward()
             optimizer.step()
+            if self.trainer.should_stop:
+                break
         return None
 
     def _minibatch_loss(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        self._set_fraction(batch_idx)
+        self._begin_minibatch(batch_idx)
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
-        self._train_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
         self._collect_for_autotune(loss, "training")
+        self._end_minibatch(loss.n_obs_minibatch, self._sums_over_cells(loss), batch_idx)
         return loss.loss
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
@@ -189,7 +231,6 @@ class BetaVAETrainingPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means to the history."""
-        self.log("beta", self._fraction * self.target_beta)
         self._log_means(self._train_means, "train")
 
     def on_validation_epoch_end(self) -> None:
@@ -227,11 +268,38 @@ class BetaVAETrainingPlan(TrainingPlan):
 
         return create
 
-    def _set_fraction(self, batch_idx: int) -> None:
-        if self.annealed_beta is not None and self.target_beta > 0:
+    def _begin_minibatch(self, batch_idx: int) -> None:
+        """Set beta, the learning rate and the anchor for a minibatch of the current epoch."""
+        progress = 1.0
+        if self.annealed_beta is not None:
             steps = self.annealed_beta.steps_per_epoch
-            self._fraction = self.annealed_beta.fraction(self.current_epoch * steps + min(batch_idx, steps - 1))
+            step = self.current_epoch * steps + min(batch_idx, steps - 1)
+            progress = step / self.n_steps
+            if self.target_beta > 0:
+                self._fraction = self.annealed_beta.fraction(step)
+            if self.lr_schedule is not constant:
+                self._set_learning_rate(rate_at(self.lr_schedule, progress, self.lr))
+            self.n_steps_done = step + 1
         self.loss_kwargs["kl_weight"] = self._fraction
+        if self.anchored:
+            self.loss_kwargs["anchor_share"] = self.module.anchor.share(progress)
+
+    def _set_learning_rate(self, rate: float) -> None:
+        """Set the rate of encoder and decoder; a discriminator keeps its own."""
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor], batch_idx: int) -> None:
+        """Add a minibatch to the means, write them down where it is time to, and end a run within an epoch."""
+        self._train_means.add(n_cells, sums)
+        if self.annealed_beta is None:
+            return
+        steps = self.annealed_beta.steps_per_epoch
+        done, k = batch_idx + 1, self._reports_per_epoch
+        if k > 1 and done < steps and done * k // steps > batch_idx * k // steps and self.n_steps_done < self.n_steps:
+            self._log_means(self._train_means, "train", within_epoch=True)
+        if self.n_steps_done >= self.n_steps:
+            self.trainer.should_stop = True
 
     def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
         n_cells = loss.n_obs_minibatch
@@ -246,15 +314,31 @@ class BetaVAETrainingPlan(TrainingPlan):
                 sums[f"extra:{name}"] = value.detach() * n_cells
         return sums
 
-    def _log_means(self, means: EpochMeans, mode: str) -> None:
+    def _log_means(self, means: EpochMeans, mode: str, *, within_epoch: bool = False) -> None:
         distributed = isinstance(self.trainer.strategy, DDPStrategy)
         values = means.compute(self.trainer.strategy if distributed else None)
         if not values:
             return
+        total = "train_loss" if mode == "train" else "validation_loss"
+        values = self._named_means(values, mode)
+        often = self._reports_per_epoch > 1
+        if often:  # Lightning knows of whole epochs alone
+            position = self.n_steps_done / self.annealed_beta.steps_per_epoch
+            for logger in self.trainer.loggers:
+                logger.log_metrics(
+                    {k: float(v) for k, v in values.items()} | {"epoch": position}, step=self.n_steps_done
+                )
+        if not within_epoch:
+            self.log(total, values.pop(total), prog_bar=mode == "train", logger=not often)
+            self.log_dict(values, logger=not often)
+
+    def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
+        """Means over cells under the names of scvi-tools and ours."""
         kl_per_dimension = values.pop("kl_per_dimension")
         loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
         active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
         names = {
+            "train_loss" if mode == "train" else "validation_loss": loss,
             f"elbo_{mode}": nll + kl_local,
             f"reconstruction_loss_{mode}": nll,
             f"kl_local_{mode}": kl_local,
@@ -263,9 +347,10 @@ class BetaVAETrainingPlan(TrainingPlan):
             f"kl_{mode}": kl_per_dimension.sum(),
             active: (kl_per_dimension > ACTIVE_KL).sum().float(),
         }
-        names |= {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
-        self.log("train_loss" if mode == "train" else "validation_loss", loss, prog_bar=mode == "train")
-        self.log_dict(names)
+        if mode == "train":
+            names["beta"] = torch.tensor(self._fraction * self.target_beta)
+            names["lr"] = torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return names | {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
 
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
         if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics

@@ -36,7 +36,7 @@ class Schedule:
         If ``warmup`` is outside [0, 1), a length is negative, or both lengths are given.
     """
 
-    warmup: float = 0.4
+    warmup: float = 0.1
     warmup_epochs: int | None = None
     warmup_steps: int | None = None
 
@@ -103,12 +103,12 @@ class Schedule:
     def at_progress(self, progress: float, warmup: float) -> float:
         return 1.0 if progress >= warmup else self.ramp(progress / warmup)
 
-    def warmup_fraction(self, max_epochs: int, steps_per_epoch: int) -> float:
-        """Warm-up as a fraction of a run; above 1 when the run is too short for it."""
+    def warmup_fraction(self, n_steps: int, steps_per_epoch: int) -> float:
+        """Warm-up as a fraction of a run of ``n_steps``; above 1 when the run is too short for it."""
         if self.warmup_epochs is not None:
-            return self.warmup_epochs / max_epochs
+            return self.warmup_epochs * steps_per_epoch / n_steps
         if self.warmup_steps is not None:
-            return self.warmup_steps / (max_epochs * steps_per_epoch)
+            return self.warmup_steps / n_steps
         return self.warmup
 
 

@@ -1,0 +1,189 @@
+r"""The anchor: posterior means start at independent components of the data, and are released while the run goes on."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from numbers import Real
+from typing import Any
+
+import torch
+
+from ._likelihood import NonzeroStructure, nonzero_structure
+
+SCALE = 1e4
+"""Counts to which a cell is scaled before the logarithm."""
+
+RELEASE = {"ica": 0.3}
+"""Kinds of anchors, and the share of the run over which each is released."""
+
+
+class Anchor(torch.nn.Module):
+    r"""Pulls posterior means towards targets that are linear in log-normalized counts.
+
+    .. math:: S_i = \ln(1 + 10^4 x_i / \ell_i)\, A + c_{g(i)}, \qquad
+              \frac{w}{2} \, a(u) \, \frac1B \sum_i \lVert \mu_i - S_i \rVert^2, \qquad a(u) = \max(0, 1 - u / h)
+
+    with progress :math:`u` of the run in [0, 1]. Dimensions without a component have target 0. The map is fitted before the
+    first training step and is part of the model's state.
+
+    Parameters
+    ----------
+    n_input
+        Genes.
+    n_latent
+        Latent dimensions.
+    n_groups
+        Groups of cells with an offset of their own: batches of a batch-conditioned decoder, otherwise 1.
+    weight
+        Weight :math:`w`, above 0.
+    kind
+        Which components: ``"ica"``.
+    weight
+        Weight :math:`w`, above 0.
+    release
+        Share :math:`h` of the run over which the anchor is released, in (0, 1].
+    n_components
+        Number of components, at most ``n_latent``; ``None`` for as many as exceed chance.
+    """
+
+    def __init__(
+        self,
+        n_input: int,
+        n_latent: int,
+        n_groups: int = 1,
+        *,
+        kind: str = "ica",
+        weight: float = 10.0,
+        release: float | None = None,
+        n_components: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.weight = float(weight)
+        self.release = RELEASE[kind] if release is None else float(release)
+        self.n_wanted = n_components
+        self.n_groups = n_groups
+        self.register_buffer("weights", torch.zeros(n_input, n_latent))
+        # Groups come last: scvi-tools appends the batches of a query to the last axis of what it loads.
+        self.register_buffer("offsets", torch.zeros(n_latent, n_groups))
+        self.register_buffer("stability", torch.full((n_latent,), torch.nan))
+
+    @property
+    def n_components(self) -> int:
+        """Dimensions with a component, which come first; 0 before the map is fitted."""
+        return int(self.stability.isfinite().sum())
+
+    @torch.no_grad()
+    def set_map(self, weights: torch.Tensor, offsets: torch.Tensor, stability: torch.Tensor) -> None:
+        """Store a fitted map.
+
+        Parameters
+        ----------
+        weights
+            Weight of each gene, tensor of shape ``(genes, components)``.
+        offsets
+            Constant of each group, tensor of shape ``(groups, components)``.
+        stability
+            Stability of each component in [0, 1], tensor of shape ``(components,)``.
+        """
+        k = weights.shape[1]
+        for buffer in (self.weights, self.offsets):
+            buffer.zero_()
+        self.stability.fill_(torch.nan)
+        self.weights[:, :k] = weights
+        self.offsets[:k, : offsets.shape[0]] = offsets.T
+        self.stability[:k] = stability
+
+    def share(self, progress: float) -> float:
+        """What is left of the anchor at ``progress`` of the run, in [0, 1]."""
+        return max(0.0, 1.0 - progress / self.release) if self.n_components else 0.0
+
+    @torch.no_grad()
+    def targets(self, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+        """Targets of a minibatch.
+
+        Parameters
+        ----------
+        counts
+            Counts, tensor of shape ``(cells, genes)``, dense or in sparse rows.
+        groups
+            Group of every cell, integer tensor of shape ``(cells, 1)``; ``None`` for one group.
+
+        Returns
+        -------
+        Tensor of shape ``(cells, dims)``.
+        """
+        nonzero: NonzeroStructure = nonzero_structure(counts)
+        lengths = nonzero.offsets.diff()
+        library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
+        scale = (SCALE / library).repeat_interleave(lengths, output_size=nonzero.values.shape[0])
+        linear = torch.nn.functional.embedding_bag(
+            nonzero.columns,
+            self.weights,
+            nonzero.offsets,
+            mode="sum",
+            per_sample_weights=torch.log1p(nonzero.values * scale).to(self.weights.dtype),
+            include_last_offset=True,
+        )
+        return linear + (self.offsets[:, 0] if groups is None else self.offsets.t()[groups.reshape(-1)])
+
+    def forward(self, mean: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+        """Penalty at full strength.
+
+        Parameters
+        ----------
+        mean
+            Posterior means, tensor of shape ``(cells, dims)``.
+        counts, groups
+            As for :meth:`targets`.
+
+        Returns
+        -------
+        A scalar.
+        """
+        return 0.5 * self.weight * (mean - self.targets(counts, groups)).square().sum(dim=1).mean()
+
+
+def check_anchor(anchor: str | None, anchor_kwargs: dict[str, Any] | None, n_latent: int) -> None:
+    """Refuse an anchor that does not exist, or arguments that it does not take.
+
+    Parameters
+    ----------
+    anchor
+        Kind of anchor, ``None`` for none.
+    anchor_kwargs
+        Its arguments: ``weight``, ``release`` and ``n_components``.
+    n_latent
+        Latent dimensions.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, with the nearest that is known, or a value out of range.
+    TypeError
+        For an unknown argument, with the nearest that is known.
+    """
+    if anchor is not None and anchor not in RELEASE:
+        nearest = difflib.get_close_matches(str(anchor), RELEASE, n=1, cutoff=0.3)
+        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+        msg = f"anchor={anchor!r} is not an anchor.{hint} Take one of {sorted(RELEASE)}, or None for no anchor."
+        raise ValueError(msg)
+    ranges = {"weight": (0, math.inf), "release": (0, 1), "n_components": (1, n_latent)}
+    for name, value in (anchor_kwargs or {}).items():
+        if name not in ranges:
+            nearest = difflib.get_close_matches(str(name), ranges, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            msg = f"anchor_kwargs has {name!r}, which no anchor takes.{hint} It takes {sorted(ranges)}."
+            raise TypeError(msg)
+        low, high = ranges[name]
+        whole = name == "n_components"
+        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value > high or value < low or (value == low and not whole) or (whole and value != int(value)):
+            kind = f"a whole number from {low} to {high}" if whole else f"a finite number above {low}"
+            limit = f" and at most {high}" if name == "release" else ""
+            msg = f"anchor_kwargs[{name!r}]={value!r} is not {kind}{limit}."
+            raise ValueError(msg)
+    if anchor is None and anchor_kwargs:
+        msg = f"anchor_kwargs={anchor_kwargs!r} was given, but anchor=None. Leave it out, or choose one of {sorted(RELEASE)}."
+        raise ValueError(msg)

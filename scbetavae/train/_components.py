@@ -1,0 +1,255 @@
+r"""Independent components of log-normalized counts: what the posterior means are anchored to.
+
+A component is linear in :math:`\ln(1 + 10^4 x / \ell)`, so it is stored as one weight per gene and one offset per group of cells,
+and needs no cell that was seen before. All random numbers have a seed of their own: the same cells give the same components.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.sparse.linalg import LinearOperator, svds
+
+SCALE = 1e4
+"""Counts to which a cell is scaled before the logarithm."""
+
+MEAN_LOG_COSH = 0.374567
+"""Mean of log cosh under a standard normal, from which the contrast of a component is measured."""
+
+_HORN_CELLS = 3000
+_MOST_COMPONENTS = 50
+_ITERATIONS = 200  # FastICA keeps turning among Gaussian components for ever; the others have settled long before
+_RESTARTS = 5
+_BOOTSTRAPS = 10
+
+
+class Components(NamedTuple):
+    """Independent components as a linear map.
+
+    Parameters
+    ----------
+    weights
+        Weight of each gene, array of shape ``(n_genes, n_components)``.
+    offsets
+        Constant of each group of cells, array of shape ``(n_groups, n_components)``.
+    stability
+        How well the components of resampled cells agree with these, in [0, 1], array of shape ``(n_components,)``.
+    """
+
+    weights: np.ndarray
+    offsets: np.ndarray
+    stability: np.ndarray
+
+    def of(self, logs: sparse.csr_matrix, groups: np.ndarray) -> np.ndarray:
+        """Values of cells, array of shape ``(n_cells, n_components)``."""
+        return logs @ self.weights + self.offsets[groups]
+
+
+def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Counts per 10 000 of each cell, plus 1, in logarithms: sparse rows of shape ``(n_cells, n_genes)``."""
+    counts = sparse.csr_matrix(counts, dtype=np.float64)
+    library = np.asarray(counts.sum(axis=1)).ravel()
+    share = SCALE / np.maximum(library, np.finfo(float).tiny)
+    return sparse.csr_matrix(
+        (np.log1p(counts.data * np.repeat(share, np.diff(counts.indptr))), counts.indices, counts.indptr), counts.shape
+    )
+
+
+def independent_components(
+    logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
+) -> Components:
+    """Fit the independent components of the leading principal components, without a dense copy of the cells.
+
+    The rotation is that of FastICA, the restart with the largest contrast of several; components are ordered by the variance
+    that they explain and signed so that their third moment is positive.
+
+    Parameters
+    ----------
+    logs
+        Log-normalized counts, sparse rows of shape ``(n_cells, n_genes)``.
+    groups
+        Group of every cell, from 0; components are centered within each.
+    most
+        Largest number of components, at least 1.
+    n_components
+        Their number; ``None`` for :func:`parallel_analysis`.
+    seed
+        Seed.
+
+    Returns
+    -------
+    The components: none where cells do not differ, fewer than asked for where the rank is lower.
+    """
+    n_groups = int(groups.max(initial=0)) + 1
+    most = min(most, logs.shape[0] - n_groups, logs.shape[1])
+    k = parallel_analysis(logs, groups, most, seed) if n_components is None else min(n_components, most)
+    means = group_means(logs, groups, n_groups)
+    left, axes = _whitened(logs, groups, means, k, seed)
+    if left.shape[1] == 0:
+        return Components(np.zeros((logs.shape[1], 0)), np.zeros((n_groups, 0)), np.zeros(0))
+    rotation = _best_rotation(left, seed)
+    values = left @ rotation
+    # The mixing column of a component is how the logarithms move with it: its norm is what it explains.
+    mixing = (logs.T @ values - means.T @ _sums(values, groups, n_groups)) / len(values)
+    order = np.argsort(-np.square(mixing).sum(axis=0), kind="stable")
+    rotation = rotation[:, order] * np.where(np.mean(values[:, order] ** 3, axis=0) < 0, -1.0, 1.0)
+    weights = axes @ rotation
+    return Components(weights, -means @ weights, _stability(left, left @ rotation, seed))
+
+
+def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, seed: int = 0) -> int:
+    """Count the leading principal components that exceed chance, at least 2 where there are as many.
+
+    Rank by rank, the variance is compared with that of the same rank after every gene was permuted over the cells of each group.
+
+    Parameters
+    ----------
+    logs, groups, most, seed
+        As for :func:`independent_components`.
+
+    Returns
+    -------
+    The number of components, at most ``most`` and 50.
+
+    References
+    ----------
+    :cite:p:`Horn1965`
+    """
+    most = min(most, _MOST_COMPONENTS)
+    if most <= 2:
+        return max(most, 0)
+    rng = np.random.default_rng(seed)
+    if logs.shape[0] > _HORN_CELLS:
+        kept = np.sort(rng.choice(logs.shape[0], _HORN_CELLS, replace=False))
+        logs, groups = logs[kept], groups[kept]
+    n_groups = int(groups.max(initial=0)) + 1
+    permuted = _permute_genes(logs, groups, rng)
+    observed, chance = (
+        _singular_values(matrix, groups, group_means(matrix, groups, n_groups), most, seed)
+        for matrix in (logs, permuted)
+    )
+    exceeds = observed > chance
+    leading = len(exceeds) if exceeds.all() else int(np.argmin(exceeds))
+    return min(max(leading, 2), most)
+
+
+def group_means(logs: sparse.csr_matrix, groups: np.ndarray, n_groups: int) -> np.ndarray:
+    """Mean of each gene in each group, array of shape ``(n_groups, n_genes)``; 0 for a group without cells."""
+    members = sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), (n_groups, len(groups)))
+    return (members @ logs).toarray() / np.maximum(np.bincount(groups, minlength=n_groups), 1)[:, None]
+
+
+def contrast(values: np.ndarray) -> float:
+    """How far components of unit variance are from normal: the squared excess of their mean log cosh, summed."""
+    return float(np.square(np.log(np.cosh(values)).mean(axis=0) - MEAN_LOG_COSH).sum())
+
+
+def _whitened(
+    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Principal component scores of unit variance (n_cells, k), and the gene weights (n_genes, k) that give them."""
+    left, singular, right = _decompose(logs, groups, means, k, seed)
+    root = np.sqrt(logs.shape[0])
+    # What is below this is rounding: the rank is lower than k.
+    real = singular > 1e-6 * max(singular.max(initial=0.0), 1e-6 * root)
+    return left[:, real] * root, right[real].T * (root / singular[real])
+
+
+def _singular_values(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int) -> np.ndarray:
+    return _decompose(logs, groups, means, k, seed)[1]
+
+
+def _decompose(
+    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leading singular triplets of the logarithms less the mean of their group, largest first."""
+    if min(logs.shape) <= max(2 * k + 1, 20):  # too small for a Lanczos iteration, and small enough to be dense
+        left, singular, right = np.linalg.svd(logs.toarray() - means[groups], full_matrices=False)
+        return left[:, :k], singular[:k], right[:k]
+    transposed, n_groups = logs.T.tocsr(), len(means)
+    centered = LinearOperator(
+        logs.shape,
+        matvec=lambda v: logs @ v - (means @ v)[groups],
+        rmatvec=lambda v: transposed @ v - means.T @ _sums(v, groups, n_groups),
+        dtype=np.float64,
+    )
+    start = np.random.default_rng(seed).normal(size=min(logs.shape))
+    if not np.any(transposed @ np.ones(logs.shape[0])) or _is_constant(logs, groups, means):
+        return np.zeros((logs.shape[0], 0)), np.zeros(0), np.zeros((0, logs.shape[1]))
+    left, singular, right = svds(centered, k=k, v0=start)
+    order = np.argsort(-singular)
+    return left[:, order], singular[order], right[order]
+
+
+def _is_constant(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray) -> bool:
+    """Whether all cells of a group are alike, so that nothing is left to decompose."""
+    sizes = np.bincount(groups, minlength=len(means))
+    within = logs.power(2).sum() - (sizes[:, None] * means**2).sum()
+    return within <= 1e-12 * max(logs.power(2).sum(), 1e-300)
+
+
+def _sums(values: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
+    """Sums of rows by group."""
+    sums = np.zeros((n_groups, *values.shape[1:]))
+    np.add.at(sums, groups, values)
+    return sums
+
+
+def _permute_genes(logs: sparse.csr_matrix, groups: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
+    """Every gene permuted over the cells of each group, independently of all others."""
+    columns = logs.tocsc(copy=True)
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    rows = columns.indices
+    for gene in range(columns.shape[1]):
+        part = slice(columns.indptr[gene], columns.indptr[gene + 1])
+        occupied = groups[rows[part]]
+        for own in members:
+            here = np.flatnonzero(occupied == groups[own[0]])
+            rows[part.start + here] = rng.choice(own, len(here), replace=False)
+    columns.has_sorted_indices = False
+    return columns.tocsr()
+
+
+def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
+    """The FastICA rotation with the largest contrast, of several restarts."""
+    rotations = [_rotate(whitened, seed + restart) for restart in range(_RESTARTS)]
+    return max(rotations, key=lambda rotation: contrast(whitened @ rotation))
+
+
+def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
+    """One FastICA rotation of whitened scores (n_cells, k), an orthogonal matrix of shape (k, k)."""
+    from sklearn.decomposition import fastica
+    from sklearn.exceptions import ConvergenceWarning
+
+    k = whitened.shape[1]
+    if k == 1:
+        return np.ones((1, 1))
+    start = np.random.default_rng(seed).normal(size=(k, k))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of Gaussian components, which no rotation tells apart
+        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=start)
+    return unmixing.T
+
+
+def _stability(whitened: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
+    """Mean absolute correlation of each component with its match among those of resampled cells (Icasso's idea)."""
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(seed)
+    n_cells, k = values.shape
+    total = np.zeros(k)
+    for repeat in range(_BOOTSTRAPS):
+        drawn = whitened[rng.integers(n_cells, size=n_cells)]
+        drawn_mean = drawn.mean(axis=0)
+        covariance = np.cov(drawn, rowvar=False, bias=True).reshape(k, k)
+        spread, axes = np.linalg.eigh(covariance)
+        whiten = axes / np.sqrt(np.maximum(spread, 1e-12))
+        rotation = whiten @ _rotate((drawn - drawn_mean) @ whiten, seed + repeat)
+        others = whitened @ rotation
+        agreement = np.abs(np.corrcoef(values, others, rowvar=False)[:k, k:])
+        ours, theirs = linear_sum_assignment(-agreement)
+        total[ours] += agreement[ours, theirs]
+    return np.clip(total / _BOOTSTRAPS, 0.0, 1.0)

@@ -1,0 +1,187 @@
+r"""Start from the data: a decoder that knows the mean expression and the dispersion of every gene before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from scipy import sparse
+from scvi import REGISTRY_KEYS
+
+MOST_CELLS = 20_000
+"""Training cells that initialization and the anchor look at: all of them up to this number, a random sample beyond."""
+
+_PHI_RANGE = (1e-3, 1e3)
+_LOG_THETA_RANGE = (-3.0, 4.0)
+_SHRINKAGE_CELLS = 50.0
+_NO_DROPOUT = -4.0
+
+
+class TrainingCells(NamedTuple):
+    """Training cells, or a random sample of them.
+
+    Parameters
+    ----------
+    counts
+        Counts, sparse rows of shape ``(n_cells, n_genes)``.
+    batch, labels
+        Codes of batch and label, integer arrays of shape ``(n_cells,)``.
+    size_factors
+        Registered size factors, array of shape ``(n_cells,)``; ``None`` without.
+    """
+
+    counts: sparse.csr_matrix
+    batch: np.ndarray
+    labels: np.ndarray
+    size_factors: np.ndarray | None
+
+
+def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST_CELLS) -> TrainingCells:
+    """Training cells of a run, at most so many, the same whatever the random state, which stays as it was.
+
+    Parameters
+    ----------
+    data
+        The run's data module.
+    loader
+        Its loader of training cells, for data that are not in memory: its first minibatches are then the sample.
+    most
+        Largest number of cells.
+
+    Returns
+    -------
+    The cells.
+    """
+    if getattr(data, "reads_directly", False):
+        rows = np.asarray(data.train_idx)
+        if len(rows) > most:
+            rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
+        return _read_rows(data.adata_manager, rows)
+    blocks, n_cells = [], 0
+    with torch.random.fork_rng(devices=[]):
+        for batch in loader:
+            blocks.append(_from_tensors(batch))
+            n_cells += blocks[-1].counts.shape[0]
+            if n_cells >= most:
+                break
+    sizes = [block.size_factors for block in blocks]
+    return TrainingCells(
+        sparse.vstack([block.counts for block in blocks], format="csr")[:most],
+        np.concatenate([block.batch for block in blocks])[:most],
+        np.concatenate([block.labels for block in blocks])[:most],
+        None if any(size is None for size in sizes) else np.concatenate(sizes)[:most],
+    )
+
+
+def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
+    def column(key: str) -> np.ndarray:
+        return np.asarray(manager.get_from_registry(key)).reshape(-1)[rows]
+
+    registered = manager.data_registry
+    zeros = np.zeros(len(rows), dtype=np.int64)
+    return TrainingCells(
+        sparse.csr_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY)[rows], dtype=np.float64),
+        column(REGISTRY_KEYS.BATCH_KEY).astype(np.int64) if REGISTRY_KEYS.BATCH_KEY in registered else zeros,
+        column(REGISTRY_KEYS.LABELS_KEY).astype(np.int64) if REGISTRY_KEYS.LABELS_KEY in registered else zeros,
+        column(REGISTRY_KEYS.SIZE_FACTOR_KEY).astype(float) if REGISTRY_KEYS.SIZE_FACTOR_KEY in registered else None,
+    )
+
+
+def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
+    counts = batch[REGISTRY_KEYS.X_KEY]
+    counts = counts.to_dense() if counts.layout != torch.strided else counts
+    counts = sparse.csr_matrix(counts.cpu().numpy().astype(np.float64))
+
+    def column(key: str) -> np.ndarray | None:
+        return batch[key].cpu().numpy().reshape(-1) if batch.get(key) is not None else None
+
+    batches, labels = column(REGISTRY_KEYS.BATCH_KEY), column(REGISTRY_KEYS.LABELS_KEY)
+    zeros = np.zeros(counts.shape[0], dtype=np.int64)
+    return TrainingCells(
+        counts,
+        zeros if batches is None else batches.astype(np.int64),
+        zeros if labels is None else labels.astype(np.int64),
+        column(REGISTRY_KEYS.SIZE_FACTOR_KEY),
+    )
+
+
+@torch.no_grad()
+def initialize_decoder(module: torch.nn.Module, cells: TrainingCells) -> None:
+    r"""Set the decoder's output bias to the log mean expression and the dispersion to its estimate by moments.
+
+    .. math::
+        \rho_g = \frac{\sum_i x_{ig} + 1/2}{\sum_{ig} x_{ig} + G / 2}, \quad b_g = \log \rho_g - \overline{\log \rho}, \quad
+        \phi_g = \frac{\sum_i (x_{ig} - m_{ig})^2 - m_{ig}}{\sum_i m_{ig}^2}, \quad m_{ig} = \ell_i \rho_g
+
+    and :math:`\log \theta_g = -\log \phi_g`, kept in [-3, 4]. Dispersions of batches or labels are estimated in each and shrunk
+    towards the overall value by the weight of 50 cells.
+
+    Parameters
+    ----------
+    module
+        A :class:`~scbetavae.module.BetaVAEModule`.
+    cells
+        Training cells.
+    """
+    counts = cells.counts
+    library = np.asarray(counts.sum(axis=1)).ravel()
+    exposure = cells.size_factors if module.use_size_factor_key and cells.size_factors is not None else library
+    total = np.asarray(counts.sum(axis=0)).ravel()
+    output = module.decoder.px_scale_decoder[0]
+    if module.use_size_factor_key:  # softplus in place of softmax: expected counts at a size factor of 1
+        rho = (total + 0.5) / (exposure.sum() + 0.5)
+        bias = rho + np.log(-np.expm1(-rho))
+    else:
+        rho = (total + 0.5) / (total.sum() + 0.5 * len(total))
+        bias = np.log(rho) - np.log(rho).mean()
+    _fill(output.bias, bias)
+    if module.gene_likelihood == "zinb":  # as good as no dropout: the mean is then that of the counts
+        _fill(module.decoder.px_dropout_decoder.bias, np.full(len(rho), _NO_DROPOUT))
+    if module.gene_likelihood == "poisson":
+        return
+    estimate = _log_sd if module.gene_likelihood == "normal" else _log_theta
+    overall = estimate(counts, exposure, rho)
+    if module.dispersion == "gene-cell":
+        _fill(module.decoder.px_r_decoder.bias, overall)
+    elif module.dispersion == "gene":
+        _fill(module.px_r, overall)
+    else:
+        groups = cells.batch if module.dispersion == "gene-batch" else cells.labels
+        _fill(module.px_r, _by_group(estimate, counts, exposure, rho, groups, module.px_r.shape[1], overall))
+
+
+def _fill(parameter: torch.nn.Parameter, values: np.ndarray) -> None:
+    parameter.copy_(torch.as_tensor(values, dtype=parameter.dtype))
+
+
+def _residuals(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sums over cells of squared residuals, of the mean and of its square, for each gene."""
+    squares = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
+    crossed = counts.T @ exposure
+    mean_squares = rho**2 * np.square(exposure).sum()
+    return squares - 2 * rho * crossed + mean_squares, rho * exposure.sum(), mean_squares
+
+
+def _log_theta(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    residuals, means, mean_squares = _residuals(counts, exposure, rho)
+    phi = np.clip((residuals - means) / np.maximum(mean_squares, np.finfo(float).tiny), *_PHI_RANGE)
+    return np.clip(-np.log(phi), *_LOG_THETA_RANGE)
+
+
+def _log_sd(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    residuals, _, _ = _residuals(counts, exposure, rho)
+    return 0.5 * np.log(np.maximum(residuals / counts.shape[0], _PHI_RANGE[0]))
+
+
+def _by_group(estimate, counts, exposure, rho, groups, n_groups, overall):
+    """Estimates of each group (n_genes, n_groups), shrunk towards the overall one."""
+    values = np.repeat(overall[:, None], n_groups, axis=1)
+    for group in np.unique(groups):
+        rows = np.flatnonzero(groups == group)
+        own = estimate(counts[rows], exposure[rows], rho)
+        weight = len(rows) / (len(rows) + _SHRINKAGE_CELLS)
+        values[:, group] = weight * own + (1 - weight) * overall
+    return values

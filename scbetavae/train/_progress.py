@@ -1,0 +1,37 @@
+"""A progress bar that counts minibatches, so that a run shorter than an epoch shows its progress and the time left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from scvi.train._progress import ProgressBar
+
+
+class StepProgressBar(ProgressBar):
+    """Counts the minibatches of a :class:`~scbetavae.train.BetaVAETrainingPlan`; tqdm adds the time left."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar, now that the length of the run is known."""
+        from scvi.utils import track
+
+        super(ProgressBar, self).on_train_start(trainer, pl_module)
+        self.main_progress_bar = track(
+            None, total=pl_module.n_steps, description="Training", style="tqdm", disable=self.is_disabled
+        )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the bar alone: it does not count epochs."""
+        super(ProgressBar, self).on_train_epoch_start(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Move the bar to the minibatches that are done."""
+        super().on_train_batch_end(trainer, pl_module, *args)
+        if self.is_enabled:
+            self.main_progress_bar.update(pl_module.n_steps_done - self.main_progress_bar.n)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Show the loss."""
+        super(ProgressBar, self).on_train_epoch_end(trainer, pl_module)
+        if self.is_enabled:
+            self.main_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))
