@@ -284,6 +284,23 @@ class BetaVAE(
         cls.register_manager(manager)
 
     @classmethod
+    def load(cls, *args: Any, **kwargs: Any) -> Self:
+        """Load a saved model, as :meth:`scvi.model.SCVI.load`. Training goes on from its weights.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in scVI's method.
+
+        Returns
+        -------
+        The model.
+        """
+        model = super().load(*args, **kwargs)
+        model.starts_from_weights_ = True
+        return model
+
+    @classmethod
     def load_query_data(
         cls,
         adata: AnnData | None = None,
@@ -313,6 +330,7 @@ class BetaVAE(
         if isinstance(reference_model, os.PathLike):
             reference_model = os.fspath(reference_model)
         model = super().load_query_data(adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
+        model.starts_from_weights_ = True
         told_nothing = not model.module.condition_on_batch and not model.summary_stats.get(
             "n_extra_categorical_covs", 0
         )

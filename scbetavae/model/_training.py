@@ -40,7 +40,7 @@ class TrainingMixin:
     starts_from_weights_: bool = False
     """Whether the weights were loaded, so that training goes on from them."""
 
-    def train(
+    def train(  # noqa: PLR0913 - independent choices, each with a default
         self,
         max_epochs: int | None = None,
         beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
@@ -236,7 +236,10 @@ def _check_length(max_epochs: int | None, max_steps: int | None) -> None:
 def _check_rate(rate: Any) -> None:
     """Refuse a learning rate that is not a positive number."""
     if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
-        msg = f'plan_kwargs={{"lr": {rate!r}}} is not a learning rate. Give a finite number above 0; the default is 0.01 at the peak.'
+        msg = (
+            f'plan_kwargs={{"lr": {rate!r}}} is not a learning rate. Give a finite number above 0; '
+            "the default is 0.01 at the peak of the cycle, and 0.001 for a constant rate."
+        )
         raise ValueError(msg)
 
 

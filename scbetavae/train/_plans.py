@@ -80,7 +80,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         For an argument that no plan takes, with the nearest one that it does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what scvi-tools takes, and how the run is laid out
         self,
         module: BaseModuleClass,
         *,

@@ -70,7 +70,7 @@ class BetaVAETrainRunner(TrainRunner):
                 raise
             self._keep_what_was_trained()
             warnings.warn(
-                f"Training was interrupted at step {done} of {plan.n_steps}, with beta at {plan.kl_weight * plan.target_beta:.2g}. "
+                f"Training was interrupted at step {done} of {plan.n_steps}, at beta {plan.kl_weight * plan.target_beta:.2g}. "
                 "The model keeps the weights of that step and can be used; train() goes on from there.",
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
