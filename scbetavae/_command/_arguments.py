@@ -140,7 +140,7 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--objective",
         metavar="NAME",
         type=_objective,
-        default="beta_vae",
+        default="beta_tcvae",
         help=f"{', '.join(OBJECTIVES)} [%(default)s]",
     )
     group.add_argument(

@@ -21,7 +21,14 @@ from scvi.data.fields import (
 )
 from scvi.model import SCVI
 
-from scbetavae.module import ENCODER_INPUT_KEY, BetaVAEModule, check_anchor, check_beta, make_regulariser
+from scbetavae.module import (
+    DEFAULT_OBJECTIVE,
+    ENCODER_INPUT_KEY,
+    BetaVAEModule,
+    check_anchor,
+    check_beta,
+    make_regulariser,
+)
 from scbetavae.train import FactorVAETrainingPlan
 
 from . import _checks
@@ -68,7 +75,9 @@ class BetaVAE(
         genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 4; objectives without a beta
         (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
-        ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``, ``"dip_vae_i"`` or ``"dip_vae_ii"``.
+        ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``, ``"dip_vae_i"`` or ``"dip_vae_ii"``. ``None`` takes
+        ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or ``"beta_vae"`` with
+        ``latent_distribution="ln"``.
     objective_kwargs
         Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
         ``n_hidden`` and ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum``
@@ -139,7 +148,7 @@ class BetaVAE(
         registry: dict | None = None,
         *,
         beta: float | None = None,
-        objective: str = "beta_vae",
+        objective: str | None = None,
         objective_kwargs: dict[str, Any] | None = None,
         anchor: str | None = "ica",
         anchor_kwargs: dict[str, Any] | None = None,
@@ -154,6 +163,8 @@ class BetaVAE(
         latent_distribution: Literal["normal", "ln"] = "normal",
         **kwargs: Any,
     ) -> None:
+        if objective is None:  # no two dimensions of a simplex are independent
+            objective = "beta_vae" if latent_distribution == "ln" else DEFAULT_OBJECTIVE
         beta = check_beta(beta, objective)
         make_regulariser(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
         check_anchor(anchor, anchor_kwargs, n_latent)

@@ -196,7 +196,8 @@ class TrainingMixin:
         }
         if anchor is not None:
             recipe |= {"anchor": anchor.kind, "anchored": plan.anchored, "anchor_components": anchor.n_components}
-            recipe["anchor_stability"] = anchor.stability[: anchor.n_components].cpu().numpy()
+            if anchor.n_components:  # of each dimension: get_latent_summary
+                recipe["anchor_stability"] = float(anchor.stability[: anchor.n_components].mean())
         packages = ("scbetavae", "scvi-tools", "torch", "anndata")
         return recipe | {f"version_{name}": version(name) for name in packages}
 

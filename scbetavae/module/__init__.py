@@ -5,7 +5,7 @@ from ._betavae import BetaVAELossOutput, BetaVAEModule
 from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
 from ._encoder import ENCODER_INPUT_KEY
 from ._likelihood import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
-from ._objective_choice import check_beta, make_regulariser
+from ._objective_choice import DEFAULT_OBJECTIVE, check_beta, make_regulariser
 from ._objectives import (
     capacity_penalty,
     dip_covariance,
@@ -19,6 +19,7 @@ from ._running_covariance import RunningCovariance
 from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_correlation_terms
 
 __all__ = [
+    "DEFAULT_OBJECTIVE",
     "ENCODER_INPUT_KEY",
     "Anchor",
     "BetaVAELossOutput",

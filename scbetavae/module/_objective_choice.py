@@ -31,6 +31,9 @@ REGULARISERS: dict[str, type[Regulariser]] = {
 }
 """Regularisers that ``BetaVAE(objective=...)`` knows."""
 
+DEFAULT_OBJECTIVE = "beta_tcvae"
+"""Objective of a model by default: ``benchmarks/recipe.py --arms objectives`` compares it with the plain one."""
+
 DEFAULT_BETA = 4.0
 """Beta of the objectives that have one."""
 

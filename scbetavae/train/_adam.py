@@ -49,6 +49,9 @@ class _LeanStep:
             with torch.enable_grad():
                 loss = closure()
         with_gradient = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        for p in (p for parameters in with_gradient for p in parameters if p.grad.stride() != p.stride()):
+            if p.grad.layout == torch.strided:  # torch's fused kernel would pair the values in the order of storage
+                p.grad = torch.empty_like(p).copy_(p.grad)
         lists = [self._lists_of(*pair) for pair in zip(self.param_groups, with_gradient, strict=True)]
         if any(found is None for found in lists):
             if self._lists:
@@ -70,6 +73,11 @@ class _LeanStep:
         """
         super().load_state_dict(state_dict)
         self._count_apart()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, with a count of steps for each parameter, as torch keeps it."""
+        self._count_apart()
+        return super().state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)

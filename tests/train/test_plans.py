@@ -11,7 +11,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 @pytest.fixture
 def model(counts_adata):
     BetaVAE.setup_anndata(counts_adata, batch_key="batch")
-    return BetaVAE(counts_adata, beta=4.0, n_hidden=16, n_latent=4)
+    return BetaVAE(counts_adata, beta=4.0, n_hidden=16, n_latent=4, anchor=None)
 
 
 def beta_of(model):
@@ -22,7 +22,7 @@ def beta_of(model):
     "schedule", ["linear", "cosine", "sigmoid", "cyclical", "constant", LinearSchedule(warmup_steps=6)]
 )
 def test_history_shows_the_plateau(model, schedule):
-    model.train(max_epochs=8, beta_schedule=schedule, batch_size=32, **QUIET)
+    model.train(max_epochs=8, beta_schedule=schedule, batch_size=32, lr_schedule="constant", **QUIET)
     assert beta_of(model)[-1] == 4.0
     assert len(beta_of(model)) == 8
     if schedule not in ("constant",):
@@ -120,17 +120,17 @@ def test_resume_from_a_checkpoint_continues_the_schedule(model, tmp_path, monkey
 
     monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path / "log")
     keep = ModelCheckpoint(dirpath=tmp_path, filename="{epoch}", every_n_epochs=4, save_top_k=-1)
-    model.train(
-        max_epochs=8,
-        batch_size=32,
-        beta_schedule=lambda epoch: epoch + 1.0,
-        callbacks=[keep],
-        enable_checkpointing=True,
+    run = {
+        "max_epochs": 8,
+        "batch_size": 32,
+        "beta_schedule": lambda epoch: epoch + 1.0,
+        "lr_schedule": "constant",
         **QUIET,
-    )
+    }
+    model.train(callbacks=[keep], enable_checkpointing=True, **run)
     path = next(tmp_path.glob("epoch=3*.ckpt"))
-    resumed = BetaVAE(model.adata, beta=4.0, n_hidden=16, n_latent=4)
-    resumed.train(max_epochs=8, batch_size=32, beta_schedule=lambda epoch: epoch + 1.0, ckpt_path=path, **QUIET)
+    resumed = BetaVAE(model.adata, beta=4.0, n_hidden=16, n_latent=4, anchor=None)
+    resumed.train(ckpt_path=path, **run)
     assert beta_of(resumed).tolist() == [5, 6, 7, 8]
 
 

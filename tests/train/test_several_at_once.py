@@ -57,7 +57,6 @@ def test_several_at_once_train_as_one_by_one(counts_adata, objective):
     "options",
     [
         {"gradient_clip_val": 1.0},
-        {"max_steps": 7},
         {"limit_train_batches": 3},
         {"accumulate_grad_batches": 2},
         {"datasplitter_kwargs": {"pin_memory": True}},
