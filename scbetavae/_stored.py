@@ -165,9 +165,11 @@ def check_embedding(adata: AnnData, obsm_key: str) -> None:
     noted = adata.uns.get(_keys.UNS, {}).get(_keys.EARLIER, {}).get(_keys.FINGERPRINT, "{}")
     sketches = json.loads(noted).get(obsm_key, [])
     if any(_overlaps(adata, s) and _agrees(adata, adata.obsm[obsm_key], s, 0.0) for s in sketches):
+        renew = f"adata.obsm[{obsm_key!r}] = model.get_latent_representation()"
+        renew = renew if obsm_key == _keys.LATENT else "model.zero_batch_dimensions()"
         msg = (
             f"adata.obsm[{obsm_key!r}] was computed before the last training, so it is not of the model as it is now. "
-            "Replace it: adata.obsm['X_betavae'] = model.get_latent_representation(). To go on with the earlier one, "
+            f"Replace it: {renew}. To go on with the earlier one, "
             f"copy it to another name: adata.obsm['X_earlier'] = adata.obsm[{obsm_key!r}].copy()."
         )
         raise ValueError(msg)
