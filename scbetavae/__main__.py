@@ -104,6 +104,8 @@ def train(options: Namespace) -> None:
             model = _prepare(adata, options)
         _report_start(adata, model, options)
         seconds = _fit(model, options)
+        for name in (_keys.LATENT_ZEROED, f"{_keys.LATENT_UMAP}_{_keys.ZEROED}"):
+            adata.obsm.pop(name, None)  # of an earlier model, whose results the training has removed
         adata.obsm[_keys.LATENT] = model.get_latent_representation()
         scores = _score(model, options)
         actions = None if options.no_actions else Actions(model, options)

@@ -37,9 +37,6 @@ DIMENSIONS_SUFFIX = "_dimensions"
 ASSOCIATION_SUFFIX = "_covariates"
 """Ending of the ``.uns[UNS]`` entry that says how the scored covariates relate to each other."""
 
-SCORE_PARAMS_SUFFIX = "_params"
-"""Ending of the ``.uns[UNS]`` entry with what was scored and how, a flat dict."""
-
 LATENT_ZEROED = "X_betavae_zeroed"
 """``.obsm`` entry of posterior means whose batch dimensions were set to a constant."""
 
@@ -66,6 +63,12 @@ CONDITION_PREDICTION = "condition_prediction"
 
 PARAMS_SUFFIX = "_params"
 """Ending of the ``.uns[UNS]`` entry that says how a result was made, a flat dict."""
+
+FINGERPRINT = "fingerprint"
+"""Entry of ``_params`` that ties a result to the embedding that it describes, text."""
+
+EARLIER = "earlier_embeddings"
+"""``.uns[UNS]`` entry: the fingerprint of embeddings that were there before the last training, a flat dict."""
 
 WALK_SUFFIX = "_walk"
 """Ending of the ``.uns[UNS]`` entry with every step of a search for batch dimensions, a DataFrame."""

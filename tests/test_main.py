@@ -508,6 +508,25 @@ def test_actions_are_reported_written_and_stored(first):
     assert not any(line.startswith(("condition ", "what if ")) for line in report.splitlines())
 
 
+@pytest.mark.parametrize("arguments", [[], ["--batch-key", "plate", "--condition-on-batch", "--condition", "donor"]])
+def test_on_its_own_output_nothing_of_the_earlier_model_is_listed(first, folder, capsys, arguments):
+    earlier = anndata.read_h5ad(first[3] / "betavae.h5ad")
+    quick = {"n_permutations": 0, "n_bootstrap": 0}
+    scbetavae.tl.predict_condition(earlier, "donor", obsm_key="X_pca", **quick)
+    earlier.write_h5ad(folder / "earlier.h5ad")
+    code, report, errors = run(capsys, folder / "earlier.h5ad", *arguments, *QUICK, "--no-scores")
+    assert code == 0, errors
+    predicted = [name for name in PREDICTED if arguments and name.startswith("condition")]
+    assert names_in("scbetavae-out") == sorted(TRAINED + SUMMARISED + TRAVERSED + predicted)
+    assert not any(name in report for name in {*ZEROED, *SCORED, *PREDICTED} - set(predicted))
+    now = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
+    assert not [name for name in now.uns["betavae"] if name.startswith(("zeroed", "batch_dim", "disentanglement"))]
+    assert not {"X_betavae_zeroed", "X_umap_zeroed"} & set(now.obsm)
+    # That of the PCA is none of a model, and stays in the file unless it was made anew.
+    of = now.uns["betavae"]["condition_prediction_params"]["obsm_key"]
+    assert of == ("X_betavae" if predicted else "X_pca")
+
+
 def test_a_condition_is_predicted_and_asked_what_if(cells, folder, capsys):
     adata = cells.copy()
     treated = np.tile(["treated", "control", "control", "treated"], 15)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -71,7 +71,8 @@ class Actions:
         from scbetavae import pl
 
         adata = self._model.adata
-        stored = adata.uns[_keys.UNS]
+        # The file may hold results of other embeddings, under the same names.
+        stored = {key: e for key, e in adata.uns[_keys.UNS].items() if _stored.describes(adata, key, _keys.LATENT)}
         tables = {name: stored[key] for name, key in _TABLES.items() if key in stored}
         pictures = {"latent_summary.png": _keys.LATENT_SUMMARY, "batch_dimensions.png": _keys.BATCH_DIMENSIONS}
         pictures |= {"traversal.png": _keys.TRAVERSAL}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
 from scvi.data._utils import _get_adata_minify_type
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.tl import _counterfactual_design as _design
 from scbetavae.tl import _counterfactual_moves as _moves
 from scbetavae.tl import _counterfactual_scores as _scores
@@ -17,9 +17,6 @@ from scbetavae.tl._count_transport import draw_counts, to_shares, transport_coun
 
 from ._arguments import COUNT_LIKELIHOODS
 from ._checks import counts_of
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _MINIMUM_KL = 0.01  # nats
 _CELLS_AT_ONCE = 1024
@@ -174,11 +171,11 @@ class CounterfactualMixin:
             "add_to_observed": bool(add_to_observed),
             "seed": int(seed),
         }
-        tables = {"": scores, _keys.GENES_SUFFIX: genes, _keys.PARAMS_SUFFIX: parameters}
-        result = _assemble(adata, design, cells, expected, {f"{key_added}{k}": v for k, v in tables.items()})
+        result = _assemble(adata, design, cells, expected)
         result.obs[key_added] = str(target)
         result.obsm[_keys.LATENT] = codes[design.source]
-        result.obsm[f"X_{key_added}"] = move.codes.astype(np.float32)
+        result.obsm[f"X_{key_added}"] = moved = move.codes.astype(np.float32)
+        _stored.store(result, key_added, {"": scores, _keys.GENES_SUFFIX: genes}, parameters, {f"X_{key_added}": moved})
         return result
 
     def _cells_to_move(self, adata: AnnData | None) -> AnnData:
@@ -308,8 +305,8 @@ def _assemble(
     design: _design.Design,
     cells: _scores.Predicted,
     expected: np.ndarray,
-    tables: dict[str, pd.DataFrame | dict],
 ) -> AnnData:
+    """The predicted cells."""
     obs = adata[design.source].obs.copy()
     return AnnData(
         cells.predicted.astype(np.float32),
@@ -320,7 +317,6 @@ def _assemble(
             _keys.OBSERVED: cells.observed.astype(np.float32),
             _keys.MEAN_SHIFT: cells.mean_shift.astype(np.float32),
         },
-        uns={_keys.UNS: tables},
     )
 
 

@@ -12,10 +12,9 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.module._latent_summary import ablation_losses
 from scbetavae.tl._inputs import check_writable
-from scbetavae.tl._scoring import store
 from scbetavae.train._plans import ACTIVE_KL
 
 from ._latent_summary_collapse import PosteriorCollapseWarning, describe_collapse, is_severe, read_run
@@ -128,8 +127,8 @@ class LatentSummaryMixin:
         """
         adata = self._cells_to_summarise(adata, "get_latent_summary")
         check_writable(adata, key_added)
-        frame, parameters = self._summarise(adata, indices, batch_size)
-        store(adata, key_added, {"": frame}, parameters)
+        frame, parameters, means = self._summarise(adata, indices, batch_size)
+        _stored.store(adata, key_added, {"": frame}, parameters, self._describing(means))
         return frame.copy()
 
     def to_latent_adata(
@@ -181,10 +180,10 @@ class LatentSummaryMixin:
         (['dim_0', 'dim_1', 'dim_2', 'dim_3'], True)
         """
         adata = self._cells_to_summarise(adata, "to_latent_adata")
-        stored = adata.uns.get(_keys.UNS, {})
-        frame, parameters = stored.get(key), stored.get(f"{key}{_keys.PARAMS_SUFFIX}", {})
-        if not self._describes(frame, adata, batch_size):
-            frame, parameters = self._summarise(adata, None, batch_size)
+        frame, parameters = adata.uns.get(_keys.UNS, {}).get(key), _stored.parameters(adata, key)
+        if not self._describes(frame, adata, batch_size):  # asked of the model itself, whatever .obsm holds
+            frame, parameters, _ = self._summarise(adata, None, batch_size)
+        parameters.pop(_keys.FINGERPRINT, None)  # the codes are .X here
         with _random_state_kept(self.device):
             codes = self.get_latent_representation(adata, batch_size=batch_size)
         names = pd.Index([f"dim_{d}" for d in frame["dimension"]])
@@ -195,7 +194,7 @@ class LatentSummaryMixin:
             obs=adata.obs.drop(columns=[name for name in adata.obs if str(name).startswith("_scvi_")]),
             var=frame.set_index(names),
             obsm={name: value.copy() for name, value in adata.obsm.items() if name not in own},
-            uns=uns | {_keys.UNS: {key: frame.copy(), f"{key}{_keys.PARAMS_SUFFIX}": dict(parameters)}},
+            uns=uns | {_keys.UNS: {key: frame.copy(), f"{key}{_keys.PARAMS_SUFFIX}": parameters}},
         )
 
     def _cells_to_summarise(self, adata: AnnData | None, method: str) -> AnnData:
@@ -214,8 +213,8 @@ class LatentSummaryMixin:
 
     def _summarise(
         self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None
-    ) -> tuple[pd.DataFrame, dict[str, Any]]:
-        """The summary and its parameters. Draws no random number that anyone notices."""
+    ) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
+        """The summary, its parameters, and posterior means (n_cells, n_latent). Draws no random number that anyone notices."""
         rows, measured_on = self._cells_to_measure_on(adata, indices)
         with _random_state_kept(self.device), torch.inference_mode():
             means, sds, kl = self._moments(adata, batch_size)
@@ -228,7 +227,7 @@ class LatentSummaryMixin:
         run = read_run(self) if self._was_trained_on(adata) else None
         collapse = describe_collapse(int((kl <= ACTIVE_KL).sum()), n_dims, float(kl.sum()), run)
         frame.attrs["collapse"] = collapse
-        return frame, {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}
+        return frame, {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}, means
 
     def _cells_to_measure_on(self, adata: AnnData, indices: Sequence[int] | None) -> tuple[np.ndarray, str]:
         if indices is None:

@@ -109,6 +109,10 @@ class ScoresMixin:
             raise ValueError(msg)
         return self.adata
 
+    def _describing(self, means: np.ndarray) -> dict[str, np.ndarray]:
+        """Which embedding a result of these means of the normal posterior describes; a logistic normal's is another."""
+        return {} if self.module.latent_distribution == "ln" else {_keys.LATENT: means}
+
     def _posterior(self, adata: AnnData) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Means (n_cells, n_latent), mean KL of each dimension in nats, variances (n_cells, n_latent)."""
         if self.module.latent_distribution == "ln":

@@ -13,8 +13,9 @@ from typing import Any, Literal, Self
 import numpy as np
 import pandas as pd
 import scvi
+import torch
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.train import (
     PEAK,
     BetaVAETrainingPlan,
@@ -88,7 +89,7 @@ class TrainingMixin:
             so where they take up to half of its free memory.
         key_added
             Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or
-            more.
+            more. Name another than the default for a second model on the same AnnData, and the results of the first stay.
         **kwargs
             Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
             ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
@@ -97,6 +98,10 @@ class TrainingMixin:
         Returns
         -------
         The model itself.
+
+        Training removes from ``.uns["betavae"]`` the results that describe ``.obsm["X_betavae"]``, which are those of the
+        model before it, unless this is the first training of a model with a ``key_added`` of its own. The entry of ``.obsm``
+        stays, and functions that read it by ``obsm_key`` raise until it is replaced.
 
         Raises
         ------
@@ -157,12 +162,18 @@ class TrainingMixin:
             max_epochs = -1  # the length in minibatches decides
         self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
         started = time.perf_counter()
-        super().train(
-            max_epochs=None if max_epochs is None else int(max_epochs),
-            plan_kwargs=plan_kwargs,
-            trainer_config=trainer_config,
-            **kwargs,
-        )
+        was_trained, weights = self.is_trained_, self._weights()
+        try:
+            super().train(
+                max_epochs=None if max_epochs is None else int(max_epochs),
+                plan_kwargs=plan_kwargs,
+                trainer_config=trainer_config,
+                **kwargs,
+            )
+        finally:  # a training that was interrupted has moved the latent representation, too
+            replaces = was_trained or (self.is_trained_ and key_added == _keys.UNS)
+            if self.adata is not None and replaces and not _equal(weights, self._weights()):
+                _stored.retire(self.adata)
         seconds = time.perf_counter() - started
         if self.adata is not None and self.history:  # of several processes, only the first has a history
             stored = dict(self.adata.uns.get(key_added, {}))
@@ -172,6 +183,10 @@ class TrainingMixin:
         if self.history:
             self._warn_of_collapse()
         return self
+
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """A copy of everything that decides what the module returns."""
+        return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
 
     def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
         """Flat dict of plain values: constructor arguments, schedule and length of the run."""
@@ -267,3 +282,11 @@ def _count_steps(kwargs: dict[str, Any]) -> None:
         kwargs["simple_progress_bar"] = False
         bar = StepProgressBar(refresh_rate=kwargs.get("progress_bar_refresh_rate", 1))
         kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), bar]
+
+
+def _equal(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:
+    """Whether two states hold the same numbers, NaN included."""
+    return before.keys() == after.keys() and all(
+        value.shape == after[name].shape and bool(((value == after[name]) | value.isnan() & after[name].isnan()).all())
+        for name, value in before.items()
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.tl._inputs import check_writable
 from scbetavae.tl._rank_dimension_genes import keep_top_genes
 from scbetavae.tl._scoring import resolve_mask
@@ -166,8 +166,7 @@ class TraversalMixin:
             "stored": "all genes" if whole else f"top {_STORED_GENES} genes of each dimension and direction",
         }
         table = frame.copy() if whole else keep_top_genes(frame, _STORED_GENES)
-        stored = {key_added: table, f"{key_added}{_keys.PARAMS_SUFFIX}": params}
-        adata.uns[_keys.UNS] = {**adata.uns.get(_keys.UNS, {}), **stored}
+        _stored.store(adata, key_added, {"": table}, params, self._describing(means))
         return frame
 
     def _cells_to_walk(self, adata: AnnData | None) -> AnnData:

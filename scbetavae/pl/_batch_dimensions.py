@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.pl._figure import single_panel
 from scbetavae.pl._score_tables import read_table
 
@@ -27,7 +27,7 @@ _COLUMNS = (
     "rank",
     "chosen",
 )
-_MAKE = "scbetavae.tl.find_batch_dimensions(adata, batch_key)"
+_MAKE = "model.find_batch_dimensions(batch_key)` or `scbetavae.tl.find_batch_dimensions(adata, batch_key)"
 _CHOSEN, _OTHER = "#D55E00", "#0072B2"
 _WIDTH, _HEIGHT = 5.2, 5.8  # inches
 _LETTERS = 62  # of a line of the verdict
@@ -142,7 +142,7 @@ def batch_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BAT
         If no dimension is active.
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
-    rate = 0.05 if isinstance(data, pd.DataFrame) else float(_parameters(data, key).get("fdr", 0.05))
+    rate = 0.05 if isinstance(data, pd.DataFrame) else float(_stored.parameters(data, key).get("fdr", 0.05))
     active = table["active"].to_numpy(dtype=bool)
     if not active.any():
         msg = "No dimension in the table is active, so there is nothing to draw."
@@ -154,15 +154,11 @@ def batch_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BAT
     return frame[columns]
 
 
-def _parameters(data: AnnData, key: str) -> dict:
-    return data.uns.get(_keys.UNS, {}).get(f"{key}{_keys.PARAMS_SUFFIX}", {})
-
-
 def _describe(data: AnnData | pd.DataFrame, key: str) -> tuple[str, str, str]:
     """Names of batch and of what is protected, and the verdict, as far as they are known."""
     if isinstance(data, pd.DataFrame):
         return "batch", "biology", str(data.attrs.get("verdict", ""))
-    known = _parameters(data, key)
+    known = _stored.parameters(data, key)
     protected = str(known.get("protect", "biology"))
     if known.get("clustered"):
         protected = "clusters"

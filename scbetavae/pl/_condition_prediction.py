@@ -21,7 +21,7 @@ _COLUMNS = (
     "predictor", "dimension", "active", "covariate", "skill", "null_low", "null_high", "p_adjusted", "ci_low", "ci_high",
     "direction", "n_classes",
 )  # fmt: skip
-_MAKE = "scbetavae.tl.predict_condition(adata, covariate)"
+_MAKE = "model.predict_condition(covariate)` or `scbetavae.tl.predict_condition(adata, covariate)"
 _SIGNIFICANT = 0.05
 _COLOR, _ALL, _NUISANCE, _NULL = "#0072B2", "#000000", "#D55E00", "#DCDCDC"
 _ROW_HEIGHT = 0.24  # inches

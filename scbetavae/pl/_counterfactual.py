@@ -121,7 +121,7 @@ def counterfactual_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.COUNT
     ValueError
         If no group has real target cells.
     """
-    table = read_table(data, f"{key}{_keys.GENES_SUFFIX}", _COLUMNS, _MAKE)
+    table = read_table(data, key, _COLUMNS, _MAKE, _keys.GENES_SUFFIX)
     table = table[table["target"].notna()]
     if table.empty:
         msg = "No group has real target cells, so there is nothing to compare the prediction with."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = ("dimension", "covariate", "class", "normalized", "p_adjusted", "direction", "active")
-_MAKE = "scbetavae.tl.score_disentanglement(adata, covariates)"
+_MAKE = "model.score_disentanglement(covariates)` or `scbetavae.tl.score_disentanglement(adata, covariates)"
 _MAX_CLASSES = 24
 _SIGNIFICANT = 0.05
 _MARKED_VALUE, _MARKED_DIRECTION = 0.1, 0.2  # what is too weak gets no sign
@@ -124,7 +124,7 @@ def dimension_covariate_frame(
     ValueError
         If the table holds several embeddings and none is named, or has no rows.
     """
-    table = read_table(data, f"{key}{_keys.DIMENSIONS_SUFFIX}", _COLUMNS, _MAKE)
+    table = read_table(data, key, _COLUMNS, _MAKE, _keys.DIMENSIONS_SUFFIX)
     table = _choose_embedding(table, embedding)
     cells = pd.concat([_columns_of(part) for _, part in table.groupby("covariate", sort=False)], ignore_index=True)
     names = cells["covariate"] + "\n" + cells["column"]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.pl._figure import Picture
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def embedding(adata: AnnData, color: str | Sequence[str] = (), *, basis: str = _
     KeyError
         If ``basis`` is not in ``.obsm``, or a name of ``color`` not in ``.obs``.
     ValueError
-        If ``.obsm[basis]`` has fewer than two columns.
+        If ``.obsm[basis]`` has fewer than two columns, or is the latent representation before the last training.
 
     Examples
     --------
@@ -95,6 +95,7 @@ def _cells_to_draw(adata: AnnData, names: list[str], basis: str) -> AnnData:
             "Make a UMAP with `scanpy.pp.neighbors(adata, use_rep='X_betavae')` and `scanpy.tl.umap(adata)`."
         )
         raise KeyError(msg)
+    _stored.check_embedding(adata, basis)
     if adata.obsm[basis].shape[1] < 2:
         msg = f"adata.obsm[{basis!r}] has {adata.obsm[basis].shape[1]} column; a picture needs two."
         raise ValueError(msg)

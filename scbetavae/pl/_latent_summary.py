@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.pl._figure import Picture
 from scbetavae.pl._score_tables import read_table
 
@@ -118,7 +118,7 @@ def latent_summary_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.LATEN
 def _sentence(data: AnnData | pd.DataFrame, key: str) -> str:
     if isinstance(data, pd.DataFrame):
         return str(data.attrs.get("collapse", ""))
-    return str(data.uns[_keys.UNS].get(f"{key}{_keys.PARAMS_SUFFIX}", {}).get("collapse", ""))
+    return str(_stored.parameters(data, key).get("collapse", ""))
 
 
 def _draw_bars(axes: Axes, frame: pd.DataFrame, column: str, label: str) -> None:

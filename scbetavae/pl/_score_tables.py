@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _keys
+from scbetavae import _stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,35 +32,34 @@ _UNBOUNDED = ("gaussian_total_correlation",)  # in nats: on no common axis with 
 _ALL = "all"
 
 
-def read_table(data: AnnData | pd.DataFrame, key: str, columns: Iterable[str], make: str) -> pd.DataFrame:
-    """A table in ``.uns["betavae"][key]``, or the table itself.
+def read_table(
+    data: AnnData | pd.DataFrame, key: str, columns: Iterable[str], make: str, suffix: str = ""
+) -> pd.DataFrame:
+    """A table of the result ``.uns["betavae"][key]``, or the table itself.
 
     Parameters
     ----------
     data
         Annotated data, or the table.
     key
-        Name of the table.
+        Name of the result.
     columns
         Columns that it must have.
     make
         The call that makes such a table, for messages.
+    suffix
+        Which of the tables of the result.
 
     Raises
     ------
     KeyError
         If there is no such table, or it lacks a column.
     ValueError
-        If it has no rows.
+        If it has no rows, or describes an earlier embedding.
     """
-    if isinstance(data, pd.DataFrame):
-        table, where = data, "The data frame"
-    else:
-        where = f"adata.uns[{_keys.UNS!r}][{key!r}]"
-        table = data.uns.get(_keys.UNS, {}).get(key)
-        if not isinstance(table, pd.DataFrame):
-            msg = f"There is no table in {where}. Make it with `{make}`."
-            raise KeyError(msg)
+    given = isinstance(data, pd.DataFrame)
+    table = data if given else _stored.read(data, key, make, suffix)
+    where = "The data frame" if given else f"The table {key + suffix!r}"
     missing = [name for name in columns if name not in table]
     if missing:
         msg = f"{where} has no column {missing[0]!r}. Make it with `{make}`."

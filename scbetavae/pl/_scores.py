@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = ("metric", "covariate", "value", "null", "p_value", "ceiling", "ci_low", "ci_high")
-_MAKE = "scbetavae.tl.score_disentanglement(adata, covariates)"
+_MAKE = "model.score_disentanglement(covariates)` or `scbetavae.tl.score_disentanglement(adata, covariates)"
 _COLOR = "#0072B2"
 
 

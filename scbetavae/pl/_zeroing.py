@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
 _COLUMNS = ("role", "covariate", "probe", *_INTERVALS, "implied")
-_MAKE = "scbetavae.tl.zero_batch_dimensions(adata, dimensions, batch_key)"
+_MAKE = "model.zero_batch_dimensions(dimensions)` or `scbetavae.tl.zero_batch_dimensions(adata, dimensions, batch_key)"
 _PROBES = {"neighbours": "neighbours", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
 _BEFORE, _AFTER, _IMPLIED = "#7F7F7F", "#0072B2", "#D55E00"  # grey; Okabe and Ito's blue and vermilion
 _ROW_HEIGHT = 0.42  # inches

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:
@@ -99,7 +99,8 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     _scoring.report_relations(columns.association)
     frame = _scoring.flag_aliases(_stack(frames), columns.association)
     tables = {"": frame, _keys.DIMENSIONS_SUFFIX: _stack(dimensions), _keys.ASSOCIATION_SUFFIX: columns.association}
-    _scoring.store(adata, key_added, tables, {"group_key": group_key, "adjust_for": adjust_for} | settings._asdict())
+    how = {"group_key": group_key, "adjust_for": adjust_for} | settings._asdict()
+    _stored.store(adata, key_added, tables, how, codes)
     return frame.copy()
 
 

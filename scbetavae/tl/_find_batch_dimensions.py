@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.metrics import _batch_dimensions
 from scbetavae.tl import _batch_inputs, _inputs, _scoring
 from scbetavae.tl._batch_verdict import Finding, describe
@@ -185,7 +185,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         "seed": seed,
     }
     tables = {"": frame, _keys.ASSOCIATION_SUFFIX: finding.covariates, _keys.WALK_SUFFIX: walk}
-    _scoring.store(adata, key_added, tables, parameters)
+    _stored.store(adata, key_added, tables, parameters, {obsm_key: codes})
     if clusters is not None:
         adata.obs[clusters.name] = clusters
     returned = frame.copy()

@@ -10,7 +10,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from scbetavae import metrics
+from scbetavae import _stored, metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,9 +127,12 @@ def read_embedding(adata: AnnData, obsm_key: str, argument: str = "obsm_key") ->
     TypeError
         If it does not hold numbers.
     ValueError
-        If it is not a matrix with a column, or holds NaN or infinite values.
+        If it is not a matrix with a column, holds NaN or infinite values, or is that of a model before its last training
+        (unless it is one of several, which may well be of several models).
     """
     check_key(obsm_key, list(adata.obsm), argument, "adata.obsm")
+    if argument == "obsm_key":
+        _stored.check_embedding(adata, obsm_key)
     where = f"adata.obsm[{obsm_key!r}]"
     entry = adata.obsm[obsm_key]
     if sparse.issparse(entry):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys, metrics
+from scbetavae import _keys, _stored, metrics
 from scbetavae.tl import _inputs, _nuisance, _scoring
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         "n_bootstrap": n_bootstrap,
         "seed": seed,
     }
-    _scoring.store(adata, key_added, {"": frame}, parameters)
+    _stored.store(adata, key_added, {"": frame}, parameters, {obsm_key: codes})
     return frame.copy()
 
 

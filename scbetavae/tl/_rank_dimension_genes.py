@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.tl._inputs import check_key, check_writable
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def rank_dimension_genes(
     KeyError
         If there is no traversal, or it lacks a column.
     ValueError
-        For numbers that do not fit, a ranking by ``score`` without standard errors, or if no dimension has two steps to
-        compare.
+        For numbers that do not fit, a ranking by ``score`` without standard errors, if no dimension has two steps to
+        compare, or if the stored traversal is of an earlier model.
 
     See Also
     --------
@@ -130,7 +130,14 @@ def rank_dimension_genes(
     table = pd.concat(ranked, ignore_index=True)
     table = table[["dimension", *table.columns.drop("dimension")]].astype({"dimension": np.int64, "rank": np.int64})
     if isinstance(data, AnnData):
-        data.uns[_keys.UNS] = {**data.uns[_keys.UNS], key_added: table.copy()}
+        how = {
+            "key": key,
+            "rank_by": rank_by,
+            "min_expression": float(min_expression),
+            "on_support_only": on_support_only,
+        }
+        fingerprint = _stored.parameters(data, key).get(_keys.FINGERPRINT, "")
+        _stored.store(data, key_added, {"": table.copy()}, how, fingerprint)
     return table
 
 
@@ -155,7 +162,7 @@ def _read(data: AnnData | pd.DataFrame, key: str, key_added: str) -> pd.DataFram
             msg = f'adata.uns["betavae"] holds nothing. Run {_MAKE} first.'
             raise KeyError(msg)
         check_key(key, [name for name, entry in stored.items() if isinstance(entry, pd.DataFrame)], "key", "uns")
-        frame = stored[key]
+        frame = _stored.read(data, key, _MAKE)
     elif isinstance(data, pd.DataFrame):
         frame = data
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:
@@ -134,5 +134,5 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
         _keys.ASSOCIATION_SUFFIX: columns.association,
     }
     what = {"obsm_key": obsm_key, "group_key": group_key, "adjust_for": adjust_for}
-    _scoring.store(adata, key_added, tables, what | settings._asdict())
+    _stored.store(adata, key_added, tables, what | settings._asdict(), {obsm_key: codes})
     return frame.copy()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, metrics
-from scbetavae.tl import _inputs, _scoring
+from scbetavae import _keys, _stored, metrics
+from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -110,7 +110,8 @@ def score_integration(
             rows.append(_row("neighbour_skill", batch, metrics.neighbour_skill(codes, batch, seed=seed)))
         rows.append(_row("ilisi", batch, metrics.ilisi(codes, batch, seed=seed)))
     frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
-    _scoring.store(adata, key_added, {"": frame}, {"obsm_key": obsm_key, "seed": seed} | chosen)
+    how = {"obsm_key": obsm_key, "seed": seed} | chosen
+    _stored.store(adata, key_added, {"": frame}, how, {obsm_key: codes})
     return frame.copy()
 
 

@@ -1,19 +1,18 @@
-"""From one embedding and its covariates to tables, and from tables to `.uns`."""
+"""From one embedding and its covariates to tables."""
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, metrics
+from scbetavae import metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from anndata import AnnData
     from numpy.typing import ArrayLike
 
     from scbetavae.tl._inputs import ScoredColumns
@@ -146,13 +145,3 @@ def flag_aliases(frame: pd.DataFrame, association: pd.DataFrame) -> pd.DataFrame
     added = frame["covariate"].map(notes).fillna("").where(frame["metric"] != TOTAL_CORRELATION, "")
     flags = ["; ".join(filter(None, texts)) for texts in zip(frame["flag"], added, strict=True)]
     return frame.assign(flag=flags)
-
-
-def store(adata: AnnData, key_added: str, tables: dict[str, pd.DataFrame], parameters: dict[str, Any]) -> None:
-    """Write all results at once: ``tables`` by suffix, and the parameters that are not ``None``."""
-    stored = dict(adata.uns.get(_keys.UNS, {}))
-    stored |= {f"{key_added}{suffix}": table for suffix, table in tables.items()}
-    stored[f"{key_added}{_keys.SCORE_PARAMS_SUFFIX}"] = {
-        name: value for name, value in parameters.items() if value is not None
-    }
-    adata.uns[_keys.UNS] = stored

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, metrics
+from scbetavae import _keys, _stored, metrics
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:
@@ -89,5 +89,5 @@ def seed_agreement(
     few = f"median over only {len(keys) - 1} other seeds" if len(keys) < _ENOUGH else ""
     frame = pd.DataFrame({"embedding": keys, "metric": "udr", "value": values, "n_seeds": len(keys)})
     frame["flag"] = [few if np.isfinite(value) else "no active dimension" for value in values]
-    _scoring.store(adata, key_added, {"": frame}, {"n_seeds": len(keys)})
+    _stored.store(adata, key_added, {"": frame}, {"n_seeds": len(keys)}, dict(zip(keys, codes, strict=True)))
     return frame.copy()

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys, metrics
+from scbetavae import _keys, _stored, metrics
 from scbetavae.metrics import _batch_dimensions
 from scbetavae.metrics._checks import check_positive_integer
-from scbetavae.tl import _batch_inputs, _inputs, _scoring, _zeroing_inputs, _zeroing_verdict
+from scbetavae.tl import _batch_inputs, _inputs, _zeroing_inputs, _zeroing_verdict
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         if given is not None
         else _find(shell, cells, obsm_key, rule, active, seed)
     )
-    zeroed = codes.copy()
+    zeroed, zeroed_key = codes.copy(), f"{obsm_key}_{key_added}"
     zeroed[:, choice.dimensions] = constants[:, choice.dimensions]
     bill = metrics.zeroing_bill(
         codes[:, active],
@@ -192,18 +192,18 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         "clustered": cells.protected.empty,
         "group_key": group_key,
         "obsm_key": obsm_key,
-        "zeroed_key": f"{obsm_key}_{key_added}",
+        "zeroed_key": zeroed_key,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
         "outcome": verdict.outcome,
         "verdict": verdict.sentence,
     }
-    _scoring.store(shell, key_added, {"": bill}, parameters)
+    _stored.store(shell, key_added, {"": bill}, parameters, {obsm_key: codes, zeroed_key: zeroed})
     kind = getattr(adata.obsm[obsm_key], "dtype", None)
     zeroed = zeroed.astype(kind if kind is not None and np.issubdtype(kind, np.floating) else np.float64, copy=False)
     for name in choice.protected.columns.difference(adata.obs.columns):
         adata.obs[name] = choice.protected[name]
-    adata.obsm[f"{obsm_key}_{key_added}"] = zeroed
+    adata.obsm[zeroed_key] = zeroed
     adata.uns[_keys.UNS] = shell.uns[_keys.UNS]
     if verdict.warning:
         warnings.warn(verdict.warning, UserWarning, stacklevel=2)

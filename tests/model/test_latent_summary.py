@@ -74,6 +74,7 @@ def test_loss_is_that_of_the_definition_on_held_out_cells(model, counts_adata):
     assert frame["order"].tolist() == (1 + np.argsort(np.argsort(-expected.mean(axis=1)))).tolist()
     assert expected.mean(axis=1).max() > 0.1
     parameters = counts_adata.uns["betavae"]["latent_summary_params"]
+    assert "X_betavae" in parameters.pop("fingerprint")
     assert parameters == {"collapse": "", "measured_on": "validation", "n_measured": len(rows)}
 
 

@@ -1,0 +1,251 @@
+"""Results in ``.uns["betavae"]``: written here, read here, and tied to the embedding that they describe.
+
+Every result carries a fingerprint of its embedding: for a few cells, by name, one number, a fixed weighted sum of the
+cell's coordinates. Cells are known by name, so that a subset or another order of the same cells does not differ. Numbers,
+not hashes, so that rounding on another device does not differ either, while one more epoch of training does. Cells that are
+gone, or whose names are not unique, say nothing, and neither does an embedding that is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from scbetavae import _keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_logger = logging.getLogger(__name__)
+
+_CELLS = 32
+_CHANGED = (
+    0.05  # of the spread over cells: far more than another device changes, far less than an epoch of training does
+)
+_ROUNDING = 1e-6  # of the largest number
+_SUFFIXES = (
+    "",
+    _keys.PARAMS_SUFFIX,
+    _keys.DIMENSIONS_SUFFIX,
+    _keys.ASSOCIATION_SUFFIX,
+    _keys.WALK_SUFFIX,
+    _keys.GENES_SUFFIX,
+)
+
+
+def store(
+    adata: AnnData,
+    key_added: str,
+    tables: Mapping[str, pd.DataFrame],
+    parameters: Mapping[str, Any],
+    embeddings: Mapping[str, Any] | str,
+) -> None:
+    """Write a result at once: ``tables`` by suffix, the parameters that are not ``None``, and the fingerprint.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key_added
+        Name of the result.
+    tables
+        Data frames by the suffix of their name.
+    parameters
+        Plain values.
+    embeddings
+        What the result describes: arrays of shape (n_cells, n_dims) by the entry of ``.obsm`` that holds them, or will;
+        or the fingerprint of the result from which this one is derived, empty if it has none.
+    """
+    stored = dict(adata.uns.get(_keys.UNS, {}))
+    stored |= {f"{key_added}{suffix}": table for suffix, table in tables.items()}
+    described = {name: value for name, value in parameters.items() if value is not None}
+    text = embeddings if isinstance(embeddings, str) else _fingerprint(adata, embeddings)
+    if text:
+        described[_keys.FINGERPRINT] = text
+    stored[f"{key_added}{_keys.PARAMS_SUFFIX}"] = described
+    adata.uns[_keys.UNS] = stored
+
+
+def read(adata: AnnData, key: str, make: str, suffix: str = "") -> pd.DataFrame:
+    """A table of a result that describes what ``.obsm`` holds now.
+
+    Parameters
+    ----------
+    adata
+        Annotated data.
+    key
+        Name of the result.
+    make
+        The call that makes it, for messages.
+    suffix
+        Which of its tables.
+
+    Raises
+    ------
+    KeyError
+        If there is no such table.
+    ValueError
+        If it describes an earlier embedding.
+    """
+    table = adata.uns.get(_keys.UNS, {}).get(f"{key}{suffix}")
+    if not isinstance(table, pd.DataFrame):
+        msg = (
+            f"There is no table in {_where(key, suffix)}. Training removes the results of the model before it. "
+            f"Make it with `{make}`."
+        )
+        raise KeyError(msg)
+    changed = [name for name in _described(adata, key) if not describes(adata, key, name)]
+    if changed:
+        msg = (
+            f"{_where(key, suffix)} describes an earlier embedding: adata.obsm[{changed[0]!r}] has changed since, for "
+            f"example by another training. Make it again with `{make}`."
+        )
+        raise ValueError(msg)
+    return table
+
+
+def parameters(adata: AnnData, key: str) -> dict[str, Any]:
+    """How a result was made; empty if that is not known."""
+    found = adata.uns.get(_keys.UNS, {}).get(f"{key}{_keys.PARAMS_SUFFIX}")
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def describes(adata: AnnData, key: str, obsm_key: str) -> bool:
+    """Whether a result is about this entry of ``.obsm`` as it is now. One without a fingerprint may be about any."""
+    described = _described(adata, key)
+    if not described:
+        return True
+    if obsm_key not in described:
+        return False
+    return obsm_key not in adata.obsm or any(
+        _agrees(adata, adata.obsm[obsm_key], sketch, _CHANGED) for sketch in described[obsm_key]
+    )
+
+
+def retire(adata: AnnData) -> None:
+    """After a training: drop the results of the latent representation before it, and note which embedding was its.
+
+    The embedding itself stays, because the user assigned it: :func:`check_embedding` refuses it until it is replaced.
+    """
+    stored = dict(adata.uns.get(_keys.UNS, {}))
+    recorded = [name.removesuffix(_keys.PARAMS_SUFFIX) for name in stored if name.endswith(_keys.PARAMS_SUFFIX)]
+    kept = {key for key in recorded if _described(adata, key) and _keys.LATENT not in _described(adata, key)}
+    of_others = {f"{key}{suffix}" for key in kept for suffix in _SUFFIXES} | {_keys.HISTORY}
+    earlier = {_keys.LATENT, _keys.LATENT_ZEROED}
+    earlier |= {parameters(adata, key).get("zeroed_key") for key in recorded if key not in kept}
+    dropped = [
+        name
+        for name, entry in stored.items()
+        if name not in of_others and (isinstance(entry, pd.DataFrame) or name.endswith(_keys.PARAMS_SUFFIX))
+    ]
+    stored = {name: entry for name, entry in stored.items() if name not in dropped and name != _keys.EARLIER}
+    text = _fingerprint(adata, {name: adata.obsm[name] for name in sorted(filter(None, earlier)) if name in adata.obsm})
+    if text:
+        stored[_keys.EARLIER] = {_keys.FINGERPRINT: text}
+    if dropped:
+        _logger.info("Training removed the results of the latent representation before it: %s.", ", ".join(dropped))
+    if dropped or text:
+        adata.uns[_keys.UNS] = stored
+
+
+def check_embedding(adata: AnnData, obsm_key: str) -> None:
+    """Refuse an embedding that was there before the last training and has not been replaced.
+
+    Raises
+    ------
+    ValueError
+        If it is that of an earlier model, or of the same before it was trained again.
+    """
+    noted = adata.uns.get(_keys.UNS, {}).get(_keys.EARLIER, {}).get(_keys.FINGERPRINT, "{}")
+    sketches = json.loads(noted).get(obsm_key, [])
+    if any(_overlaps(adata, s) and _agrees(adata, adata.obsm[obsm_key], s, 0.0) for s in sketches):
+        renew = f"adata.obsm[{obsm_key!r}] = model.get_latent_representation()"
+        renew = renew if obsm_key == _keys.LATENT else "model.zero_batch_dimensions()"
+        msg = (
+            f"adata.obsm[{obsm_key!r}] was computed before the last training, so it is not of the model as it is now. "
+            f"Replace it: {renew}. To go on with the earlier one, "
+            f"copy it to another name: adata.obsm['X_earlier'] = adata.obsm[{obsm_key!r}].copy()."
+        )
+        raise ValueError(msg)
+
+
+def _where(key: str, suffix: str) -> str:
+    return f"adata.uns[{_keys.UNS!r}][{f'{key}{suffix}'!r}]"
+
+
+def _described(adata: AnnData, key: str) -> dict[str, list[dict[str, Any]]]:
+    """Sketches by entry of ``.obsm``."""
+    return json.loads(parameters(adata, key).get(_keys.FINGERPRINT, "{}"))
+
+
+def _fingerprint(adata: AnnData, embeddings: Mapping[str, Any]) -> str:
+    """Sketches by entry of ``.obsm`` as text, empty if there are none.
+
+    Where a model describes its latent representation while ``.obsm`` holds another, that one is noted, too: what is out of date
+    then is the entry, not the result, which goes out of date when the entry becomes a third.
+    """
+    sketches = {}
+    for key, embedding in embeddings.items():
+        sketch = _sketch(adata, embedding)
+        if sketch is None:
+            continue
+        sketches[key] = [sketch]
+        if key in adata.obsm and not _agrees(adata, adata.obsm[key], sketch, _CHANGED):
+            sketches[key] += filter(None, [_sketch(adata, adata.obsm[key])])
+    return json.dumps(sketches) if sketches else ""
+
+
+def _sketch(adata: AnnData, embedding: Any) -> dict[str, Any] | None:
+    """Number of dimensions, and the weighted sums of some cells by name; ``None`` where they would say nothing."""
+    names = adata.obs_names
+    rows = np.arange(len(names)) if names.is_unique else np.flatnonzero(~names.duplicated(keep=False))
+    rows = rows[np.unique(np.linspace(0, len(rows) - 1, _CELLS).astype(int))] if len(rows) else rows
+    part = _coordinates(embedding, rows)
+    # Means of a logistic normal are shares that sum to 1, and come of random draws: each call returns others.
+    if part is None or ((part >= 0).all() and np.allclose(part.sum(axis=1), 1.0, atol=1e-4)):
+        return None
+    cells = {str(name): float(f"{value:.9g}") for name, value in zip(names[rows], _weighted_sum(part), strict=True)}
+    return {"n_dims": int(part.shape[1]), "cells": cells}
+
+
+def _agrees(adata: AnnData, embedding: Any, sketch: Mapping[str, Any], share: float) -> bool:
+    """Whether an embedding is the one of a sketch on the cells that both have, up to a share of the spread."""
+    cells, names = sketch["cells"], adata.obs_names
+    rows = names.get_indexer_for(list(cells))
+    rows = rows[rows >= 0]
+    if not names.is_unique:
+        rows = rows[~names[rows].duplicated(keep=False)]
+    part = _coordinates(embedding, rows)
+    if part is None or part.shape[1] != sketch["n_dims"]:
+        return False
+    if not len(rows):
+        return True
+    before, expected = np.array(list(cells.values())), np.array([cells[str(name)] for name in names[rows]])
+    allowed = share * before.std() + _ROUNDING * np.abs(before).max()
+    return bool((np.abs(_weighted_sum(part) - expected) <= allowed).all())
+
+
+def _overlaps(adata: AnnData, sketch: Mapping[str, Any]) -> bool:
+    """Whether some of the cells of a sketch are there."""
+    return bool(adata.obs_names.isin(list(sketch["cells"])).any())
+
+
+def _coordinates(embedding: Any, rows: np.ndarray) -> np.ndarray | None:
+    """Coordinates of these cells, (n_rows, n_dims); ``None`` if they are not numbers."""
+    part = embedding.iloc[rows] if isinstance(embedding, pd.DataFrame) else embedding[rows]
+    try:
+        part = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    return part if part.ndim == 2 else None
+
+
+def _weighted_sum(part: np.ndarray) -> np.ndarray:
+    """One number a cell; the weights are alike for no two dimensions."""
+    return part @ np.cos(np.arange(1, part.shape[1] + 1))
