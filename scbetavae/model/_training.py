@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ from scbetavae.train import (
     FactorVAETrainingPlan,
     InMemoryDataSplitter,
     Schedule,
+    TrainingDivergedError,
     resolve_schedule,
     schedule_to_dict,
 )
@@ -72,6 +74,9 @@ class TrainingMixin:
             For an unknown schedule, a beta below 0, or a run of no epochs.
         TypeError
             For an argument that the plan does not take.
+        scbetavae.model.TrainingDivergedError
+            If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last
+            weights with a finite loss and does not count as trained.
 
         Examples
         --------
@@ -107,12 +112,13 @@ class TrainingMixin:
             splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
             kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
         self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
-        super().train(
-            max_epochs=None if max_epochs is None else int(max_epochs),
-            plan_kwargs=plan_kwargs,
-            trainer_config=trainer_config,
-            **kwargs,
-        )
+        with self._divergence_undone():
+            super().train(
+                max_epochs=None if max_epochs is None else int(max_epochs),
+                plan_kwargs=plan_kwargs,
+                trainer_config=trainer_config,
+                **kwargs,
+            )
         if self.adata is not None and self.history:  # of several processes, only the first has a history
             stored = dict(self.adata.uns.get(key_added, {}))
             stored[_keys.PARAMS] = self._describe_run(schedule, target)
@@ -121,6 +127,27 @@ class TrainingMixin:
         if self.history:
             self._warn_of_collapse()
         return self
+
+    @contextmanager
+    def _divergence_undone(self) -> Iterator[None]:
+        """Leave a model that was trained before as it was, if training it further diverges."""
+        weights, history = None, self.history_
+        if self.is_trained_:
+            weights = {name: value.detach().clone() for name, value in self.module.state_dict().items()}
+            history = dict(history or {})
+        try:
+            yield
+        except TrainingDivergedError as error:
+            left = (
+                "The model goes back to the last copy of its weights with a finite loss and does not count as trained."
+            )
+            if weights is not None:
+                self.module.load_state_dict(weights)
+                left = "The model is as it was before this training."
+            self.is_trained_, self.history_ = weights is not None, history
+            self.module.eval()
+            msg = f"{error} {left}"
+            raise TrainingDivergedError(msg) from error
 
     def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
         """Flat dict of plain values: constructor arguments, schedule and length of the run."""

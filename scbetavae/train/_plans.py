@@ -16,6 +16,7 @@ from scvi.train import TrainingPlan
 
 from ._adam import LeanAdam, LeanAdamW
 from ._annealing import AnnealedBeta, BetaFunction
+from ._divergence import DivergenceGuard
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
 from ._schedules import LinearSchedule, Schedule
@@ -82,6 +83,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.target_beta = float(module.beta if beta is None else beta)
         self.loss_kwargs["beta"] = self.target_beta
         self.annealed_beta: AnnealedBeta | None = None
+        self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
         self._compiled = bool(kwargs.get("compile"))
         self.minibatches_at_once: int | None = None
@@ -124,7 +126,8 @@ class BetaVAETrainingPlan(TrainingPlan):
         return int(steps) if math.isfinite(steps) else 1
 
     def on_train_start(self) -> None:
-        """Lay out beta over the run, now that its length is known."""
+        """Lay out beta over the run, now that its length is known, and watch the losses from here on."""
+        self.divergence_guard = DivergenceGuard(self)
         trainer = self.trainer
         steps = self.minibatches_per_epoch
         epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
@@ -169,6 +172,7 @@ class BetaVAETrainingPlan(TrainingPlan):
     def _minibatch_loss(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         self._set_fraction(batch_idx)
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._check_finite(loss.loss)
         self._train_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
         self._collect_for_autotune(loss, "training")
         return loss.loss
@@ -191,6 +195,11 @@ class BetaVAETrainingPlan(TrainingPlan):
         """Write the epoch's means to the history."""
         self.log("beta", self._fraction * self.target_beta)
         self._log_means(self._train_means, "train")
+
+    def on_train_end(self) -> None:
+        """Refuse weights that the last step broke."""
+        if self.divergence_guard is not None:
+            self.divergence_guard.end_training()
 
     def on_validation_epoch_end(self) -> None:
         """Write the validation means to the history, before anything that watches them looks."""
@@ -227,6 +236,10 @@ class BetaVAETrainingPlan(TrainingPlan):
 
         return create
 
+    def _check_finite(self, loss: torch.Tensor, what: str = "loss") -> None:
+        if self.divergence_guard is not None:
+            self.divergence_guard.check(loss, what)
+
     def _set_fraction(self, batch_idx: int) -> None:
         if self.annealed_beta is not None and self.target_beta > 0:
             steps = self.annealed_beta.steps_per_epoch
@@ -253,6 +266,8 @@ class BetaVAETrainingPlan(TrainingPlan):
             return
         kl_per_dimension = values.pop("kl_per_dimension")
         loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
+        if self.divergence_guard is not None:
+            self.divergence_guard.end_epoch(loss, "mean training loss" if mode == "train" else "validation loss")
         active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
         names = {
             f"elbo_{mode}": nll + kl_local,
