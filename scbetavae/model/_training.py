@@ -94,8 +94,8 @@ class TrainingMixin:
             raise ValueError(msg)
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
             msg = (
-                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch maps query "
-                "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
+                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch, or knows one "
+                "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
             )
             raise ValueError(msg)
         plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}

@@ -76,6 +76,8 @@ class BetaVAETrainingPlan(TrainingPlan):
         **kwargs: Any,
     ) -> None:
         check_plan_kwargs(kwargs)
+        if getattr(module, "reference_is_frozen", False):
+            kwargs.setdefault("weight_decay", 0.0)  # it would move weights that have no gradient, too
         super().__init__(module, lr_scheduler_metric=lr_scheduler_metric, **kwargs)
         # scvi-tools 1.4 does not know fused optimisers, so the plan brings its own on both generations.
         self.fused_optimizer = fused_optimizer

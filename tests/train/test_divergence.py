@@ -5,8 +5,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 
-from scbetavae.model import BetaVAE
-from scbetavae.model import TrainingDivergedError
+from scbetavae.model import BetaVAE, TrainingDivergedError
 from scbetavae.train._divergence import DivergenceGuard
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
