@@ -6,8 +6,6 @@ import os
 import warnings
 from typing import Any, Literal, Self
 
-import numpy as np
-import pandas as pd
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
@@ -329,40 +327,16 @@ class BetaVAE(
         model.is_trained_ = nothing_else and not must_train
         return model
 
-    def get_normalized_expression(
-        self,
-        adata: AnnData | None = None,
-        indices: Any = None,
-        transform_batch: Any = None,
-        **kwargs: Any,
-    ) -> np.ndarray | pd.DataFrame:
-        """Expression that the decoder expects, as :meth:`scvi.model.SCVI.get_normalized_expression`.
-
-        Parameters
-        ----------
-        adata, indices
-            Cells.
-        transform_batch
-            Batch to decode as. Needs ``condition_on_batch=True``.
-        **kwargs
-            Further arguments of scVI's method.
-
-        Returns
-        -------
-        Expected expression, cells x genes.
-
-        Raises
-        ------
-        ValueError
-            If ``transform_batch`` is given and the decoder is not told the batch.
-        """
-        if transform_batch is not None and not self.module.condition_on_batch:
+    def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
+        """Arguments that decode as another batch; every method of scvi-tools that takes ``transform_batch`` asks for them."""
+        if batch is not None and not self.module.condition_on_batch:
             msg = (
-                f"transform_batch={transform_batch!r} needs a decoder that is told the batch, "
-                "but this model has condition_on_batch=False. Train BetaVAE(adata, condition_on_batch=True)."
+                "transform_batch, and batch_correction, batchid1 and batchid2 of differential_expression, need a decoder that "
+                "is conditioned on batch, but this model has condition_on_batch=False: all batches decode alike. Leave them "
+                "out, or train BetaVAE(adata, condition_on_batch=True)."
             )
             raise ValueError(msg)
-        return super().get_normalized_expression(adata, indices, transform_batch, **kwargs)
+        return super()._get_transform_batch_gen_kwargs(batch)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         if isinstance(adata, AnnData) and adata is not self.adata and _get_adata_minify_type(adata) is None:
