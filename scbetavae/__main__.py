@@ -206,13 +206,14 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from scbetavae._command._console import EpochProgress
+    from scbetavae.model import TrainingDivergedError
 
     # Held-out cells are a tenth; looking at them every epoch of a long run would only cost time.
     validate_every = 1 if options.max_epochs is not None and options.max_epochs < 50 else 5
     started = time.perf_counter()
     try:
         # scvi-tools prints a line of its own when training ends early.
-        with _users_mistakes(ValueError, MisconfigurationException), redirect_stdout(StringIO()):
+        with _users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError), redirect_stdout(StringIO()):
             model.train(
                 max_epochs=options.max_epochs,
                 beta_schedule=options.schedule,

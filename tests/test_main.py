@@ -279,6 +279,19 @@ def test_values_that_are_no_counts(change, words, cells, folder, capsys):
     assert_refused(run(capsys, folder / "wrong.h5ad"), *words)
 
 
+@pytest.mark.parametrize(
+    "strength",
+    [
+        ["--beta", "3e38"],
+        ["--objective", "dip_vae_i", "--objective-arg", "lambda_od=3e38"],
+        ["--objective", "capacity", "--objective-arg", "gamma=3e38"],
+    ],
+)
+def test_a_training_that_diverges(strength, folder, capsys):
+    result = run(capsys, folder / "cells.h5ad", *strength, *QUICK)
+    assert_refused(result, "Training diverged in epoch", "learning rate", "does not count as trained")
+
+
 def test_files_that_cannot_be_read(folder, capsys):
     assert_refused(run(capsys, folder / "cell.h5ad"), "no file", "Did you mean", "cells.h5ad")
     (folder / "cells.csv").touch()

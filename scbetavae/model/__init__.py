@@ -1,6 +1,8 @@
 """Models: what a user calls."""
 
+from scbetavae.train import TrainingDivergedError
+
 from ._betavae import BetaVAE
 from ._latent_summary_collapse import PosteriorCollapseWarning
 
-__all__ = ["BetaVAE", "PosteriorCollapseWarning"]
+__all__ = ["BetaVAE", "PosteriorCollapseWarning", "TrainingDivergedError"]

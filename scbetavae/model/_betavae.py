@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any, Literal, Self
 
-import numpy as np
-import pandas as pd
 from anndata import AnnData
-from scvi import REGISTRY_KEYS
+from scvi import REGISTRY_KEYS, settings
 from scvi.data import AnnDataManager
 from scvi.data._utils import _get_adata_minify_type
 from scvi.data.fields import (
@@ -39,6 +38,7 @@ from ._counterfactual import CounterfactualMixin
 from ._decoding import DecodingMixin
 from ._encoding import EncodingMixin
 from ._latent_summary import LatentSummaryMixin
+from ._query import freeze_reference, is_told_nothing, place_new_categories
 from ._scores import ScoresMixin
 from ._training import TrainingMixin
 
@@ -322,8 +322,11 @@ class BetaVAE(
     ) -> Self:
         """Map query cells with a trained model, as :meth:`scvi.model.SCVI.load_query_data`.
 
-        A model that is not conditioned on batch has no weights for the batches of the query: it maps query cells as it is,
-        without training. To adapt all of it, pass ``unfrozen=True`` and train.
+        Training changes what belongs to batches and covariates, and scale and shift of the decoder's batch norm. All else
+        stays as the reference learned it, the running statistics of batch norm included. A new category starts at the mean
+        of those that the reference knows. A model that is not conditioned on batch has no weights for the batches of the
+        query: it maps query cells as it is, without training, unless its dispersion depends on batches or labels that are
+        new. To adapt all of it, pass ``unfrozen=True`` and train.
 
         Parameters
         ----------
@@ -336,54 +339,45 @@ class BetaVAE(
 
         Returns
         -------
-        Model of the query cells.
+        Model of the query cells. ``is_trained`` says whether it can be used as it is.
+
+        Warns
+        -----
+        UserWarning
+            If a model that would map query cells as it is has to learn their dispersion first.
         """
         if isinstance(reference_model, os.PathLike):
             reference_model = os.fspath(reference_model)
         model = super().load_query_data(adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
         model.starts_from_weights_ = True
-        told_nothing = not model.module.condition_on_batch and not model.summary_stats.get(
-            "n_extra_categorical_covs", 0
-        )
-        if told_nothing and not unfrozen:
-            model.module.requires_grad_(requires_grad=False)
-            model.is_trained_ = True
+        is_folder = isinstance(reference_model, str)
+        reference = cls.load_registry(reference_model) if is_folder else reference_model.registry_
+        place_new_categories(model.module, reference)
+        if unfrozen:
+            return model
+        told_nothing = is_told_nothing(model.module)
+        nothing_else = told_nothing and all(value for name, value in kwargs.items() if name.startswith("freeze_"))
+        must_train = freeze_reference(model.module, reference, nothing_else=nothing_else)
+        if must_train and told_nothing:
+            warnings.warn(
+                f"The query has batches or labels that the reference does not know, and dispersion={model.module.dispersion!r} "
+                "has weights of each of them. Train the model before using it: only these weights will change.",
+                UserWarning,
+                stacklevel=settings.warnings_stacklevel,
+            )
+        model.is_trained_ = nothing_else and not must_train
         return model
 
-    def get_normalized_expression(
-        self,
-        adata: AnnData | None = None,
-        indices: Any = None,
-        transform_batch: Any = None,
-        **kwargs: Any,
-    ) -> np.ndarray | pd.DataFrame:
-        """Expression that the decoder expects, as :meth:`scvi.model.SCVI.get_normalized_expression`.
-
-        Parameters
-        ----------
-        adata, indices
-            Cells.
-        transform_batch
-            Batch to decode as. Needs ``condition_on_batch=True``.
-        **kwargs
-            Further arguments of scVI's method.
-
-        Returns
-        -------
-        Expected expression, cells x genes.
-
-        Raises
-        ------
-        ValueError
-            If ``transform_batch`` is given and the decoder is not told the batch.
-        """
-        if transform_batch is not None and not self.module.condition_on_batch:
+    def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
+        """Arguments that decode as another batch; every method of scvi-tools that takes ``transform_batch`` asks for them."""
+        if batch is not None and not self.module.condition_on_batch:
             msg = (
-                f"transform_batch={transform_batch!r} needs a decoder that is told the batch, "
-                "but this model has condition_on_batch=False. Train BetaVAE(adata, condition_on_batch=True)."
+                "transform_batch, and batch_correction, batchid1 and batchid2 of differential_expression, need a decoder that "
+                "is conditioned on batch, but this model has condition_on_batch=False: all batches decode alike. Leave them "
+                "out, or train BetaVAE(adata, condition_on_batch=True)."
             )
             raise ValueError(msg)
-        return super().get_normalized_expression(adata, indices, transform_batch, **kwargs)
+        return super()._get_transform_batch_gen_kwargs(batch)
 
     def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
         if isinstance(adata, AnnData) and adata is not self.adata and _get_adata_minify_type(adata) is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,8 +11,12 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+from scvi import settings
 
-from ._matrix_scan import Finding, scan_matrix
+from ._matrix_scan import FLOAT32_MAX, Finding, overflows_float32, scan_matrix
+
+_LARGEST_EXACT = 2**24
+"""Largest whole number up to which float32 has all of them."""
 
 
 def counts_of(adata: AnnData, layer: str | None) -> tuple[Any, str]:
@@ -54,7 +59,7 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
     Raises
     ------
     ValueError
-        For values that are not finite or negative, and cells without counts.
+        For values that are negative or not finite in float32, and cells without counts.
     """
     matrix, name = counts_of(adata, layer)
     if 0 in matrix.shape:
@@ -64,6 +69,11 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
     for finding, kind, remedy in (
         (scan.non_finite, "NaN or infinite", "Set them to 0 or drop their cells or genes."),
         (
+            scan.overflowing,
+            f"too large (beyond {FLOAT32_MAX:.2g}, the largest number of float32, in which the model computes)",
+            "Look at how the matrix was made: counts of molecules are far smaller.",
+        ),
+        (
             scan.negative,
             "negative",
             "Counts are at least 0: scaled or regressed data cannot be used, give the raw counts.",
@@ -72,6 +82,12 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
         if finding is not None:
             msg = f"{name} holds {finding.n_values} {kind} values, the first {_where(adata, finding)}. {remedy}"
             raise ValueError(msg)
+    if scan.overflowing_rows.size:
+        msg = (
+            f"The counts of {scan.overflowing_rows.size} cells in {name} sum to more than float32 can hold "
+            f"({_names(adata.obs_names[scan.overflowing_rows])}). Look at how the matrix was made, or drop these cells."
+        )
+        raise ValueError(msg)
     if scan.empty_rows.size:
         names = _names(adata.obs_names[scan.empty_rows])
         msg = (
@@ -100,6 +116,14 @@ def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str
     """
     matrix, name = counts_of(adata, layer)
     scan = scan_matrix(matrix)
+    if scan.largest > _LARGEST_EXACT:
+        warnings.warn(
+            f"{name} holds counts of up to {scan.largest:.3g}. Above {_LARGEST_EXACT:,} float32, in which the model computes, "
+            "rounds them (by less than 1e-7 of their value). So many molecules of a gene in one cell are unusual: "
+            "look at how the matrix was made.",
+            UserWarning,
+            stacklevel=settings.warnings_stacklevel,
+        )
     if scan.fractional is None:
         return
     looks = f" It looks log-normalised (its largest value is {scan.largest:.3g})." if scan.largest < 20 else ""
@@ -189,7 +213,7 @@ def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric:
     Raises
     ------
     ValueError
-        For the first column with missing or infinite values, with the count of cells.
+        For the first column with missing values, or numbers that are not finite in float32, with the count of cells.
     TypeError
         For a numeric column that holds no numbers.
     """
@@ -203,11 +227,11 @@ def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric:
                 "Convert it, or use it as a category."
             )
             raise TypeError(msg)
-        missing = ~np.isfinite(column.to_numpy(dtype=float)) if numeric else column.isna().to_numpy()
+        missing = overflows_float32(column.to_numpy(dtype=float)) if numeric else column.isna().to_numpy()
         if missing.any():
             what = "missing or infinite values" if numeric else "missing labels"
             remedy = (
-                "Drop these cells or fill the values in"
+                "Drop these cells or fill the values in (numbers above 3.4e+38 are infinite in float32)"
                 if numeric
                 else f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
             )
@@ -263,7 +287,7 @@ def check_encoder_input(adata: AnnData, key: str | None) -> None:
     TypeError
         If it is sparse or holds no numbers.
     ValueError
-        If it holds values that are not finite.
+        If it holds values that are not finite in float32.
     """
     if key is None:
         return
@@ -277,11 +301,11 @@ def check_encoder_input(adata: AnnData, key: str | None) -> None:
     except (TypeError, ValueError):
         msg = f"adata.obsm[{key!r}] holds values that are no numbers. Give a matrix of shape (cells, columns)."
         raise TypeError(msg) from None
-    wrong = ~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    wrong = overflows_float32(values).any(axis=tuple(range(1, values.ndim)))
     if wrong.any():
         msg = (
-            f"adata.obsm[{key!r}] holds NaN or infinite values in {int(wrong.sum())} cells "
-            f"({_names(adata.obs_names[wrong])}). Recompute it, or drop these cells."
+            f"adata.obsm[{key!r}] holds NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32) in "
+            f"{int(wrong.sum())} cells ({_names(adata.obs_names[wrong])}). Recompute it, or drop these cells."
         )
         raise ValueError(msg)
 

@@ -256,13 +256,13 @@ class CounterfactualMixin:
             part = slice(start, start + _CELLS_AT_ONCE)
             here = rows[part]
             cells = {"adata": adata, "indices": here} if told else {}
-            after = to_shares(self.decode(moved[part], **cells))
+            after = self.decode(moved[part], **cells)
             if add_to_observed:
-                before = to_shares(self.decode(codes[here], **cells))
+                before = self.decode(codes[here], **cells)
                 expected[part], draw = transport_counts(counts[here], before, after, rng)
             else:
                 totals = np.asarray(counts[here].sum(axis=1))
-                expected[part] = totals * after
+                expected[part] = totals * to_shares(after)
                 draw = None if rng is None else draw_counts(totals.ravel(), after, rng)
             drawn.append(sparse.csr_matrix(expected[part]) if draw is None else draw)
         return sparse.vstack(drawn, format="csr"), expected

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Real
 from typing import Any, Literal, Self
@@ -24,6 +25,7 @@ from scbetavae.train import (
     InMemoryDataSplitter,
     Schedule,
     StepProgressBar,
+    TrainingDivergedError,
     resolve_lr_schedule,
     resolve_schedule,
     schedule_to_dict,
@@ -112,6 +114,9 @@ class TrainingMixin:
             If training is interrupted. The model keeps its weights and can be used.
         TypeError
             For an argument that the plan does not take.
+        scbetavae.model.TrainingDivergedError
+            If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last
+            weights with a finite loss and does not count as trained.
 
         Examples
         --------
@@ -127,8 +132,8 @@ class TrainingMixin:
         _check_length(max_epochs, max_steps)
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
             msg = (
-                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch maps query "
-                "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
+                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch, or knows one "
+                "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
             )
             raise ValueError(msg)
         plan_kwargs = dict(plan_kwargs or {})
@@ -164,12 +169,13 @@ class TrainingMixin:
         started = time.perf_counter()
         was_trained, weights = self.is_trained_, self._weights()
         try:
-            super().train(
-                max_epochs=None if max_epochs is None else int(max_epochs),
-                plan_kwargs=plan_kwargs,
-                trainer_config=trainer_config,
-                **kwargs,
-            )
+            with self._divergence_undone(weights):
+                super().train(
+                    max_epochs=None if max_epochs is None else int(max_epochs),
+                    plan_kwargs=plan_kwargs,
+                    trainer_config=trainer_config,
+                    **kwargs,
+                )
         finally:  # a training that was interrupted has moved the latent representation, too
             replaces = was_trained or (self.is_trained_ and key_added == _keys.UNS)
             if self.adata is not None and replaces and not _equal(weights, self._weights()):
@@ -187,6 +193,26 @@ class TrainingMixin:
     def _weights(self) -> dict[str, torch.Tensor]:
         """A copy of everything that decides what the module returns."""
         return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
+
+    @contextmanager
+    def _divergence_undone(self, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+        """Leave a model that was trained before as it was, if training it further diverges."""
+        was_trained, history = self.is_trained_, self.history_
+        if was_trained:
+            history = dict(history or {})
+        try:
+            yield
+        except TrainingDivergedError as error:
+            left = (
+                "The model goes back to the last copy of its weights with a finite loss and does not count as trained."
+            )
+            if was_trained:
+                self.module.load_state_dict(weights)
+                left = "The model is as it was before this training."
+            self.is_trained_, self.history_ = was_trained, history
+            self.module.eval()
+            msg = f"{error} {left}"
+            raise TrainingDivergedError(msg) from error
 
     def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
         """Flat dict of plain values: constructor arguments, schedule and length of the run."""
@@ -285,8 +311,4 @@ def _count_steps(kwargs: dict[str, Any]) -> None:
 
 
 def _equal(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:
-    """Whether two states hold the same numbers, NaN included."""
-    return before.keys() == after.keys() and all(
-        value.shape == after[name].shape and bool(((value == after[name]) | value.isnan() & after[name].isnan()).all())
-        for name, value in before.items()
-    )
+    return before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())

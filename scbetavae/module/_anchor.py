@@ -67,12 +67,12 @@ class Anchor(torch.nn.Module):
         self.register_buffer("weights", torch.zeros(n_input, n_latent))
         # Groups come last: scvi-tools appends the batches of a query to the last axis of what it loads.
         self.register_buffer("offsets", torch.zeros(n_latent, n_groups))
-        self.register_buffer("stability", torch.full((n_latent,), torch.nan))
+        self.register_buffer("stability", torch.full((n_latent,), -1.0))  # of a dimension without a component
 
     @property
     def n_components(self) -> int:
         """Dimensions with a component, which come first; 0 before the map is fitted."""
-        return int(self.stability.isfinite().sum())
+        return int((self.stability >= 0).sum())
 
     @torch.no_grad()
     def set_map(self, weights: torch.Tensor, offsets: torch.Tensor, stability: torch.Tensor) -> None:
@@ -90,7 +90,7 @@ class Anchor(torch.nn.Module):
         k = weights.shape[1]
         for buffer in (self.weights, self.offsets):
             buffer.zero_()
-        self.stability.fill_(torch.nan)
+        self.stability.fill_(-1.0)
         self.weights[:, :k] = weights
         self.offsets[:k, : offsets.shape[0]] = offsets.T
         self.stability[:k] = stability

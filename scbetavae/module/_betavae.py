@@ -122,6 +122,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         self.beta = check_beta(beta, objective)
         self.objective = objective
         self.condition_on_batch = condition_on_batch
+        self.reference_is_frozen = False  # set where a query is fitted to a reference
         self.n_encoder_input = n_encoder_input
         if not condition_on_batch:
             self.n_batch = n_batch
@@ -142,7 +143,9 @@ class BetaVAEModule(EncoderMixin, VAE):
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.
 
-        A training minibatch of one cell has no spread to normalise by, so it uses the running statistics of batch norm.
+        A training minibatch of one cell has no spread to normalize by, so it uses the running statistics of batch norm. So do
+        those of a query fitted to a frozen reference: the statistics of a minibatch whose cells are all of one batch would
+        cancel the weights of this batch, which then learn nothing.
 
         Parameters
         ----------
@@ -157,7 +160,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         """
         if kwargs.get("compute_loss", True) and self.has_fused_likelihood:
             kwargs["generative_kwargs"] = {**(kwargs.get("generative_kwargs") or {}), "for_loss": True}
-        if self.training and tensors[REGISTRY_KEYS.X_KEY].shape[0] == 1:
+        if self.training and (self.reference_is_frozen or tensors[REGISTRY_KEYS.X_KEY].shape[0] == 1):
             with batch_norm_frozen(self):
                 return super().forward(tensors, *args, **kwargs)
         return super().forward(tensors, *args, **kwargs)

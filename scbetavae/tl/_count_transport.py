@@ -22,7 +22,7 @@ def transport_counts(
     counts
         Counts of shape (n_cells, n_genes), at least 0; whole numbers where ``rng`` is given.
     before, after
-        Gene shares of shape (n_cells, n_genes) or (1, n_genes), each row with the sum 1.
+        Gene shares, or expression in proportion to them, of shape (n_cells, n_genes) or (1, n_genes).
     rng
         Draws whole counts; ``None`` for expected counts alone.
 
@@ -30,6 +30,7 @@ def transport_counts(
     -------
     Expected counts of shape (n_cells, n_genes), and a draw of them, or ``None``.
     """
+    before, after = to_shares(before), to_shares(after)
     rise = np.maximum(after - before, 0.0)
     total_rise = rise.sum(axis=1, keepdims=True)
     stays = np.divide(after, before, out=np.ones_like(rise), where=(before > after) & (total_rise > 0))
@@ -47,12 +48,12 @@ def transport_counts(
 
 
 def draw_counts(totals: np.ndarray, shares: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
-    """Draw ``totals`` molecules a cell, shape (n_cells,), from ``shares`` of shape (n_cells, n_genes)."""
-    return sparse.csr_matrix(rng.multinomial(np.rint(totals).astype(np.int64), shares))
+    """Draw ``totals`` molecules a cell, shape (n_cells,), in proportion to ``shares`` of shape (n_cells, n_genes)."""
+    return sparse.csr_matrix(rng.multinomial(np.rint(totals).astype(np.int64), to_shares(shares)))
 
 
 def to_shares(expression: np.ndarray) -> np.ndarray:
-    """Expression of at least 0, each row divided by its sum, in float64."""
+    """Expression of at least 0, each row divided by its sum, in float64: numpy draws from no row that sums to more than 1."""
     expression = np.asarray(expression, dtype=np.float64)
     return expression / expression.sum(axis=1, keepdims=True)
 

@@ -2,6 +2,7 @@
 
 from ._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 from ._components import Components, independent_components, log_normalize, parallel_analysis
+from ._divergence import TrainingDivergedError
 from ._factor_vae import FactorVAETrainingPlan
 from ._initialization import TrainingCells, initialize_decoder
 from ._learning_rate import PEAK, one_cycle, resolve_lr_schedule
@@ -35,6 +36,7 @@ __all__ = [
     "SigmoidSchedule",
     "StepProgressBar",
     "TrainingCells",
+    "TrainingDivergedError",
     "can_hold_sparse",
     "default_steps",
     "fits_in_memory",

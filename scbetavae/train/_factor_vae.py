@@ -95,6 +95,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         optimizer, discriminator_optimizer = self.optimizers()
         self._begin_minibatch(batch_idx)
         inference_outputs, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._check_finite(loss.loss)
         optimizer.zero_grad()
         self.manual_backward(loss.loss)
         if self.gradient_clip_val is not None:
@@ -103,6 +104,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
 
         regulariser = self.module.regulariser
         discriminator_loss, accuracy = regulariser.discriminator_step(inference_outputs["z"], self._permutations)
+        self._check_finite(discriminator_loss, "discriminator's loss")
         discriminator_optimizer.zero_grad()
         self.manual_backward(discriminator_loss)
         discriminator_optimizer.step()

@@ -17,6 +17,7 @@ from scvi.train import TrainingPlan
 from ._adam import LeanAdam, LeanAdamW
 from ._anchor_fit import fit_anchor
 from ._annealing import AnnealedBeta, BetaFunction
+from ._divergence import DivergenceGuard
 from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
@@ -95,6 +96,8 @@ class BetaVAETrainingPlan(TrainingPlan):
         **kwargs: Any,
     ) -> None:
         check_plan_kwargs(kwargs)
+        if getattr(module, "reference_is_frozen", False):
+            kwargs.setdefault("weight_decay", 0.0)  # it would move weights that have no gradient, too
         super().__init__(module, lr_scheduler_metric=lr_scheduler_metric, **kwargs)
         # scvi-tools 1.4 does not know fused optimisers, so the plan brings its own on both generations.
         self.fused_optimizer = fused_optimizer
@@ -107,6 +110,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.n_steps_done = 0
         self._reports_per_epoch = 1
         self.annealed_beta: AnnealedBeta | None = None
+        self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
         self._compiled = bool(kwargs.get("compile"))
         self.minibatches_at_once: int | None = None
@@ -149,7 +153,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         return int(steps) if math.isfinite(steps) else 1
 
     def on_train_start(self) -> None:
-        """Lay out the run, now that its length is known, and start from the data."""
+        """Lay out the run, now that its length is known, start from the data, and watch the losses from here on."""
         trainer = self.trainer
         steps = max(self.minibatches_per_epoch, 1)
         lengths = [self.n_steps, trainer.max_steps if trainer.max_steps > 0 else None]
@@ -168,6 +172,7 @@ class BetaVAETrainingPlan(TrainingPlan):
             stopping.warmup_epochs = max(stopping.warmup_epochs, checks)
         if trainer.ckpt_path is None:  # a run that is resumed has started from the data before
             self._start_from_data()
+        self.divergence_guard = DivergenceGuard(self)
 
     def _start_from_data(self) -> None:
         """Initialize the decoder and fit the anchor, on training cells alone."""
@@ -211,6 +216,7 @@ class BetaVAETrainingPlan(TrainingPlan):
     def _minibatch_loss(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         self._begin_minibatch(batch_idx)
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
+        self._check_finite(loss.loss)
         self._collect_for_autotune(loss, "training")
         self._end_minibatch(loss.n_obs_minibatch, self._sums_over_cells(loss), batch_idx)
         return loss.loss
@@ -232,6 +238,11 @@ class BetaVAETrainingPlan(TrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means to the history."""
         self._log_means(self._train_means, "train")
+
+    def on_train_end(self) -> None:
+        """Refuse weights that the last step broke."""
+        if self.divergence_guard is not None:
+            self.divergence_guard.end_training()
 
     def on_validation_epoch_end(self) -> None:
         """Write the validation means to the history, before anything that watches them looks."""
@@ -267,6 +278,10 @@ class BetaVAETrainingPlan(TrainingPlan):
             return optimizer_cls(params, **settings_)
 
         return create
+
+    def _check_finite(self, loss: torch.Tensor, what: str = "loss") -> None:
+        if self.divergence_guard is not None:
+            self.divergence_guard.check(loss, what)
 
     def _begin_minibatch(self, batch_idx: int) -> None:
         """Set beta, the learning rate and the anchor for a minibatch of the current epoch."""
@@ -329,6 +344,10 @@ class BetaVAETrainingPlan(TrainingPlan):
                     {k: float(v) for k, v in values.items()} | {"epoch": position}, step=self.n_steps_done
                 )
         if not within_epoch:
+            if self.divergence_guard is not None:
+                self.divergence_guard.end_epoch(
+                    values[total], "mean training loss" if mode == "train" else "validation loss"
+                )
             self.log(total, values.pop(total), prog_bar=mode == "train", logger=not often)
             self.log_dict(values, logger=not often)
 

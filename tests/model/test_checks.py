@@ -10,7 +10,7 @@ from scbetavae.model._matrix_scan import scan_matrix
 
 
 def with_value(adata, value, row=5, column=7):
-    matrix = adata.X.toarray()
+    matrix = adata.X.toarray().astype(np.float64)
     matrix[row, column] = value
     adata.X = sparse.csr_matrix(matrix)
     return adata
@@ -22,6 +22,10 @@ def with_value(adata, value, row=5, column=7):
         (-3.0, r"holds 1 negative values, the first -3 in cell 'cell_5', gene 'gene_7'.*raw counts"),
         (np.nan, r"holds 1 NaN or infinite values, the first nan in cell 'cell_5', gene 'gene_7'"),
         (np.inf, r"holds 1 NaN or infinite values, the first inf in cell 'cell_5', gene 'gene_7'"),
+        (
+            1e39,
+            r"holds 1 too large \(beyond 3.4e\+38.*float32.* values, the first 1e\+39 in cell 'cell_5', gene 'gene_7'",
+        ),
     ],
 )
 @pytest.mark.parametrize("dense", [True, False])
@@ -180,3 +184,44 @@ def test_new_data_are_checked_too(counts_adata):
     new = anndata.AnnData(counts_adata.X.log1p(), var=counts_adata.var)
     with pytest.raises(ValueError, match="not integers"):
         model.get_latent_representation(new)
+
+
+def test_encoder_input_beyond_float32_is_refused_and_up_to_it_is_not(counts_adata):
+    counts_adata.obsm["X_pca"] = counts_adata.obsm["X_pca"].astype(np.float64)
+    counts_adata.obsm["X_pca"][11, 0] = -3.4e38
+    BetaVAE.setup_anndata(counts_adata.copy(), encoder_obsm_key="X_pca")
+    counts_adata.obsm["X_pca"][11, 0] = -3.5e38
+    with pytest.raises(ValueError, match=r"beyond 3.4e\+38 .float32. in 1 cells .'cell_11'"):
+        BetaVAE.setup_anndata(counts_adata, encoder_obsm_key="X_pca")
+
+
+@pytest.mark.parametrize("argument", ["continuous_covariate_keys", "size_factor_key"])
+def test_numeric_columns_beyond_float32_are_refused(counts_adata, argument):
+    counts_adata.obs["sf"] = counts_adata.obs["sf"].where(np.arange(120) != 8, 1e39)
+    with pytest.raises(ValueError, match=r"1 of 120 cells have missing or infinite values .'cell_8'.*float32"):
+        BetaVAE.setup_anndata(counts_adata, **{argument: "sf" if argument == "size_factor_key" else ["sf"]})
+
+
+def test_counts_whose_sum_overflows_float32(counts_adata):
+    adata = with_value(with_value(counts_adata, 2e38), 2e38, column=8)
+    with pytest.raises(ValueError, match=r"counts of 1 cells in adata.X sum to more than float32.*'cell_5'"):
+        BetaVAE.setup_anndata(adata)
+
+
+def test_new_data_beyond_float32_are_refused(counts_adata):
+    BetaVAE.setup_anndata(counts_adata)
+    model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
+    model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    with pytest.raises(ValueError, match="holds 1 too large"):
+        model.get_latent_representation(with_value(counts_adata.copy(), 1e39))
+
+
+@pytest.mark.filterwarnings("always")
+def test_counts_that_float32_rounds_warn_and_the_largest_exact_one_does_not(counts_adata, recwarn):
+    adata = with_value(counts_adata, 2.0**24)
+    BetaVAE.setup_anndata(adata)
+    BetaVAE(adata)
+    assert not [w for w in recwarn if "float32" in str(w.message)]
+    BetaVAE.setup_anndata(with_value(adata, 2.0**24 + 1))
+    with pytest.warns(UserWarning, match=r"Above 16,777,216 float32.*rounds"):
+        BetaVAE(adata)

@@ -72,3 +72,33 @@ def test_draws_repeat_with_their_seed():
 
 def test_shares_sum_to_one():
     assert to_shares(np.ones((2, 4), dtype=np.float32)).sum(axis=1) == pytest.approx(1.0)
+
+
+def softmax_of(seed, dtype, n_cells=4):
+    logits = np.random.default_rng(seed).normal(scale=2.0, size=(n_cells, 2000)).astype(dtype)
+    shares = np.exp(logits)
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+@pytest.mark.parametrize("n_profiles", [1, 4])
+def test_rows_that_sum_to_one_only_up_to_rounding_can_be_drawn_from(dtype, n_profiles):
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        counts = sparse.csr_matrix(rng.poisson(1.0, size=(4, 2000)).astype(np.float32))
+        before, after = softmax_of(seed, dtype, n_profiles), softmax_of(seed + 100, dtype, n_profiles)
+        expected, drawn = transport_counts(counts, before, after, rng)
+        np.testing.assert_array_equal(drawn.sum(axis=1), counts.sum(axis=1))
+        np.testing.assert_allclose(expected.sum(axis=1), np.asarray(counts.sum(axis=1)).ravel(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_row_that_sums_to_more_than_one(dtype):
+    """As a float32 softmax may, with all of the excess before the last gene, where numpy looks for it."""
+    shares = np.full((2, 4), 0.25, dtype=dtype)
+    shares[:, 0] += 0.25 + 1e-6
+    shares[:, 3] = 0
+    assert (shares.astype(float)[:, :-1].sum(axis=1) > 1).all()
+    drawn = draw_counts(np.array([10, 1000]), shares, np.random.default_rng(0))
+    assert np.asarray(drawn.sum(axis=1)).ravel().tolist() == [10, 1000]
+    assert drawn[:, 3].nnz == 0

@@ -1,0 +1,128 @@
+"""Stop a training whose loss is no longer a number, and go back to the last weights that gave one."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from lightning.pytorch import LightningModule
+
+DEFAULT_LR = 1e-3
+KEEP_EVERY = 50
+"""Minibatches between two copies of the weights, and between two looks at numbers on an accelerator, which each look stalls."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or a weight became NaN or infinite during training.
+
+    :meth:`scbetavae.model.BetaVAE.train` leaves the model with finite weights. A model that was trained before is as it was;
+    a new one keeps its last weights with a finite loss and does not count as trained.
+    """
+
+
+class DivergenceGuard:
+    """Watches the losses of a plan, and keeps a copy of its last weights whose loss was finite.
+
+    Parameters
+    ----------
+    plan
+        The plan, about to train.
+    """
+
+    def __init__(self, plan: LightningModule) -> None:
+        self._plan = plan
+        self._unseen: list[tuple[str, torch.Tensor]] = []
+        self._minibatch = 0
+        self._since_copy = 0
+        self._keep()
+
+    def check(self, loss: torch.Tensor, what: str = "loss") -> None:
+        """Look at the loss of a minibatch, before the weights take a step.
+
+        Parameters
+        ----------
+        loss
+            The loss, a scalar.
+        what
+            Its name in messages.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If it is not finite. On an accelerator losses are looked at several at a time.
+        """
+        is_first = what == "loss"  # of a minibatch: with it the weights of the step before have proved themselves
+        self._minibatch += is_first
+        self._since_copy += is_first
+        name = f"the {what} of minibatch {self._minibatch}"
+        if self._may_look(loss):
+            self._look([(name, loss.detach())])
+        else:
+            self._unseen.append((name, loss.detach()))
+        if is_first and self._since_copy >= KEEP_EVERY:
+            self._look()
+            self._keep()
+
+    def end_epoch(self, mean_loss: torch.Tensor, what: str) -> None:
+        """Look at what was not looked at yet, and at the mean of an epoch.
+
+        Parameters
+        ----------
+        mean_loss
+            Mean loss over the cells, a scalar.
+        what
+            Its name in messages.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If one is not finite.
+        """
+        self._look()
+        self._look([(f"the {what}", mean_loss)])
+        self._minibatch = 0
+
+    def end_training(self) -> None:
+        """Look at the weights after the last step, from which no loss was computed.
+
+        Raises
+        ------
+        TrainingDivergedError
+            If one is not finite.
+        """
+        if not all(torch.isfinite(value.sum()) for value in self._plan.module.state_dict().values()):
+            self._fail("the weights after its last minibatch are not finite")
+
+    def _may_look(self, loss: torch.Tensor) -> bool:
+        """Whether reading a number waits for nothing."""
+        return loss.device.type == "cpu"
+
+    def _look(self, losses: list[tuple[str, torch.Tensor]] | None = None) -> None:
+        """Look at named losses; by default at those that wait on the device."""
+        if losses is None:
+            losses, self._unseen = self._unseen, []
+        values = (
+            [float(loss) for _, loss in losses] if len(losses) < 2 else torch.stack([x for _, x in losses]).tolist()
+        )
+        for (name, _), value in zip(losses, values, strict=True):
+            if not math.isfinite(value):
+                self._fail(f"{name} is {value:g}")
+
+    def _keep(self) -> None:
+        state = self._plan.module.state_dict()
+        self._weights = {name: value.detach().clone() for name, value in state.items()}
+        self._since_copy = 0
+
+    def _fail(self, finding: str) -> None:
+        """Put the last good weights back and say what happened."""
+        plan = self._plan
+        plan.module.load_state_dict(self._weights)
+        rates = [group["lr"] for optimizer in plan.trainer.optimizers for group in optimizer.param_groups]
+        used = " and ".join(f"{float(rate):g}" for rate in rates)
+        msg = (
+            f"Training diverged in epoch {plan.current_epoch + 1}: {finding}. Likely causes: a learning rate that is too high "
+            f'(it was {used}; try plan_kwargs={{"lr": {min(DEFAULT_LR, float(rates[0]) / 10):g}}}); cells or genes with '
+            "extreme counts (filter them, or pass gradient_clip_val=10); a very large beta; or counts or covariates that "
+            "changed after setup_anndata and now hold NaN."
+        )
+        raise TrainingDivergedError(msg)
