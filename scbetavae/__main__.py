@@ -22,7 +22,7 @@ from scbetavae._command._sweep import run_sweep, sweep_parser
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -82,12 +82,15 @@ def train(options: Namespace) -> int:
     # Below this line the heavy packages load.
     from scbetavae._command._console import quiet_libraries
     from scbetavae._command._results import make_results
+    from scbetavae._command._writable import make_writable
 
     with quiet_libraries(), _terminable():
         adata = _load(options)
         with _users_mistakes(KeyError, TypeError, ValueError):
+            changes, renamed = make_writable(adata)
+            _follow(renamed, options)
             model = _prepare(adata, options)
-        _report_start(adata, model, options)
+        _report_start(adata, model, changes, options)
         seconds = _fit(model, options)
         _save(adata, model, options.out)
         there = (
@@ -98,7 +101,7 @@ def train(options: Namespace) -> int:
             with _users_mistakes(OSError), staged_folder(options.out) as folder:
                 extras = Extras(folder, debug=options.debug)
                 make_results(adata, model, options, extras)
-                extras.write(CELLS, adata.write_h5ad, f"results in {CELLS}")
+                extras.write(CELLS, lambda path: (make_writable(adata), adata.write_h5ad(path)), f"results in {CELLS}")
                 names = dict.fromkeys([CELLS, MODEL, *extras.made, *extras.write_reasons()])
         except UserMistakeError as mistake:
             msg = f"{mistake}; {there}"
@@ -132,6 +135,18 @@ def _load(options: Namespace) -> AnnData:
     # The planted batch is the one difference between these cells that is known, so it stands for a condition, too.
     options.condition = options.condition or options.batch_key
     return pbmc68k(planted_batches=2)
+
+
+def _follow(renamed: Mapping[str, Mapping[str, str]], options: Namespace) -> None:
+    """Name what was renamed by its new name."""
+    columns = renamed.get("obs", {})
+    for name in ("batch_key", "labels_key", "size_factor_key", "group_key", "condition"):
+        setattr(options, name, columns.get(getattr(options, name), getattr(options, name)))
+    for name in ("covariates", "categorical_covariate_keys", "continuous_covariate_keys"):
+        if getattr(options, name) is not None:
+            setattr(options, name, [columns.get(key, key) for key in getattr(options, name)])
+    options.layer = renamed.get("layers", {}).get(options.layer, options.layer)
+    options.encoder_obsm_key = renamed.get("obsm", {}).get(options.encoder_obsm_key, options.encoder_obsm_key)
 
 
 def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
@@ -238,7 +253,7 @@ def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
         raise UserMistakeError(msg) from failed
 
 
-def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
+def _report_start(adata: AnnData, model: BetaVAE, changes: Sequence[str], options: Namespace) -> None:
     described = [f"{adata.n_obs} cells x {adata.n_vars} genes"]
     for noun, key in (("batch", options.batch_key), ("label", options.labels_key)):
         if key is not None:
@@ -248,6 +263,8 @@ def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
     source = options.file or "700 blood cells with a planted batch effect, as no file was given"
     print(f"scbetavae {__version__}: {source}")
     line("data", ", ".join(described))
+    if changes:
+        line("converted", f"so that {CELLS} can be written: {'; '.join(changes)}")
     strength = [f"{name} {value}" for name, value in options.objective_arg]
     if options.objective in ("beta_vae", "beta_tcvae", "factor_vae"):
         beta = model.module.beta if isinstance(options.schedule, str) else options.schedule
