@@ -6,34 +6,23 @@ Run as ``scbetavae`` or ``python -m scbetavae``. Everything heavy is imported af
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import time
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING
 
 from scbetavae import __version__, _keys
-from scbetavae._command._arguments import (
-    ACTION_OUTPUTS,
-    CELLS,
-    CURVES,
-    DIMENSIONS,
-    DIMENSIONS_PICTURE,
-    MODEL,
-    OUTPUTS,
-    SCORE_OUTPUTS,
-    SCORES,
-    SCORES_PICTURE,
-    TRAINING_OUTPUTS,
-    UMAP,
-    train_parser,
-)
+from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, train_parser
+from scbetavae._command._extras import Extras, line, reason_of
 from scbetavae._command._output import check_output, staged_folder
 from scbetavae._command._sweep import run_sweep, sweep_parser
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -41,7 +30,6 @@ if TYPE_CHECKING:
 
     from scbetavae.model import BetaVAE
 
-RESOLUTION = 150  # dots per inch of the pictures
 MIN_CELLS = 10  # a tenth of the cells is held out
 
 
@@ -49,8 +37,8 @@ class UserMistakeError(Exception):
     """A mistake in the arguments or the data: one line for the user, no traceback."""
 
 
-class TerminatedError(Exception):
-    """The process was asked to end while it trained."""
+class TerminatedError(BaseException):
+    """The process was asked to end. As with an interrupt from the keyboard, nobody who catches errors shall catch it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 2 after a mistake of the user's, 130 after an interrupt from the keyboard, 143 after a request to
-        terminate.
+        Exit code: 0, 1 if an output could not be made and ``--strict`` was given, 2 after a mistake of the user's, 130 after
+        an interrupt from the keyboard, 143 after a request to terminate.
     """
     # Threads that wait actively take the processor from those they wait for, on a machine with other work: the default run
     # then takes ten times as long. Read by OpenMP when torch loads, which is later.
@@ -75,53 +63,56 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make_parser, run = COMMANDS[name]
     options = make_parser().parse_args(arguments)
     try:
-        run(options)
+        return run(options)
     except UserMistakeError as mistake:
         if options.debug:
             raise
         print(f"scbetavae: error: {mistake}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("scbetavae: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    except TerminatedError:
-        print("scbetavae: terminated, nothing was written", file=sys.stderr)
-        return 143
-    return 0
+    except (KeyboardInterrupt, TerminatedError) as stop:
+        word, code = ("interrupted", 130) if isinstance(stop, KeyboardInterrupt) else ("terminated", 143)
+        print(f"scbetavae: {word}, {stop.args[0] if stop.args else 'nothing was written'}", file=sys.stderr)
+        return code
 
 
-def train(options: Namespace) -> None:
-    """Train on the file, or on the embedded cells, and write the model, the cells, the scores and the pictures."""
+def train(options: Namespace) -> int:
+    """Train on the file, or on the embedded cells; write the model and the cells, then all that is made of them."""
     with _users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
-    from scbetavae._command._actions import Actions
     from scbetavae._command._console import quiet_libraries
+    from scbetavae._command._results import make_results
+    from scbetavae._command._writable import make_writable
 
-    with quiet_libraries():
+    with quiet_libraries(), _terminable():
         adata = _load(options)
         with _users_mistakes(KeyError, TypeError, ValueError):
+            changes, renamed = make_writable(adata)
+            _follow(renamed, options)
             model = _prepare(adata, options)
-        _report_start(adata, model, options)
+        _report_start(adata, model, changes, options)
         seconds = _fit(model, options)
         for name in (_keys.LATENT_ZEROED, f"{_keys.LATENT_UMAP}_{_keys.ZEROED}"):
             adata.obsm.pop(name, None)  # of an earlier model, whose results the training has removed
-        adata.obsm[_keys.LATENT] = model.get_latent_representation()
-        scores = _score(model, options)
-        actions = None if options.no_actions else Actions(model, options)
-        with _users_mistakes(OSError), staged_folder(options.out) as folder:
-            _write(adata, model, options, folder)
-            if scores is not None:
-                _write_scores(adata, folder)
-            acted = [] if actions is None else actions.write(folder, RESOLUTION)
-        names = [*TRAINING_OUTPUTS, *(() if scores is None else SCORE_OUTPUTS)]
-        names += [name for name in ACTION_OUTPUTS if name in acted]
-        _remove_earlier(options.out, keep=names)
-    _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds)
-    _report_scores(scores, options)
-    for title, text in () if actions is None else actions.lines:
-        _line(title, text)
-    _line("written to", f"{options.out}/: {', '.join(f'{MODEL}/' if name == MODEL else name for name in names)}")
+        _save(adata, model, options.out)
+        there = (
+            f"the model and the cells with their latent representation are in {options.out}/, nothing else was written"
+        )
+        try:
+            _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds)
+            with _users_mistakes(OSError), staged_folder(options.out) as folder:
+                extras = Extras(folder, debug=options.debug)
+                make_results(adata, model, options, extras)
+                extras.write(CELLS, lambda path: (make_writable(adata), adata.write_h5ad(path)), f"results in {CELLS}")
+                names = dict.fromkeys([CELLS, MODEL, *extras.made, *extras.write_reasons()])
+        except UserMistakeError as mistake:
+            msg = f"{mistake}; {there}"
+            raise UserMistakeError(msg) from mistake
+        except (KeyboardInterrupt, TerminatedError) as stop:
+            raise type(stop)(there) from stop
+    written = (f"{MODEL}/" if name == MODEL else name for name in sorted(names, key=OUTPUTS.index))
+    line("written to", f"{options.out}/: {', '.join(written)}")
+    return extras.exit_code(options.out, strict=options.strict)
 
 
 COMMANDS = {"train": (train_parser, train), "sweep": (sweep_parser, run_sweep)}
@@ -148,6 +139,18 @@ def _load(options: Namespace) -> AnnData:
     return pbmc68k(planted_batches=2)
 
 
+def _follow(renamed: Mapping[str, Mapping[str, str]], options: Namespace) -> None:
+    """Name what was renamed by its new name."""
+    columns = renamed.get("obs", {})
+    for name in ("batch_key", "labels_key", "size_factor_key", "group_key", "condition"):
+        setattr(options, name, columns.get(getattr(options, name), getattr(options, name)))
+    for name in ("covariates", "categorical_covariate_keys", "continuous_covariate_keys"):
+        if getattr(options, name) is not None:
+            setattr(options, name, [columns.get(key, key) for key in getattr(options, name)])
+    options.layer = renamed.get("layers", {}).get(options.layer, options.layer)
+    options.encoder_obsm_key = renamed.get("obsm", {}).get(options.encoder_obsm_key, options.encoder_obsm_key)
+
+
 def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
     import scvi
 
@@ -169,9 +172,10 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         encoder_obsm_key=options.encoder_obsm_key,
     )
     # A mistake shows now, not after training.
+    from scbetavae._command._results import scores_are_wanted
     from scbetavae.tl._inputs import read_columns
 
-    if _scores_are_wanted(options):
+    if scores_are_wanted(options):
         read_columns(adata, options.covariates, options.group_key)
     if options.condition is not None and not options.no_actions:
         read_columns(adata, options.condition, options.group_key)
@@ -233,50 +237,26 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     return time.perf_counter() - started
 
 
-def _scores_are_wanted(options: Namespace) -> bool:
-    return bool(options.covariates) and not options.no_scores
+def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
+    """Write the model, and the cells with their latent representation, in one step; what an earlier run left goes."""
+    failed: Exception | None = None
+    with _users_mistakes(OSError), staged_folder(out) as folder:
+        model.save(str(folder / MODEL))
+        try:
+            adata.obsm[_keys.LATENT] = model.get_latent_representation()
+            adata.write_h5ad(folder / CELLS)
+        except Exception as error:  # noqa: BLE001 - whatever it is, such as a full disk, the model is kept
+            failed = error
+            (folder / CELLS).unlink(missing_ok=True)
+    # Results of an earlier run would lie beside a model that they do not describe.
+    for name in set(OUTPUTS) - ({MODEL} if failed else {MODEL, CELLS}):
+        (out / name).unlink(missing_ok=True)
+    if failed is not None:
+        msg = f"the cells could not be written ({reason_of(failed)}); the trained model is in {out / MODEL}/."
+        raise UserMistakeError(msg) from failed
 
 
-def _score(model: BetaVAE, options: Namespace) -> pd.DataFrame | None:
-    if not _scores_are_wanted(options):
-        return None
-    print("scores ...", file=sys.stderr, flush=True)
-    with _users_mistakes(ValueError):
-        return model.score_disentanglement(options.covariates, group_key=options.group_key, seed=options.seed)
-
-
-def _write(adata: AnnData, model: BetaVAE, options: Namespace, folder: Path) -> None:
-    import scanpy as sc
-
-    from scbetavae import pl
-
-    print("neighbours and UMAP ...", file=sys.stderr, flush=True)
-    sc.pp.neighbors(adata, use_rep=_keys.LATENT, random_state=options.seed)
-    sc.tl.umap(adata, random_state=options.seed)
-    model.save(str(folder / MODEL))
-    adata.write_h5ad(folder / CELLS)
-    pl.training(adata).savefig(folder / CURVES, dpi=RESOLUTION)
-    colors = [key for key in (options.labels_key, options.batch_key) if key is not None]
-    pl.embedding(adata, colors, basis=_keys.LATENT_UMAP).savefig(folder / UMAP, dpi=RESOLUTION)
-
-
-def _write_scores(adata: AnnData, folder: Path) -> None:
-    from scbetavae import pl
-
-    stored = adata.uns[_keys.UNS]
-    stored[_keys.DISENTANGLEMENT].to_csv(folder / SCORES, index=False)
-    stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"].to_csv(folder / DIMENSIONS, index=False)
-    pl.scores(adata).savefig(folder / SCORES_PICTURE, dpi=RESOLUTION)
-    pl.dimension_covariate(adata).savefig(folder / DIMENSIONS_PICTURE, dpi=RESOLUTION)
-
-
-def _remove_earlier(folder: Path, keep: Sequence[str]) -> None:
-    """Results of an earlier run would lie beside a model that they do not describe."""
-    for name in {*SCORE_OUTPUTS, *ACTION_OUTPUTS} - set(keep):
-        (folder / name).unlink(missing_ok=True)
-
-
-def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
+def _report_start(adata: AnnData, model: BetaVAE, changes: Sequence[str], options: Namespace) -> None:
     described = [f"{adata.n_obs} cells x {adata.n_vars} genes"]
     for noun, key in (("batch", options.batch_key), ("label", options.labels_key)):
         if key is not None:
@@ -285,7 +265,9 @@ def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
             described.append(f"{n_values} {plural} ({key})")
     source = options.file or "700 blood cells with a planted batch effect, as no file was given"
     print(f"scbetavae {__version__}: {source}")
-    _line("data", ", ".join(described))
+    line("data", ", ".join(described))
+    if changes:
+        line("converted", f"so that {CELLS} can be written: {'; '.join(changes)}")
     strength = [f"{name} {value}" for name, value in options.objective_arg]
     if options.objective in ("beta_vae", "beta_tcvae", "factor_vae"):
         beta = model.module.beta if isinstance(options.schedule, str) else options.schedule
@@ -298,34 +280,35 @@ def _report_start(adata: AnnData, model: BetaVAE, options: Namespace) -> None:
         f"{options.n_latent} latent dimensions",
         f"{options.gene_likelihood} likelihood",
     ]
-    _line("model", ", ".join(described))
+    line("model", ", ".join(described))
 
 
 def _report_end(history: pd.DataFrame, model: BetaVAE, seconds: float) -> None:
     last = history.iloc[-1]
-    _line("training", f"{len(history)} epochs in {seconds:.0f} s on {model.device}")
+    line("training", f"{len(history)} epochs in {seconds:.0f} s on {model.device}")
     for title, quantity in (("NLL", "nll"), ("KL", "kl")):
         held_out = history.get(f"{quantity}_validation")
         held_out = None if held_out is None else held_out.dropna()
         tail = "" if held_out is None or held_out.empty else f" in training, {held_out.iloc[-1]:.2f} held out"
-        _line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
-    _line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
+        line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
+    line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
 
 
-def _report_scores(scores: pd.DataFrame | None, options: Namespace) -> None:
-    if scores is not None:
-        from scbetavae._command._scores import score_lines
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let a request to terminate end the command as an interrupt does, so that no half-written folder stays."""
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        yield
+        return
 
-        first, *lines = score_lines(scores)
-        _line("scores", first)
-        for line in lines:
-            print(line)
-    elif not options.no_scores:
-        _line("scores", "none, as no column was named: --covariates cell_type,donor")
+    def stop(*_: object) -> None:
+        raise TerminatedError
 
-
-def _line(title: str, text: str) -> None:
-    print(f"{title:<12}{text}", flush=True)
+    earlier = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if earlier is None else earlier)
 
 
 @contextmanager
@@ -334,9 +317,7 @@ def _users_mistakes(*kinds: type[Exception]) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        # str(KeyError("text")) puts the text in quotes; an OSError's first argument is a number.
-        message = str(error) if isinstance(error, OSError) or not error.args else str(error.args[0])
-        raise UserMistakeError(" ".join(message.split())) from error
+        raise UserMistakeError(reason_of(error)) from error
 
 
 if __name__ == "__main__":

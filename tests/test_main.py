@@ -361,7 +361,7 @@ def test_signal_in_training(number, exit_code, word, folder, capsys, monkeypatch
 def test_interrupt_while_writing_leaves_the_earlier_results(first, folder, capsys, monkeypatch):
     shutil.copytree(first[-1], "scbetavae-out")
     before = {path: path.stat().st_mtime_ns for path in Path("scbetavae-out").rglob("*")}
-    monkeypatch.setattr("scbetavae.pl.training", interrupt)
+    monkeypatch.setattr(AnnData, "write_h5ad", interrupt)
     assert run(capsys, folder / "cells.h5ad", *QUICK)[0] == 130
     assert {path: path.stat().st_mtime_ns for path in Path("scbetavae-out").rglob("*")} == before
     assert names_in(".") == ["scbetavae-out"]

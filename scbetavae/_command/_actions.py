@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from scbetavae import _keys, _stored
+from scbetavae._command._arguments import ACTION_OUTPUTS
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
-    from pathlib import Path
 
     import pandas as pd
     from anndata import AnnData
 
+    from scbetavae._command._extras import Extras
     from scbetavae.model import BetaVAE
 
 ZEROED_UMAP = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}"
@@ -28,7 +28,7 @@ _TABLES = {
 
 
 class Actions:
-    """Acts on the latent dimensions of one model, and keeps what came of it.
+    """Acts on the latent dimensions of one model, and writes what came of it.
 
     An action that the data do not allow (a batch key with one batch, a collapsed model) is a line in the report, and the others
     go on.
@@ -39,63 +39,52 @@ class Actions:
         A trained model with its cells.
     options
         Arguments of the command.
+    extras
+        Where outputs go.
     """
 
-    def __init__(self, model: BetaVAE, options: Namespace) -> None:
-        self.lines: list[tuple[str, str]] = []
-        self.predicted: AnnData | None = None
-        self._model, self._options = model, options
-        print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
-        self._try("summary", self._summarise)
+    def __init__(self, model: BetaVAE, options: Namespace, extras: Extras) -> None:
+        self._model, self._options, self._extras = model, options, extras
+        self._predicted: AnnData | None = None
+
+    def act(self) -> None:
+        """Act on the dimensions; results go to ``adata``."""
+        options = self._options
+        self._act("summary", ("latent_summary",), self._summarise)
         if options.batch_key is not None:
-            self._try("batch", self._zero)
-        self._try("traversal", self._traverse)
+            self._act("batch", ("batch_dimensions", "zeroing"), self._zero)
+        self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
         if options.condition is not None:
-            self._try("condition", self._predict)
-            self._try("what if", self._counterfact)
+            self._act("condition", ("condition_prediction",), self._predict)
+            self._act("what if", ("counterfactual",), self._counterfact)
 
-    def write(self, folder: Path, resolution: int) -> list[str]:
-        """Write tables and pictures.
-
-        Parameters
-        ----------
-        folder
-            Where to.
-        resolution
-            Dots per inch of the pictures.
-
-        Returns
-        -------
-        Names of the files.
-        """
+    def write(self) -> None:
+        """Write tables and pictures; that of zeroing needs the UMAP."""
         from scbetavae import pl
 
-        adata = self._model.adata
+        extras, adata = self._extras, self._model.adata
         # The file may hold results of other embeddings, under the same names.
         stored = {key: e for key, e in adata.uns[_keys.UNS].items() if _stored.describes(adata, key, _keys.LATENT)}
-        tables = {name: stored[key] for name, key in _TABLES.items() if key in stored}
-        pictures = {"latent_summary.png": _keys.LATENT_SUMMARY, "batch_dimensions.png": _keys.BATCH_DIMENSIONS}
-        pictures |= {"traversal.png": _keys.TRAVERSAL}
-        drawn = {name: (getattr(pl, key), adata) for name, key in pictures.items() if key in stored}
-        if _keys.ZEROED in stored:
-            drawn["zeroing.png"] = (self._draw_zeroing, adata)
-        if _keys.CONDITION_PREDICTION in stored:
-            drawn["condition_prediction.png"] = (pl.condition_prediction, adata)
-        if self.predicted is not None:
-            tables["counterfactual.csv"] = self.predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL]
-            drawn["counterfactual.png"] = (pl.counterfactual, self.predicted)
-        for name, table in tables.items():
-            table.to_csv(folder / name, index=False)
-        for name, (draw, data) in drawn.items():
-            draw(data).get_figure().savefig(folder / name, dpi=resolution, bbox_inches="tight")
-        return [*tables, *drawn]
+        for name, key in _TABLES.items():
+            if key in stored:
+                extras.table(name, stored[key])
+        pictures = {
+            "latent_summary.png": (_keys.LATENT_SUMMARY, pl.latent_summary),
+            "batch_dimensions.png": (_keys.BATCH_DIMENSIONS, pl.batch_dimensions),
+            "zeroing.png": (_keys.ZEROED, self._draw_zeroing),
+            "traversal.png": (_keys.TRAVERSAL, pl.traversal),
+            "condition_prediction.png": (_keys.CONDITION_PREDICTION, pl.condition_prediction),
+        }
+        for name, (key, draw) in pictures.items():
+            if key in stored:
+                extras.picture(name, draw, adata)
+        if self._predicted is not None:
+            extras.table("counterfactual.csv", self._predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL])
+            extras.picture("counterfactual.png", pl.counterfactual, self._predicted)
 
-    def _try(self, title: str, action: Callable[[], str]) -> None:
-        try:
-            text = action()
-        except (KeyError, ValueError) as refused:
-            text = f"not possible: {refused.args[0] if refused.args else refused}"
-        self.lines.append((title, " ".join(str(text).split())))
+    def _act(self, title: str, outputs: tuple[str, ...], action: Callable[[], str]) -> None:
+        names = [name for name in ACTION_OUTPUTS if name.rpartition(".")[0] in outputs]
+        self._extras.compute(title, names, lambda: " ".join(action().split()))
 
     def _summarise(self) -> str:
         frame = self._model.get_latent_summary()
@@ -149,10 +138,10 @@ class Actions:
         options = self._options
         source, target = self._ends()
         groupby = options.labels_key if options.labels_key != options.condition else None
-        self.predicted = self._model.counterfactual(
+        self._predicted = self._model.counterfactual(
             options.condition, source, target, groupby=groupby, seed=options.seed
         )
-        frame = self.predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL]
+        frame = self._predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL]
         return f"{options.condition} {source} -> {target}: error {_errors(frame)}; 1 is doing nothing, 0 perfect"
 
     def _ends(self) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scbetavae import __version__, _keys
+from scbetavae._command._extras import NOT_MADE
 from scbetavae._command._output import MARK
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ ACTION_OUTPUTS = (
     "counterfactual.csv",
     "counterfactual.png",
 )
-OUTPUTS = TRAINING_OUTPUTS + SCORE_OUTPUTS + ACTION_OUTPUTS
+OUTPUTS = (*TRAINING_OUTPUTS, *SCORE_OUTPUTS, *ACTION_OUTPUTS, NOT_MADE)
+STRICT = f"exit with code 1 if an output could not be made, rather than with a warning; {NOT_MADE} says why either way"
 
 _DESCRIPTION = """\
 Train a beta-VAE on raw single-cell counts: a latent space whose dimensions stand for separate things.
@@ -61,7 +63,8 @@ and, each as a table (.csv) and a picture (.png)
   {"":<14} the genes that respond along each dimension
   condition_prediction, counterfactual
   {"":<14} --condition from single dimensions, and cells of one condition as they would be in the other
-Nothing is written before all of it is ready. Results of an earlier run are replaced, other files stay.
+The model, the cells and the latent space are written first, in one step, and the rest when it is ready. An output that could
+not be made is a line of the report and a row in {NOT_MADE}. Results of an earlier run are replaced, other files stay.
 
 examples
   scbetavae
@@ -80,7 +83,8 @@ examples
       the count matrix of 10x Cell Ranger
 
 exit codes
-  0 done, 2 a mistake in the arguments or the data, 130 interrupted, 143 terminated
+  0 done, 1 with --strict if an output could not be made, 2 a mistake in the arguments or the data, 130 interrupted,
+  143 terminated
 """
 
 
@@ -108,6 +112,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", metavar="N", type=_whole(0), default=0, help="seed of everything random [%(default)s]"
     )
+    parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     parser.add_argument("--version", action="version", version=f"scbetavae {__version__}")
     _add_data(parser.add_argument_group("data"))

@@ -6,13 +6,37 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scbetavae import _keys
+from scbetavae._command._arguments import DIMENSIONS, DIMENSIONS_PICTURE, SCORE_OUTPUTS, SCORES, SCORES_PICTURE
+
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     import pandas as pd
+
+    from scbetavae._command._extras import Extras
+    from scbetavae.model import BetaVAE
 
 _HEADLINE = "0 as by chance, 1 as good as these covariates allow; in brackets 95%"
 # MIG, SAP and DCI ask for one dimension per covariate, LMS for one per class: each sees what the others miss.
 _METRICS = {"mig": "MIG", "sap": "SAP", "lms": "LMS", "dci_completeness": "DCI"}
 _WIDTH = 17
+
+
+def make_scores(model: BetaVAE, options: Namespace, extras: Extras) -> None:
+    """Score the dimensions, and write tables and pictures of it."""
+    from scbetavae import pl
+
+    def score() -> str:
+        scores = model.score_disentanglement(options.covariates, group_key=options.group_key, seed=options.seed)
+        return "\n".join(score_lines(scores))
+
+    if extras.compute("scores", SCORE_OUTPUTS, score) is not None:
+        stored = model.adata.uns[_keys.UNS]
+        extras.table(SCORES, stored[_keys.DISENTANGLEMENT])
+        extras.table(DIMENSIONS, stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"])
+        extras.picture(SCORES_PICTURE, pl.scores, model.adata)
+        extras.picture(DIMENSIONS_PICTURE, pl.dimension_covariate, model.adata)
 
 
 def score_lines(scores: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ from scbetavae import __version__
 from scbetavae._command._arguments import (
     LIKELIHOODS,
     OBJECTIVES,
+    STRICT,
     _add_data,
     _names,
     _objective,
@@ -20,6 +21,7 @@ from scbetavae._command._arguments import (
     _weight,
     _whole,
 )
+from scbetavae._command._extras import NOT_MADE, Extras, line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +43,6 @@ SCORES = (
     "msgs",
 )
 SCORES += ("dcimig", "mig_sup", "udr", "kmeans_ari", "ilisi", "gaussian_total_correlation")
-RESOLUTION = 150  # dots per inch of the pictures
 EMBEDDED_EPOCHS = 200  # of the embedded cells, on which 18 models are then a matter of minutes
 
 _DESCRIPTION = """\
@@ -56,7 +57,7 @@ what is written to the folder --out
   {TRADEOFF:<20} the likelihood against --score
   runs/                every run with its scores, codes and history, as soon as it ends
 A sweep that was stopped goes on where it was when the same command is given again, and so does one with more betas
-or seeds. A run that failed is tried again.
+or seeds. A run that failed is tried again. Of the other outputs, one that could not be made is a row in {NOT_MADE}.
 
 examples
   scbetavae sweep
@@ -69,7 +70,8 @@ examples
       on a Ray cluster, a GPU each run
 
 exit codes
-  0 done, 2 a mistake in the arguments or the data, 3 all models failed, 130 interrupted, 143 terminated
+  0 done, 1 with --strict if an output could not be made, 2 a mistake in the arguments or the data, 3 all models failed,
+  130 interrupted, 143 terminated
 """
 
 
@@ -87,6 +89,7 @@ def sweep_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", metavar="DIR", type=Path, default=Path("scbetavae-sweep"), help="folder of the sweep [%(default)s]"
     )
+    parser.add_argument("--strict", action="store_true", help=STRICT)
     parser.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
     parser.add_argument("--version", action="version", version=f"scbetavae {__version__}")
     _add_data(parser.add_argument_group("data"))
@@ -97,22 +100,24 @@ def sweep_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_sweep(options: argparse.Namespace) -> None:
+def run_sweep(options: argparse.Namespace) -> int:
     """Sweep the file, or the embedded cells; write the table, the recommendation and the pictures."""
     from scbetavae._command._console import quiet_libraries
 
     with quiet_libraries():
         try:
             table = _sweep(options)
+            _report_runs(table)
+            extras = _write(table, options)
         except KeyboardInterrupt:
             _stop(130, f"interrupted; finished runs are in {options.out}, and the same command goes on from there")
         except SystemExit as stop:
-            if stop.code in (2, 130):
+            if stop.code in (2, 3, 130):
                 raise
             # Lightning turns a request to terminate, such as that of a cluster at the end of its time, into an exit.
             _stop(143, f"terminated; finished runs are in {options.out}, and the same command goes on from there")
-        recommendation = _write(table, options)
-    _report_end(table, recommendation, options)
+    line("written to", f"{options.out}/: {', '.join([TABLE, *extras.made, *extras.write_reasons()])}, runs/")
+    return extras.exit_code(options.out, strict=options.strict)
 
 
 def _add_grid(group: argparse._ArgumentGroup) -> None:
@@ -259,42 +264,40 @@ def _load(options: argparse.Namespace) -> AnnData:
     return pbmc68k(planted_batches=2)
 
 
-def _write(table: pd.DataFrame, options: argparse.Namespace) -> str:
-    """Write pictures and recommendation, and return the latter."""
+def _write(table: pd.DataFrame, options: argparse.Namespace) -> Extras:
+    """Write the recommendation and the pictures, each on its own: the runs and their table are there already."""
     from scbetavae import pl
     from scbetavae.sweep import recommend_beta
 
     if not ((table["kind"] == "model") & (table["status"] == "done")).any():
         error = table.loc[table["kind"] == "model", "error"].iloc[0]
         _stop(3, f"all models failed, the first with: {error}")
-    try:
-        words = recommend_beta(table, options.score).reason
-        tradeoff = pl.tradeoff(table, options.score)
-    except ValueError as error:
-        _stop(2, f"error: --score: {error}")
-    pl.beta_sweep(table).savefig(options.out / PICTURE, dpi=RESOLUTION)
-    tradeoff.figure.savefig(options.out / TRADEOFF, dpi=RESOLUTION)
-    (options.out / WORDS).write_text(f"{words}\n")
-    return words
+    for name in (WORDS, PICTURE, TRADEOFF, NOT_MADE):  # of the sweep when it had fewer runs
+        (options.out / name).unlink(missing_ok=True)
+    extras = Extras(options.out, debug=options.debug)
+    words = extras.compute("advice", [WORDS], lambda: recommend_beta(table, options.score).reason)
+    if words is not None:
+        extras.write(WORDS, lambda path: path.write_text(f"{words}\n"))
+    extras.picture(PICTURE, pl.beta_sweep, table)
+    extras.picture(TRADEOFF, pl.tradeoff, table, options.score)
+    return extras
 
 
 def _report_start(adata: AnnData, options: argparse.Namespace) -> None:
     source = options.file or "700 blood cells with a planted batch effect, as no file was given"
     print(f"scbetavae {__version__} sweep: {source}")
     betas = ", ".join(f"{beta:g}" for beta in options.betas)
-    _line("data", f"{adata.n_obs} cells x {adata.n_vars} genes")
-    _line("grid", f"{', '.join(options.objectives)}; beta {betas}; {options.seeds} seeds")
-    _line("scores", f"against {', '.join(options.covariates)}")
+    line("data", f"{adata.n_obs} cells x {adata.n_vars} genes")
+    line("grid", f"{', '.join(options.objectives)}; beta {betas}; {options.seeds} seeds")
+    line("scores", f"against {', '.join(options.covariates)}")
 
 
-def _report_end(table: pd.DataFrame, words: str, options: argparse.Namespace) -> None:
+def _report_runs(table: pd.DataFrame) -> None:
     runs = table.drop_duplicates("run")
     failed = runs[runs["status"] == "failed"]
-    _line("runs", f"{len(runs) - len(failed)} done, {len(failed)} failed")
+    line("runs", f"{len(runs) - len(failed)} done, {len(failed)} failed")
     for row in failed.itertuples():
         print(f"  {row.run}: {row.error}")
-    _line("advice", words)
-    _line("written to", f"{options.out}/: {', '.join(OUTPUTS)}, runs/")
 
 
 def _betas(text: str) -> tuple[float, ...]:
@@ -312,10 +315,6 @@ def _score(text: str) -> str:
         msg = f"there is no score {text!r} among {', '.join(SCORES)}{hint}"
         raise argparse.ArgumentTypeError(msg)
     return text
-
-
-def _line(title: str, text: str) -> None:
-    print(f"{title:<12}{text}", flush=True)
 
 
 def _stop(code: int, message: str) -> NoReturn:

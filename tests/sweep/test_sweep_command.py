@@ -66,6 +66,47 @@ def test_a_file(file, tmp_path, capsys):
     assert "model_kwargs.n_latent is 4, there it was 3" in errors
 
 
+def raising(error):
+    def fail(*_args, **_kwargs):
+        raise error
+
+    return fail
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Folder for a sweep that several tests go on with."""
+    return tmp_path_factory.mktemp("swept") / "out"
+
+
+@pytest.mark.parametrize(
+    ("what", "lost", "strict"),
+    [
+        ("scbetavae.sweep.recommend_beta", "recommendation.txt", ["--strict"]),
+        ("scbetavae.pl.beta_sweep", "beta_sweep.png", []),
+        ("scbetavae.pl.tradeoff", "tradeoff.png", []),
+    ],
+)
+def test_an_output_that_fails_leaves_runs_table_and_the_others(file, capsys, monkeypatch, swept, what, lost, strict):
+    # On the folder of the test before: what is lost this time does not stay from there.
+    monkeypatch.setattr(what, raising(TypeError("no luck")))
+    code, report, errors = run(capsys, file, *QUICK, "--out", swept, *strict)
+    assert code == len(strict), errors
+    there = {path.name for path in swept.iterdir()}
+    assert there == {*WRITTEN, "not_made.csv", "runs", "split.npz", "sweep.json"} - {lost}
+    assert pd.read_csv(swept / "not_made.csv").to_numpy().tolist() == [[lost, "TypeError: no luck"]]
+    assert "TypeError: no luck" in report
+    assert "5 done, 0 failed" in report
+    assert errors.splitlines()[-1].startswith(f"scbetavae: warning: not made: {lost}; ")
+
+
+def test_interrupt_after_the_runs_says_that_they_are_there(file, capsys, monkeypatch, swept):
+    monkeypatch.setattr("scbetavae.pl.tradeoff", raising(KeyboardInterrupt()))
+    code, _, errors = run(capsys, file, *QUICK, "--out", swept)
+    assert code == 130
+    assert errors.splitlines()[-1].startswith(f"scbetavae: interrupted; finished runs are in {swept}")
+
+
 def test_without_a_file_it_takes_the_embedded_cells(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     seen = {}
