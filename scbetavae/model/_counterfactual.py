@@ -14,6 +14,7 @@ from scbetavae.tl import _counterfactual_design as _design
 from scbetavae.tl import _counterfactual_moves as _moves
 from scbetavae.tl import _counterfactual_scores as _scores
 from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
+from scbetavae.tl._inputs import class_name
 
 from ._arguments import COUNT_LIKELIHOODS
 from ._checks import counts_of
@@ -54,7 +55,7 @@ class CounterfactualMixin:
         Parameters
         ----------
         covariate
-            Column of ``.obs`` to change, of categories: for example the condition.
+            Column of ``.obs`` to change, of categories: for example the condition. Whole numbers are names of categories.
         source, target
             Its categories: of the cells to predict, and what they are to become.
         groupby
@@ -111,7 +112,7 @@ class CounterfactualMixin:
         KeyError
             For a column that is not there, with the nearest that is.
         TypeError
-            If the covariate holds numbers.
+            If the covariate or the groups hold numbers with fractions.
         ValueError
             For missing labels; unknown, equal or empty categories; groups from which no move can be learnt; unknown
             dimensions or methods; a decoder that is told the covariate; a collapsed or minified model.
@@ -163,8 +164,8 @@ class CounterfactualMixin:
         genes["gene"] = np.asarray(adata.var_names.astype(str), dtype=object)[genes["gene"]]
         parameters = {
             "covariate": covariate,
-            "source": str(source),
-            "target": str(target),
+            "source": class_name(source),
+            "target": class_name(target),
             "groupby": groupby or "",
             "method": method,
             "moved_dimensions": _join(move.moved),
@@ -176,7 +177,7 @@ class CounterfactualMixin:
         }
         tables = {"": scores, _keys.GENES_SUFFIX: genes, _keys.PARAMS_SUFFIX: parameters}
         result = _assemble(adata, design, cells, expected, {f"{key_added}{k}": v for k, v in tables.items()})
-        result.obs[key_added] = str(target)
+        result.obs[key_added] = class_name(target)
         result.obsm[_keys.LATENT] = codes[design.source]
         result.obsm[f"X_{key_added}"] = move.codes.astype(np.float32)
         return result

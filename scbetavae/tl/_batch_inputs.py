@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 RULES = ("guarded", "dominant")
 MINIMUM_PERMUTATIONS = 10
-_FEW_VALUES = 20
 _N_CLUSTERS, _N_NEIGHBORS = 10, 15
 
 
@@ -39,7 +38,7 @@ class Search(NamedTuple):
         return np.flatnonzero(self.batch.notna() & self.protected.notna().all(axis=1))
 
 
-def read_search(
+def read_search(  # noqa: PLR0913 - independent choices
     adata: AnnData,
     batch_key: str,
     n_dims: int,
@@ -48,8 +47,12 @@ def read_search(
     rule: str | Sequence[int],
     n_permutations: int,
     fdr: float,
+    categorical: str | Iterable[str] | None = None,
+    registered: Iterable[str] = (),
 ) -> Search:
     """All that can be read and refused without looking at the codes.
+
+    ``categorical`` and ``registered`` name protected columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
 
     Raises
     ------
@@ -58,7 +61,7 @@ def read_search(
     """
     _check_numbers(n_permutations, fdr)
     dimensions = _check_rule(rule, n_dims)
-    batch, protected = _read_columns(adata, batch_key, protect)
+    batch, protected = _read_columns(adata, batch_key, protect, categorical, registered)
     search = Search(batch, protected, dimensions)
     _check_labels(batch.iloc[search.cells], protected.iloc[search.cells])
     return search
@@ -132,7 +135,11 @@ def check_active(active: np.ndarray, obsm_key: str, dimensions: tuple[int, ...] 
 
 
 def _read_columns(
-    adata: AnnData, batch_key: str, protect: str | Iterable[str] | None
+    adata: AnnData,
+    batch_key: str,
+    protect: str | Iterable[str] | None,
+    categorical: str | Iterable[str] | None,
+    registered: Iterable[str],
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Batch as strings, and the protected columns.
 
@@ -157,14 +164,10 @@ def _read_columns(
         twice = sorted({name for name in names if names.count(name) > 1})
         msg = f"protect names {twice} twice. Name every column once."
         raise ValueError(msg)
-    column = adata.obs[batch_key]
-    if types.is_float_dtype(column.dtype) and (column.dropna() % 1 != 0).any():
-        msg = f"batch_key={batch_key!r} holds fractions such as {column.dropna().iloc[0]}. Batch must be categories: cut it."
-        raise ValueError(msg)
-    batch = column.astype(object).where(column.isna(), column.astype(str)).rename(batch_key)
-    batch = batch.where(column.notna(), np.nan)
-    _check_aliases(batch, adata.obs[names])
-    return batch, adata.obs[names]
+    batch = _inputs.class_texts(adata.obs[batch_key], "batch_key")
+    protected = _inputs.read_factors(adata, names, "protect", categorical, registered)
+    _check_aliases(batch, protected)
+    return batch, protected
 
 
 def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
@@ -174,7 +177,7 @@ def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
     # Numbers with few values, a batch 0 and 1 say, are compared as what they are: classes.
     classes = {
         name: column.astype(str).where(column.notna(), np.nan)
-        if types.is_numeric_dtype(column.dtype) and column.nunique() <= _FEW_VALUES
+        if types.is_numeric_dtype(column.dtype) and column.nunique() <= _inputs.FEW_VALUES
         else column
         for name, column in protected.items()
     }

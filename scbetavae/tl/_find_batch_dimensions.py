@@ -24,6 +24,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key: str,
     *,
     protect: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
     obsm_key: str = _keys.LATENT,
     rule: str | Sequence[int] = "guarded",
     n_permutations: int = 100,
@@ -54,6 +55,9 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         Columns of ``.obs`` whose information must stay: categorical, boolean, string or numeric. ``None`` or an empty list
         protects clusters of the embedding (Leiden on the active dimensions, each batch centred first so that clusters are not
         batches; k-means where the package ``igraph`` is not installed); they are stored in ``.obs``.
+    categorical
+        Protected columns whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
+        they are whole and take at most 20 values; ``[]`` says that none are classes. The batch is always classes.
     obsm_key
         Entry of ``.obsm``, of shape (n_cells, n_dims).
     rule
@@ -160,7 +164,14 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     _inputs.check_writable(adata, key_added)
     codes = _inputs.read_embedding(adata, obsm_key)
     search = _batch_inputs.read_search(
-        adata, batch_key, codes.shape[1], protect=protect, rule=rule, n_permutations=n_permutations, fdr=fdr
+        adata,
+        batch_key,
+        codes.shape[1],
+        protect=protect,
+        rule=rule,
+        n_permutations=n_permutations,
+        fdr=fdr,
+        categorical=categorical,
     )
     mask = _scoring.resolve_mask(codes, active, kl)
     _batch_inputs.check_active(mask, obsm_key, search.dimensions)

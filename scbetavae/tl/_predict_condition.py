@@ -24,6 +24,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     *,
     obsm_key: str = _keys.LATENT,
     group_key: str | None = None,
+    categorical: str | Iterable[str] | None = None,
     nuisance: str | Iterable[str] | None = None,
     layer: str | None = None,
     n_permutations: int = 200,
@@ -50,6 +51,9 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         Column of ``.obs`` with the donor (or other independent unit) of every cell. Whole donors are then held out and
         resampled; what is constant within donors is permuted between donors, anything else within them. Without it cells count
         as independent, which flatters whatever donors differ in.
+    categorical
+        The covariate again, if its numbers are names of classes. Other numbers are numbers, with a warning where they are
+        whole and take at most 20 values; ``[]`` says that they are no classes.
     nuisance
         Columns of ``.obs`` with numbers; ``[]`` for none. By default the logarithm of the library size, from counts or else
         from a column such as ``total_counts``, and percent mitochondrial, from a column such as ``pct_counts_mt`` or else
@@ -119,7 +123,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     'log library size, percent_mito'
     """
     _inputs.check_writable(adata, key_added)
-    labels, groups = read_labels(adata, covariate, group_key)
+    labels, groups = read_labels(adata, covariate, group_key, categorical)
     codes = _inputs.read_embedding(adata, obsm_key)
     mask = _scoring.resolve_mask(codes, active, kl)
     aside = _nuisance.read_nuisance(adata, nuisance, layer)
@@ -153,7 +157,13 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     return frame.copy()
 
 
-def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[pd.Series, pd.Series | None]:
+def read_labels(
+    adata: AnnData,
+    covariate: str,
+    group_key: str | None,
+    categorical: str | Iterable[str] | None,
+    registered: Iterable[str] = (),
+) -> tuple[pd.Series, pd.Series | None]:
     """The covariate and the donors, refused with the nearest name or the classes that are there.
 
     Parameters
@@ -164,6 +174,8 @@ def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[
         One column of ``.obs``.
     group_key
         Column with the donor of every cell.
+    categorical, registered
+        Columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
 
     Raises
     ------
@@ -177,6 +189,6 @@ def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[
     if not isinstance(covariate, str):
         msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
         raise TypeError(msg)
-    columns = _inputs.read_columns(adata, covariate, group_key)
+    columns = _inputs.read_columns(adata, covariate, group_key, categorical=categorical, registered=registered)
     labels = columns.factors[covariate]
     return labels, columns.groups

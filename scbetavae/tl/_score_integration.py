@@ -66,7 +66,7 @@ def score_integration(
     KeyError
         If an entry of ``.obsm`` or a column of ``.obs`` is not there, with the nearest that is.
     ValueError
-        For a view, an embedding with values that are not finite, or neither labels nor batch.
+        For a view, an embedding with values that are not finite, neither labels nor batch, or columns of fractions.
     TypeError
         If ``adata`` is no AnnData, or the embedding holds no numbers.
 
@@ -101,23 +101,17 @@ def score_integration(
     codes = _inputs.read_embedding(adata, obsm_key)
     rows = []
     if labels_key is not None:
-        labels = _as_categories(adata.obs[labels_key])
+        labels = _inputs.class_texts(adata.obs[labels_key], "labels_key")
         rows.append(_row("kmeans_ari", labels, metrics.kmeans_ari(codes, labels, seed=seed)))
         rows.append(_row("neighbour_skill", labels, metrics.neighbour_skill(codes, labels, seed=seed)))
     if batch_key is not None:
-        batch = _as_categories(adata.obs[batch_key])
+        batch = _inputs.class_texts(adata.obs[batch_key], "batch_key")
         if batch_key != labels_key:
             rows.append(_row("neighbour_skill", batch, metrics.neighbour_skill(codes, batch, seed=seed)))
         rows.append(_row("ilisi", batch, metrics.ilisi(codes, batch, seed=seed)))
     frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
     _scoring.store(adata, key_added, {"": frame}, {"obsm_key": obsm_key, "seed": seed} | chosen)
     return frame.copy()
-
-
-def _as_categories(column: pd.Series) -> pd.Series:
-    """Plates that are called 1, 2 and 3 are no amounts."""
-    texts = column.astype(object).where(column.notna(), None).map(lambda value: value if value is None else str(value))
-    return texts.astype("category")
 
 
 def _row(metric: str, column: pd.Series, value: float) -> dict[str, object]:

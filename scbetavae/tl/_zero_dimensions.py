@@ -29,6 +29,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key: str = "batch",
     *,
     protect: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
     obsm_key: str = _keys.LATENT,
     rule: str = "guarded",
     to: str = "mean",
@@ -56,6 +57,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     protect
         Columns of ``.obs`` with what must stay, categorical or numeric. ``None`` takes clusters of the embedding, which is
         worse than labels: batch may have shaped them. Cells without a label are left out for that covariate alone.
+    categorical
+        Protected columns whose numbers are names of classes, as in :func:`find_batch_dimensions`.
     obsm_key
         Entry of ``.obsm`` with the embedding, of shape (n_cells, n_dims).
     rule
@@ -152,13 +155,14 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     _batch_inputs.check_active(active, obsm_key, None)
     given = None if dimensions is None else _zeroing_inputs.check_dimensions(dimensions, active)
     cells = _zeroing_inputs.read_cells(
-        adata, batch_key, codes.shape[1], protect=protect, rule=rule, group_key=group_key
+        adata, batch_key, codes.shape[1], protect=protect, rule=rule, group_key=group_key, categorical=categorical
     )
     _zeroing_inputs.check_target(to, reference_batch, cells.batch)
     constants = _zeroing_inputs.make_constants(to, reference_batch, prior_mean, codes, cells.batch)
 
     # A shell: a mistake that only the search finds leaves no trace.
-    shell = AnnData(obs=adata.obs.copy(), obsm={obsm_key: codes}, uns={_keys.UNS: dict(adata.uns.get(_keys.UNS, {}))})
+    obs = adata.obs.assign(**cells.protected)
+    shell = AnnData(obs=obs, obsm={obsm_key: codes}, uns={_keys.UNS: dict(adata.uns.get(_keys.UNS, {}))})
     choice = (
         _take_given(given, cells, codes[:, active], f"{key_added}{_keys.CLUSTERS_SUFFIX}", seed)
         if given is not None
@@ -186,7 +190,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         "rule": "explicit" if given is not None else rule,
         "inactive": ", ".join(map(str, np.flatnonzero(~active))),
         "to": to,
-        "reference_batch": None if reference_batch is None else str(reference_batch),
+        "reference_batch": None if reference_batch is None else _inputs.class_name(reference_batch),
         "batch_key": batch_key,
         "protect": ", ".join(map(str, choice.protected.columns)),
         "clustered": cells.protected.empty,
@@ -228,6 +232,7 @@ def _find(shell: AnnData, cells: Cells, obsm_key: str, rule: str, active: np.nda
         shell,
         batch_key,
         protect=protect,
+        categorical=[],
         obsm_key=obsm_key,
         rule=rule,
         n_permutations=_zeroing_inputs.N_PERMUTATIONS,
