@@ -170,9 +170,10 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
     from scbetavae.tl._inputs import read_columns
 
     if _scores_are_wanted(options):
-        read_columns(adata, options.covariates, options.group_key)
+        columns = options.covariates, options.group_key
+        read_columns(adata, *columns, categorical=options.categorical, registered=_class_columns(options))
     if options.condition is not None and not options.no_actions:
-        read_columns(adata, options.condition, options.group_key)
+        read_columns(adata, options.condition, options.group_key, categorical=options.condition)
         _check_ends(adata, options)
     return BetaVAE(
         adata,
@@ -187,11 +188,13 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
 
 def _check_ends(adata: AnnData, options: Namespace) -> None:
     """Refuse a source or a target that no cell has."""
-    values = list(adata.obs[options.condition].dropna().unique())
+    from scbetavae.tl._inputs import class_name
+
+    values = [class_name(value) for value in adata.obs[options.condition].dropna().unique()]
     for name in ("source", "target"):
         wanted = getattr(options, name)
-        if wanted is not None and wanted not in [str(value) for value in values]:
-            there = ", ".join(repr(str(value)) for value in values[:8])
+        if wanted is not None and wanted not in values:
+            there = ", ".join(repr(value) for value in values[:8])
             msg = f"--{name} {wanted!r} is not a value of {options.condition!r}, which has {there}."
             raise ValueError(msg)
     if (options.source is None) != (options.target is None):
@@ -234,12 +237,20 @@ def _scores_are_wanted(options: Namespace) -> bool:
     return bool(options.covariates) and not options.no_scores
 
 
+def _class_columns(options: Namespace) -> list[str]:
+    """Columns whose values are names of classes, whatever their type."""
+    named = [options.batch_key, options.labels_key, options.condition, options.group_key]
+    return [name for name in (*named, *(options.categorical or ())) if name is not None]
+
+
 def _score(model: BetaVAE, options: Namespace) -> pd.DataFrame | None:
     if not _scores_are_wanted(options):
         return None
     print("scores ...", file=sys.stderr, flush=True)
     with _users_mistakes(ValueError):
-        return model.score_disentanglement(options.covariates, group_key=options.group_key, seed=options.seed)
+        return model.score_disentanglement(
+            options.covariates, group_key=options.group_key, categorical=_class_columns(options), seed=options.seed
+        )
 
 
 def _write(adata: AnnData, model: BetaVAE, options: Namespace, folder: Path) -> None:

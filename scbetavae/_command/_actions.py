@@ -136,7 +136,9 @@ class Actions:
 
     def _predict(self) -> str:
         options = self._options
-        frame = self._model.predict_condition(options.condition, group_key=options.group_key, seed=options.seed)
+        frame = self._model.predict_condition(
+            options.condition, group_key=options.group_key, categorical=options.condition, seed=options.seed
+        )
         single = frame[frame["predictor"] == "dimension"]
         best, everything = single.loc[single["skill"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
         return (
@@ -159,7 +161,9 @@ class Actions:
         options = self._options
         if options.source is not None and options.target is not None:
             return options.source, options.target
-        categories = sorted(self._model.adata.obs[options.condition].dropna().unique(), key=str)
+        from scbetavae.tl._inputs import class_name
+
+        categories = sorted(map(class_name, self._model.adata.obs[options.condition].dropna().unique()))
         if len(categories) != 2:
             msg = (
                 f"{options.condition!r} has {len(categories)} values. Name two of them: --source A --target B."

@@ -190,6 +190,12 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
         type=_names,
         help="columns of .obs that the dimensions are scored against [batch and labels]",
     )
+    group.add_argument(
+        "--categorical",
+        metavar="A,B",
+        type=_names,
+        help="covariates whose numbers are names of classes; batch, labels, condition and donors always are",
+    )
     which.add_argument("--no-scores", action="store_true", help="do not score")
     group.add_argument(
         "--group-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"

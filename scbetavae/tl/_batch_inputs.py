@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pandas.api import types
 
 from scbetavae import metrics
 from scbetavae.tl import _inputs
@@ -165,20 +164,17 @@ def _read_columns(
         msg = f"protect names {twice} twice. Name every column once."
         raise ValueError(msg)
     batch = _inputs.class_texts(adata.obs[batch_key], "batch_key")
-    protected = _inputs.read_factors(adata, names, "protect", categorical, registered)
-    _check_aliases(batch, protected)
-    return batch, protected
+    _check_aliases(batch, adata.obs[names])
+    return batch, _inputs.read_factors(adata, names, "protect", categorical, registered)
 
 
 def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
     if protected.shape[1] == 0:
         metrics.covariate_association(batch.to_frame())
         return
-    # Numbers with few values, a batch 0 and 1 say, are compared as what they are: classes.
+    # Whole numbers may name the same classes: a batch 0 and 1, say.
     classes = {
-        name: column.astype(str).where(column.notna(), np.nan)
-        if types.is_numeric_dtype(column.dtype) and column.nunique() <= _inputs.FEW_VALUES
-        else column
+        name: column if _inputs.holds_fractions(column) else _inputs.as_classes(column, "protect")
         for name, column in protected.items()
     }
     association = metrics.covariate_association(pd.DataFrame({batch.name: batch} | classes))
