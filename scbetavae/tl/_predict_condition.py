@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from scbetavae import _keys, metrics
+from scbetavae.metrics import _held_out
+from scbetavae.metrics._condition_prediction import undefined_prediction
 from scbetavae.tl import _inputs, _nuisance, _scoring
 
 if TYPE_CHECKING:
@@ -127,16 +129,24 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     codes = _inputs.read_embedding(adata, obsm_key)
     mask = _scoring.resolve_mask(codes, active, kl)
     aside = _nuisance.read_nuisance(adata, nuisance, layer)
-    frame = metrics.condition_prediction(
-        codes,
-        labels,
-        groups=groups,
-        nuisance=aside.to_numpy(),
-        active=mask,
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
+    kept, told = _held_out.leave_out_small(labels, "class")
+    if told.startswith("not possible"):
+        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
+        _logger.warning("Prediction of %r is %s.", covariate, told)
+    else:
+        cells = (kept.notna() | labels.isna()).to_numpy()
+        frame = metrics.condition_prediction(
+            codes[cells],
+            labels[cells],
+            groups=None if groups is None else groups[cells],
+            nuisance=aside.to_numpy()[cells],
+            active=mask,
+            n_permutations=n_permutations,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+        )
+        if told:
+            frame["flag"] = [f"{flag}; {told}" if flag else told for flag in frame["flag"]]
     if not mask.any():
         _logger.warning("No dimension of adata.obsm[%r] is active, so none can predict %r.", obsm_key, covariate)
     is_numeric = int(frame["n_classes"].iloc[0]) == 0
@@ -148,6 +158,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         "nuisance": ", ".join(aside.columns),
         "measure": "signed squared correlation" if is_numeric else "balanced accuracy, corrected for chance",
         "correction": "largest skill over dimensions in each permutation (Westfall and Young)",
+        "status": "not possible" if told.startswith("not possible") else "predicted",
         "n_missing": int(labels.isna().sum()),
         "n_permutations": n_permutations,
         "n_bootstrap": n_bootstrap,
