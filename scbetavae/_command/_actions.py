@@ -139,6 +139,8 @@ class Actions:
         frame = self._model.predict_condition(
             options.condition, group_key=options.group_key, categorical=options.condition, seed=options.seed
         )
+        if frame["skill"].isna().all():
+            return str(frame["flag"].iloc[0])
         single = frame[frame["predictor"] == "dimension"]
         best, everything = single.loc[single["skill"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
         return (
@@ -180,5 +182,5 @@ def _errors(frame: pd.DataFrame) -> str:
     predicted = whole.loc[whole["kind"] == "prediction", "error_ratio"]
     shifted = whole.loc[whole["method"] == "mean_shift", "error_ratio"]
     if predicted.empty:
-        return "unknown, as there are no real cells to compare with"
+        return f"unknown: {'; '.join(frame['flag'].unique())}"
     return f"{predicted.mean():.2f}, of a mean shift of expression {shifted.mean():.2f}"

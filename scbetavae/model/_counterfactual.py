@@ -98,11 +98,12 @@ class CounterfactualMixin:
         - ``.obsm["X_betavae"]``, ``.obsm["X_" + key_added]``: codes before and after.
         - ``.uns["betavae"][key_added]``: DataFrame, a row a group, method and set of genes: ``group``, ``method``, ``kind``
           (``"prediction"``, ``"baseline"``, ``"ceiling"``), ``genes`` (``"all"``, or ``"top_50"`` that differ most between source
-          and target), ``n_genes``, ``error_ratio``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``. The
+          and target), ``n_genes``, ``error_ratio``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``. The
           error ratio is :math:`|m - m_\text{target}|^2 / |m_\text{source} - m_\text{target}|^2` of the means over
           cells of log(1 + counts per 10 000); ``r2`` is the squared correlation of :math:`m` and :math:`m_\text{target}`, which
-          flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing for a group without
-          target cells. Where ``held_out`` is false the move was learnt from the cells that it is compared with.
+          flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing, with the
+          reason in ``flag``, for a group without target cells, and where either category has fewer than 4 cells. Where
+          ``held_out`` is false the move was learnt from the cells that it is compared with.
         - ``.uns["betavae"][key_added + "_genes"]``: DataFrame, a row a group and gene: these means in columns ``source``,
           ``target``, ``predicted`` and ``mean_shift``, and ``rank`` (1: differs most; 0: no target cells), ``held_out``.
         - ``.uns["betavae"][key_added + "_params"]``: flat dict of what was done.
@@ -162,7 +163,10 @@ class CounterfactualMixin:
         cells = _scores.Predicted(observed, predicted, baseline)
         scores, genes = _scores.score_prediction(counts, cells, design, method, seed)
         genes["gene"] = np.asarray(adata.var_names.astype(str), dtype=object)[genes["gene"]]
+        flags = scores["flag"]
         parameters = {
+            "status": "not possible" if flags.str.startswith("not possible").all() else "predicted",
+            "verdict": "; ".join(flag for flag in flags.unique() if flag),
             "covariate": covariate,
             "source": class_name(source),
             "target": class_name(target),

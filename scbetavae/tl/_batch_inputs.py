@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 
 from scbetavae import metrics
+from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:
@@ -30,11 +31,33 @@ class Search(NamedTuple):
     """No columns if nothing is protected by name."""
     dimensions: tuple[int, ...] | None
     """Dimensions, if the rule is a list of them."""
+    left_out: str = ""
+    """What there is to say of batches and classes that are too small; empty if none is."""
 
     @property
     def cells(self) -> np.ndarray:
         """Cells that have a batch and all protected covariates."""
         return np.flatnonzero(self.batch.notna() & self.protected.notna().all(axis=1))
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether two batches, and two classes of each protected covariate, have the cells that it takes."""
+        return not self.left_out.startswith("not possible")
+
+    def without_small(self) -> Search:
+        """The same without the cells of batches and protected classes that are too small."""
+        batch, notes = self.batch.copy(), [self.left_out] if self.left_out else []
+        while True:
+            search = self._replace(batch=batch, left_out=next((n for n in notes if n[:3] == "not"), "; ".join(notes)))
+            here = search.cells
+            named = [(batch, "batch", ""), *((self.protected[n], "class", f" of {n!r}") for n in self.protected)]
+            checked = [leave_out_small(column.iloc[here], noun, of) for column, noun, of in named]
+            told = [note for _, note in checked if note]
+            if not told:
+                return search
+            notes += told
+            batch = batch.copy()
+            batch.iloc[here[np.any([column.isna() for column, _ in checked], axis=0)]] = np.nan
 
 
 def read_search(  # noqa: PLR0913 - independent choices

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from scbetavae.metrics._held_out import tell_small
 from scbetavae.tl._inputs import check_key, class_name, class_texts, holds_fractions
 
 if TYPE_CHECKING:
@@ -35,12 +36,26 @@ class Design(NamedTuple):
     """Cells from which the move is learnt, boolean: source and target cells of ``teachers`` that are not excluded."""
     teachers: list[str]
     """Groups from which the move is learnt."""
+    names: tuple[str, str]
+    """Source and target category."""
 
     def pair(self, group: str, *, learnt: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Source and target cells of a group, two boolean arrays."""
         here = self.group == group
         here = here & self.learnt if learnt else here
         return here & self.source, here & self.target
+
+    def too_small(self, group: str) -> str:
+        """Why the prediction of a group cannot be judged: too few cells of it, or too few from which the move is learnt."""
+        if not self.pair(group)[1].any():
+            return "no target cells"
+        pools = (np.isin(self.group, self.teachers) & self.learnt, self.group == group)
+        for pool in pools:
+            sizes = [int((pool & cells).sum()) for cells in (self.source, self.target)]
+            told = tell_small(dict(zip(self.names, sizes, strict=True)), "category")
+            if told:
+                return told
+        return ""
 
     def is_held_out(self, group: str) -> bool:
         """Whether no target cell of the group took part in learning the move."""
@@ -104,7 +119,7 @@ def read_design(
         )
         raise ValueError(msg)
     learnt &= np.isin(group, teachers) & (is_source | is_target)
-    return Design(is_source, is_target, group, groups, learnt, teachers)
+    return Design(is_source, is_target, group, groups, learnt, teachers, (source, target))
 
 
 def describe_exclude(exclude: Any, groupby: str | None) -> str:

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scbetavae import _keys, metrics
 from scbetavae.metrics import _batch_dimensions
 from scbetavae.metrics._checks import check_positive_integer
+from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _batch_inputs, _inputs, _scoring, _zeroing_inputs, _zeroing_verdict
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
 
@@ -99,8 +100,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         that took no part in choosing them. Dimensions that are switched off take no part, as in all scores; their tiny
         means stay as they are, and trees, which see no scale, may still read batch there.
     ``.uns["betavae"][f"{key_added}_params"]``
-        What was zeroed and how, a flat dict, with the ``outcome`` (``"clean"``, ``"batch remains"``, ``"biology lost"`` or
-        ``"nothing zeroed"``) and the ``verdict``, a few sentences.
+        What was zeroed and how, a flat dict, with the ``outcome`` (``"clean"``, ``"batch remains"``, ``"biology lost"``,
+        ``"batch unknown"`` or ``"nothing zeroed"``) and the ``verdict``, a few sentences.
     ``.uns["betavae"]["batch_dimensions"]`` and what belongs to it
         What :func:`find_batch_dimensions` writes, if it was asked.
 
@@ -170,16 +171,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     )
     zeroed = codes.copy()
     zeroed[:, choice.dimensions] = constants[:, choice.dimensions]
-    bill = metrics.zeroing_bill(
-        codes[:, active],
-        zeroed[:, active],
-        batch=cells.batch,
-        protected=choice.protected,
-        groups=cells.groups,
-        test=choice.test,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
+    bill = _make_bill(codes[:, active], zeroed[:, active], cells, choice, n_bootstrap, seed)
     verdict = (
         _zeroing_verdict.judge(bill, choice.dimensions, clusters=cells.protected.empty)
         if choice.dimensions
@@ -240,16 +232,41 @@ def _find(shell: AnnData, cells: Cells, obsm_key: str, rule: str, active: np.nda
         active=active,
         seed=seed,
     )
+    verdict = frame.attrs["verdict"].removeprefix("No dimension is chosen: ").removeprefix("Refused: ")
+    if shell.uns[_keys.UNS][f"{_keys.BATCH_DIMENSIONS}{_keys.PARAMS_SUFFIX}"]["status"] == "not possible":
+        name = f"{_keys.BATCH_DIMENSIONS}{_keys.CLUSTERS_SUFFIX}"
+        nothing = _take_given([], cells, np.asarray(shell.obsm[obsm_key])[:, active], name, seed)
+        return nothing._replace(reason=verdict.removeprefix("No dimension is chosen, as "))
     protected = shell.obs[protect or [f"{_keys.BATCH_DIMENSIONS}{_keys.CLUSTERS_SUFFIX}"]]
-    keep = np.flatnonzero(cells.batch.notna() & protected.notna().all(axis=1))
+    keep = _batch_inputs.Search(cells.batch, protected, None).without_small().cells
     codes = np.asarray(shell.obsm[obsm_key])[keep]
     question = _batch_dimensions.Question(codes, cells.batch.iloc[keep], protected.iloc[keep], active, seed)
     decided = _batch_dimensions.deciding_half(question, _batch_dimensions.batch_strata(question).index)
     test = np.zeros(shell.n_obs, dtype=bool)
     test[keep[~decided]] = True
     dimensions = frame.loc[frame["chosen"], "dimension"].tolist()
-    verdict = frame.attrs["verdict"].removeprefix("No dimension is chosen: ").removeprefix("Refused: ")
     return _Choice(sorted(map(int, dimensions)), protected, test, verdict)
+
+
+def _make_bill(
+    before: np.ndarray, after: np.ndarray, cells: Cells, choice: _Choice, n_bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """The bill, with classes that are too small left out and named in the flags."""
+    batch, told = leave_out_small(cells.batch, "batch")
+    checked = {name: leave_out_small(column, "class") for name, column in choice.protected.items()}
+    notes = {str(name): note for name, (_, note) in checked.items()} | {str(batch.name): told}
+    bill = metrics.zeroing_bill(
+        before,
+        after,
+        batch=batch,
+        protected=pd.DataFrame({name: column for name, (column, _) in checked.items()}),
+        groups=cells.groups,
+        test=choice.test,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+    notes = bill["covariate"].map(notes).fillna("")
+    return bill.assign(flag=notes.where(notes != "", bill["flag"]))
 
 
 def _take_given(dimensions: list[int], cells: Cells, codes: np.ndarray, name: str, seed: int) -> _Choice:
