@@ -66,3 +66,20 @@ def test_other_covariates_warn_once_unless_they_are_named(cells, tmp_path):
     scores = pd.read_csv(out / "scores.csv")
     assert (scores.loc[scores["covariate"] == "louvain", "n_classes"] == 3).all()
     assert anndata.read_h5ad(out / "betavae.h5ad").obs["louvain"].dtype == np.int64
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_batch_of_one_or_two_cells_is_a_line_of_the_report(cells, tmp_path, n):
+    adata = as_texts(cells)
+    adata.obs["batch"] = np.where(np.arange(80) < n, "b1", "b0")
+    report, errors, out = run(adata, tmp_path, "--batch-key", "batch", "--condition", "batch")
+    lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
+    told = f"not possible: {{}} 'b1' has {n} cell"
+    assert told.format("batch") in lines["batch"]
+    assert lines["condition"].startswith(told.format("class"))
+    assert told.format("category") in lines["what if"]
+    stored = anndata.read_h5ad(out / "betavae.h5ad").uns["betavae"]
+    assert stored["batch_dimensions_params"]["status"] == "not possible"
+    for name in ("batch_dimensions", "zeroing", "condition_prediction", "counterfactual", "scores"):
+        assert (out / f"{name}.png").exists(), errors
+        assert pd.read_csv(out / f"{name}.csv")["flag" if name != "batch_dimensions" else "chosen"].notna().any()
