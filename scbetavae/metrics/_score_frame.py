@@ -43,7 +43,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     codes
         Codes of shape (n_cells, n_dims).
     factors
-        Covariates, one row per cell: categorical, boolean, string or numeric columns. A cell without a label is left out
+        Covariates, one row per cell: categorical, boolean, string or numeric columns; integers are numbers, so convert codes
+        of classes. A cell without a label is left out
         for that covariate alone.
     groups
         Donor of every cell. The bootstrap then draws donors, models are tested on held-out donors, and a covariate

@@ -94,6 +94,7 @@ def test_a_counterfactual_is_made_and_not_judged(trained, groupby, method, ends)
     pl.counterfactual(predicted)
 
 
+@pytest.mark.filterwarnings("ignore:.*fewer than 3 cells")
 def test_a_counterfactual_of_enough_cells_is_judged(trained):
     model, _ = trained
     adata = model.adata.copy()
