@@ -15,7 +15,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from scbetavae import __version__, _keys
-from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, train_parser
+from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, class_columns, train_parser
 from scbetavae._command._extras import Extras, line, reason_of
 from scbetavae._command._output import check_output, staged_folder
 from scbetavae._command._sweep import run_sweep, sweep_parser
@@ -176,9 +176,10 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
     from scbetavae.tl._inputs import read_columns
 
     if scores_are_wanted(options):
-        read_columns(adata, options.covariates, options.group_key)
+        columns = options.covariates, options.group_key
+        read_columns(adata, *columns, categorical=options.categorical, registered=class_columns(options))
     if options.condition is not None and not options.no_actions:
-        read_columns(adata, options.condition, options.group_key)
+        read_columns(adata, options.condition, options.group_key, categorical=options.condition)
         _check_ends(adata, options)
     return BetaVAE(
         adata,
@@ -193,11 +194,13 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
 
 def _check_ends(adata: AnnData, options: Namespace) -> None:
     """Refuse a source or a target that no cell has."""
-    values = list(adata.obs[options.condition].dropna().unique())
+    from scbetavae.tl._inputs import class_name
+
+    values = [class_name(value) for value in adata.obs[options.condition].dropna().unique()]
     for name in ("source", "target"):
         wanted = getattr(options, name)
-        if wanted is not None and wanted not in [str(value) for value in values]:
-            there = ", ".join(repr(str(value)) for value in values[:8])
+        if wanted is not None and wanted not in values:
+            there = ", ".join(repr(value) for value in values[:8])
             msg = f"--{name} {wanted!r} is not a value of {options.condition!r}, which has {there}."
             raise ValueError(msg)
     if (options.source is None) != (options.target is None):

@@ -126,7 +126,11 @@ class Actions:
 
     def _predict(self) -> str:
         options = self._options
-        frame = self._model.predict_condition(options.condition, group_key=options.group_key, seed=options.seed)
+        frame = self._model.predict_condition(
+            options.condition, group_key=options.group_key, categorical=options.condition, seed=options.seed
+        )
+        if frame["skill"].isna().all():
+            return str(frame["flag"].iloc[0])
         single = frame[frame["predictor"] == "dimension"]
         best, everything = single.loc[single["skill"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
         return (
@@ -149,7 +153,9 @@ class Actions:
         options = self._options
         if options.source is not None and options.target is not None:
             return options.source, options.target
-        categories = sorted(self._model.adata.obs[options.condition].dropna().unique(), key=str)
+        from scbetavae.tl._inputs import class_name
+
+        categories = sorted(map(class_name, self._model.adata.obs[options.condition].dropna().unique()))
         if len(categories) != 2:
             msg = (
                 f"{options.condition!r} has {len(categories)} values. Name two of them: --source A --target B."
@@ -166,5 +172,5 @@ def _errors(frame: pd.DataFrame) -> str:
     predicted = whole.loc[whole["kind"] == "prediction", "error_ratio"]
     shifted = whole.loc[whole["method"] == "mean_shift", "error_ratio"]
     if predicted.empty:
-        return "unknown, as there are no real cells to compare with"
+        return f"unknown: {'; '.join(frame['flag'].unique())}"
     return f"{predicted.mean():.2f}, of a mean shift of expression {shifted.mean():.2f}"

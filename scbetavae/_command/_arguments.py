@@ -195,6 +195,12 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
         type=_names,
         help="columns of .obs that the dimensions are scored against [batch and labels]",
     )
+    group.add_argument(
+        "--categorical",
+        metavar="A,B",
+        type=_names,
+        help="covariates whose numbers are names of classes; batch, labels, condition and donors always are",
+    )
     which.add_argument("--no-scores", action="store_true", help="do not score")
     group.add_argument(
         "--group-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"
@@ -277,3 +283,9 @@ def _number(text: str) -> float | None:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
+
+
+def class_columns(options: argparse.Namespace) -> list[str]:
+    """Columns whose values are names of classes, whatever their type."""
+    named = [options.batch_key, options.labels_key, options.condition, options.group_key]
+    return [name for name in (*named, *(options.categorical or ())) if name is not None]

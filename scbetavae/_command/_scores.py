@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scbetavae import _keys
-from scbetavae._command._arguments import DIMENSIONS, DIMENSIONS_PICTURE, SCORE_OUTPUTS, SCORES, SCORES_PICTURE
+from scbetavae._command._arguments import (
+    DIMENSIONS,
+    DIMENSIONS_PICTURE,
+    SCORE_OUTPUTS,
+    SCORES,
+    SCORES_PICTURE,
+    class_columns,
+)
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -28,7 +35,9 @@ def make_scores(model: BetaVAE, options: Namespace, extras: Extras) -> None:
     from scbetavae import pl
 
     def score() -> str:
-        scores = model.score_disentanglement(options.covariates, group_key=options.group_key, seed=options.seed)
+        scores = model.score_disentanglement(
+            options.covariates, group_key=options.group_key, categorical=class_columns(options), seed=options.seed
+        )
         return "\n".join(score_lines(scores))
 
     if extras.compute("scores", SCORE_OUTPUTS, score) is not None:

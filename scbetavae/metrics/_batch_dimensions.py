@@ -233,6 +233,23 @@ def explicit(question: Question, dimensions: Sequence[int]) -> Choice:
     return Choice(tuple(dimensions), "", _walk_frame(question, (), [question.skills(())]))
 
 
+def unknown(question: Question) -> tuple[pd.DataFrame, Choice, pd.DataFrame]:
+    """Table of dimensions, choice and report where batches cannot be compared: nothing is known, and nothing is chosen."""
+    n_dims = len(question.active)
+    frame = pd.DataFrame(np.nan, index=range(n_dims), columns=list(COLUMNS))
+    frame = frame.assign(dimension=np.arange(n_dims), active=question.active, protected_covariate="", chosen=False)
+    names = ["", *map(str, question.protected)]
+    skills = dict.fromkeys(names, np.nan)
+    covariates = pd.DataFrame(
+        {
+            "covariate": [name or str(question.batch.name) for name in names],
+            "role": ["protected" if name else "batch" for name in names],
+        }
+        | dict.fromkeys(("skill_before", "skill_after", "kept", "implied_skill"), np.nan)
+    )
+    return frame.assign(rank=0), Choice((), "", _walk_frame(question, (), [skills])), covariates
+
+
 def add_walk(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     """Enter what was chosen, and what the walk saw when it got to each dimension."""
     frame = frame.copy()

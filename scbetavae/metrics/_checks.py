@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,11 @@ class Covariate:
     def present(self) -> np.ndarray:
         """Boolean, one per cell: the label is not missing."""
         return ~np.isnan(self.values) if self.is_numeric else self.labels >= 0
+
+    def without_labels(self) -> Covariate:
+        """The same covariate, missing in every cell."""
+        labels = None if self.labels is None else np.full_like(self.labels, -1)
+        return replace(self, labels=labels, values=None if self.values is None else np.full_like(self.values, np.nan))
 
     def as_classes(self) -> Covariate:
         """Read a numeric covariate as classes, one per distinct value."""

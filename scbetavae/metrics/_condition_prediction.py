@@ -154,6 +154,22 @@ def condition_prediction(
     return frame
 
 
+def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_classes: int, flag: str) -> pd.DataFrame:
+    """The frame of :func:`condition_prediction` where nothing can be predicted, with the reason in every row."""
+    n_dims = len(active)
+    frame = pd.DataFrame(
+        {
+            "predictor": ["dimension"] * n_dims + ["all", "nuisance"],
+            "dimension": np.append(np.arange(n_dims), [-1, -1]),
+            "active": np.append(active, [active.any(), False]),
+            "covariate": covariate,
+        }
+        | dict.fromkeys(_NUMBERS, np.nan)
+        | {"direction": "", "n_cells": n_cells, "n_classes": n_classes, "n_groups": 0, "flag": flag}
+    )
+    return frame.astype({"direction": object, "covariate": object, "flag": object})
+
+
 def _check_nuisance(nuisance: ArrayLike | None, n_cells: int) -> np.ndarray | None:
     if nuisance is None:
         return None

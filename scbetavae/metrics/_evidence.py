@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scbetavae.metrics import _binning, _contingency, _resampling
+from scbetavae.metrics import _binning, _contingency, _held_out, _resampling
 from scbetavae.metrics._checks import Covariate
 from scbetavae.metrics._class_alignment import alignment_of_similarity, usable_classes
 from scbetavae.metrics._contingency import Tables
@@ -81,10 +81,15 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
     if evidence.problem:
         return evidence
     if not covariate.is_numeric:
-        sizes = np.bincount(cells.labels)
-        single = [name for name, size in zip(cells.classes, sizes, strict=True) if size == 1]
-        if single:
-            evidence.notes.append(f"class of one cell: {', '.join(single[:3])}{' ...' if len(single) > 3 else ''}")
+        sizes = np.bincount(cells.labels).tolist()
+        told = _held_out.tell_small(dict(zip(cells.classes, sizes, strict=True)), "class")
+        if told.startswith("not possible"):
+            evidence.problem = told
+            return evidence
+        for count, words in ((1, "one cell"), (2, "two cells"), (3, "three cells")):
+            few = [name for name, size in zip(cells.classes, sizes, strict=True) if size == count]
+            if few:
+                evidence.notes.append(f"class of {words}: {', '.join(few[:3])}{' ...' if len(few) > 3 else ''}")
     if confounder is not None and confounder.name != covariate.name:
         evidence.confounded = label_against_confounder(codes, covariate, confounder)
         evidence.adjusted_problem = evidence.confounded.problem

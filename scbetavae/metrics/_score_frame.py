@@ -43,7 +43,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     codes
         Codes of shape (n_cells, n_dims).
     factors
-        Covariates, one row per cell: categorical, boolean, string or numeric columns. A cell without a label is left out
+        Covariates, one row per cell: categorical, boolean, string or numeric columns; integers are numbers, so convert codes
+        of classes. A cell without a label is left out
         for that covariate alone.
     groups
         Donor of every cell. The bootstrap then draws donors, models are tested on held-out donors, and a covariate
@@ -130,7 +131,9 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
                 _evidence.add_bootstrap(evidence, binned, blocks, wanted)
         _oracle.add_ceilings(defined, oracle, binned, wanted)
         scores |= _information_scores(evidences, names)
-    models = _score_models.ModelInputs(array, mask, covariates, members, blocks, oracle, defined, n_permutations, seed)
+    # What cannot be compared is missing for the models, too.
+    seen = [e.covariate.without_labels() if e.problem else e.covariate for e in evidences]
+    models = _score_models.ModelInputs(array, mask, seen, members, blocks, oracle, defined, n_permutations, seed)
     scores |= _score_models.model_scores(models, names)
     layout = Layout(evidences, blocks, int(mask.sum()), len(array), None if confounder is None else confounder.name)
     return layout.frame(scores, names)

@@ -26,6 +26,7 @@ class BatchDimensionsMixin(ZeroingMixin):
         batch_key: str | None = None,
         *,
         protect: str | Iterable[str] | None = None,
+        categorical: str | Iterable[str] | None = None,
         adata: AnnData | None = None,
         obsm_key: str = _keys.LATENT,
         rule: str | Sequence[int] = "guarded",
@@ -45,6 +46,9 @@ class BatchDimensionsMixin(ZeroingMixin):
         protect
             Columns of ``.obs`` whose information must stay. ``None`` takes the ``labels_key`` given to
             :meth:`setup_anndata`; without one, or for an empty list, clusters of the latent space.
+        categorical
+            Protected columns whose numbers are names of classes, beside those that :meth:`setup_anndata` was given as labels,
+            batch or categorical covariate.
         adata
             Cells to look at; those of the model unless given.
         obsm_key
@@ -92,14 +96,15 @@ class BatchDimensionsMixin(ZeroingMixin):
         if protect is None:
             protect = setup.get("labels_key")
         choice = {"protect": protect, "rule": rule, "n_permutations": n_permutations, "fdr": fdr}
-        read_search(adata, batch_key, self.module.n_latent, **choice)
+        told = {"categorical": categorical, "registered": self._registered_classes()}
+        search = read_search(adata, batch_key, self.module.n_latent, **choice, **told)
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only the search finds leaves no trace.
-        shell = AnnData(obs=adata.obs.copy(), obsm={obsm_key: means})
+        shell = AnnData(obs=adata.obs.assign(**search.protected), obsm={obsm_key: means})
         if _keys.UNS in adata.uns:
             shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
         frame = tl.find_batch_dimensions(
-            shell, batch_key, obsm_key=obsm_key, kl=kl, seed=seed, key_added=key_added, **choice
+            shell, batch_key, categorical=[], obsm_key=obsm_key, kl=kl, seed=seed, key_added=key_added, **choice
         )
         adata.obsm[obsm_key] = means
         clusters = f"{key_added}{_keys.CLUSTERS_SUFFIX}"

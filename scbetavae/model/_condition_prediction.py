@@ -28,6 +28,7 @@ class ConditionPredictionMixin:
         adata: AnnData | None = None,
         obsm_key: str = _keys.LATENT,
         group_key: str | None = None,
+        categorical: str | Iterable[str] | None = None,
         nuisance: str | Iterable[str] | None = None,
         n_permutations: int = 200,
         n_bootstrap: int = 100,
@@ -47,6 +48,9 @@ class ConditionPredictionMixin:
             Cells to predict; those of the model unless given.
         obsm_key
             Entry of ``.obsm`` that receives the posterior means, so that what predicted can be looked at.
+        categorical
+            The covariate again, if its numbers are names of classes. Those that :meth:`setup_anndata` was given as labels, batch
+            or categorical covariate always are.
         group_key, nuisance, n_permutations, n_bootstrap, seed, key_added
             As in :func:`scbetavae.tl.predict_condition`, which also says what is written to ``.uns["betavae"]``.
 
@@ -79,12 +83,13 @@ class ConditionPredictionMixin:
         """
         adata = self._cells_to_score(adata)
         check_writable(adata, key_added)
-        read_labels(adata, covariate, group_key)
+        labels, _ = read_labels(adata, covariate, group_key, categorical, self._registered_classes())
         aside = read_nuisance(adata, nuisance, self._layer_of_counts(adata))
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only predicting finds leaves no trace.
         new = [name for name in aside if name not in adata.obs]
-        shell = AnnData(obs=pd.concat([adata.obs, aside[new]], axis=1), obsm={obsm_key: means})
+        obs = adata.obs.assign(**{covariate: labels})
+        shell = AnnData(obs=pd.concat([obs, aside[new]], axis=1), obsm={obsm_key: means})
         if _keys.UNS in adata.uns:
             shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
         frame = tl.predict_condition(
@@ -92,6 +97,7 @@ class ConditionPredictionMixin:
             covariate,
             obsm_key=obsm_key,
             group_key=group_key,
+            categorical=[],
             nuisance=list(aside),
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,

@@ -14,6 +14,7 @@ from scbetavae.tl import _counterfactual_design as _design
 from scbetavae.tl import _counterfactual_moves as _moves
 from scbetavae.tl import _counterfactual_scores as _scores
 from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
+from scbetavae.tl._inputs import class_name
 
 from ._arguments import COUNT_LIKELIHOODS
 from ._checks import counts_of
@@ -51,7 +52,7 @@ class CounterfactualMixin:
         Parameters
         ----------
         covariate
-            Column of ``.obs`` to change, of categories: for example the condition.
+            Column of ``.obs`` to change, of categories: for example the condition. Whole numbers are names of categories.
         source, target
             Its categories: of the cells to predict, and what they are to become.
         groupby
@@ -94,11 +95,12 @@ class CounterfactualMixin:
         - ``.obsm["X_betavae"]``, ``.obsm["X_" + key_added]``: codes before and after.
         - ``.uns["betavae"][key_added]``: DataFrame, a row a group, method and set of genes: ``group``, ``method``, ``kind``
           (``"prediction"``, ``"baseline"``, ``"ceiling"``), ``genes`` (``"all"``, or ``"top_50"`` that differ most between source
-          and target), ``n_genes``, ``error_ratio``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``. The
+          and target), ``n_genes``, ``error_ratio``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``. The
           error ratio is :math:`|m - m_\text{target}|^2 / |m_\text{source} - m_\text{target}|^2` of the means over
           cells of log(1 + counts per 10 000); ``r2`` is the squared correlation of :math:`m` and :math:`m_\text{target}`, which
-          flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing for a group without
-          target cells. Where ``held_out`` is false the move was learnt from the cells that it is compared with.
+          flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing, with the
+          reason in ``flag``, for a group without target cells, and where either category has fewer than 4 cells. Where
+          ``held_out`` is false the move was learnt from the cells that it is compared with.
         - ``.uns["betavae"][key_added + "_genes"]``: DataFrame, a row a group and gene: these means in columns ``source``,
           ``target``, ``predicted`` and ``mean_shift``, and ``rank`` (1: differs most; 0: no target cells), ``held_out``.
         - ``.uns["betavae"][key_added + "_params"]``: flat dict of what was done.
@@ -108,7 +110,7 @@ class CounterfactualMixin:
         KeyError
             For a column that is not there, with the nearest that is.
         TypeError
-            If the covariate holds numbers.
+            If the covariate or the groups hold numbers with fractions.
         ValueError
             For missing labels; unknown, equal or empty categories; groups from which no move can be learnt; unknown
             dimensions or methods; a decoder that is told the covariate; a collapsed or minified model.
@@ -158,10 +160,13 @@ class CounterfactualMixin:
         cells = _scores.Predicted(observed, predicted, baseline)
         scores, genes = _scores.score_prediction(counts, cells, design, method, seed)
         genes["gene"] = np.asarray(adata.var_names.astype(str), dtype=object)[genes["gene"]]
+        flags = scores["flag"]
         parameters = {
+            "status": "not possible" if flags.str.startswith("not possible").all() else "predicted",
+            "verdict": "; ".join(flag for flag in flags.unique() if flag),
             "covariate": covariate,
-            "source": str(source),
-            "target": str(target),
+            "source": class_name(source),
+            "target": class_name(target),
             "groupby": groupby or "",
             "method": method,
             "moved_dimensions": _join(move.moved),
@@ -172,7 +177,7 @@ class CounterfactualMixin:
             "seed": int(seed),
         }
         result = _assemble(adata, design, cells, expected)
-        result.obs[key_added] = str(target)
+        result.obs[key_added] = class_name(target)
         result.obsm[_keys.LATENT] = codes[design.source]
         result.obsm[f"X_{key_added}"] = moved = move.codes.astype(np.float32)
         _stored.store(result, key_added, {"": scores, _keys.GENES_SUFFIX: genes}, parameters, {f"X_{key_added}": moved})

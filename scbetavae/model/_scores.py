@@ -9,7 +9,7 @@ import torch
 from anndata import AnnData
 
 from scbetavae import _keys, tl
-from scbetavae.tl._inputs import check_writable, read_columns
+from scbetavae.tl._inputs import check_writable, class_columns, read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,6 +28,7 @@ class ScoresMixin:
         obsm_key: str = _keys.LATENT,
         group_key: str | None = None,
         adjust_for: str | None = None,
+        categorical: str | Iterable[str] | None = None,
         metrics: str | Iterable[str] | None = None,
         n_permutations: int = 100,
         n_bootstrap: int = 100,
@@ -48,6 +49,9 @@ class ScoresMixin:
             Cells to score; those of the model unless given.
         obsm_key
             Entry of ``.obsm`` that receives the posterior means, so that what was scored can be looked at.
+        categorical
+            Columns whose numbers are names of classes, beside those that :meth:`setup_anndata` was given as labels, batch or
+            categorical covariate; see :func:`scbetavae.tl.score_disentanglement`.
         group_key, adjust_for, metrics, n_permutations, n_bootstrap, seed, key_added
             As in :func:`scbetavae.tl.score_disentanglement`, which also says what is written to ``.uns["betavae"]``.
 
@@ -77,10 +81,12 @@ class ScoresMixin:
         """
         adata = self._cells_to_score(adata)
         check_writable(adata, key_added)
-        read_columns(adata, covariates, group_key, adjust_for)
+        columns = read_columns(
+            adata, covariates, group_key, adjust_for, categorical=categorical, registered=self._registered_classes()
+        )
         means, kl, variances = self._posterior(adata)
         # On a shell, so that a mistake that only scoring finds leaves no trace.
-        scored = AnnData(obs=adata.obs, obsm={obsm_key: means})
+        scored = AnnData(obs=columns.put_into(adata.obs), obsm={obsm_key: means})
         if _keys.UNS in adata.uns:
             scored.uns[_keys.UNS] = adata.uns[_keys.UNS]
         frame = tl.score_disentanglement(
@@ -89,6 +95,7 @@ class ScoresMixin:
             obsm_key=obsm_key,
             group_key=group_key,
             adjust_for=adjust_for,
+            categorical=[],
             metrics=metrics,
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,
@@ -100,6 +107,10 @@ class ScoresMixin:
         adata.obsm[obsm_key] = means
         adata.uns[_keys.UNS] = scored.uns[_keys.UNS]
         return frame
+
+    def _registered_classes(self) -> list[str]:
+        """Columns that were set up as classes, whatever their type."""
+        return class_columns(self.registry_.get("setup_args", {}))
 
     def _cells_to_score(self, adata: AnnData | None) -> AnnData:
         if adata is not None:

@@ -28,6 +28,7 @@ class ZeroingMixin:
         *,
         batch_key: str | None = None,
         protect: str | Iterable[str] | None = None,
+        categorical: str | Iterable[str] | None = None,
         rule: str = "guarded",
         to: str = "prior",
         reference_batch: str | None = None,
@@ -52,6 +53,8 @@ class ZeroingMixin:
         protect
             Columns of ``.obs`` with what must stay. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without
             one, or for an empty list, clusters of the latent space.
+        categorical
+            Protected columns whose numbers are names of classes, as in :meth:`find_batch_dimensions`.
         rule
             How :meth:`find_batch_dimensions` chooses: ``"guarded"`` or ``"dominant"``. Unused with ``dimensions``.
         to
@@ -127,12 +130,13 @@ class ZeroingMixin:
         n_latent = self.module.n_latent
         if dimensions is not None:
             dimensions = check_dimensions(dimensions, np.ones(n_latent, dtype=bool))
-        cells = read_cells(adata, batch_key, n_latent, protect=protect, rule=rule, group_key=group_key)
+        told = {"categorical": categorical, "registered": self._registered_classes()}
+        cells = read_cells(adata, batch_key, n_latent, protect=protect, rule=rule, group_key=group_key, **told)
         check_target(to, reference_batch, cells.batch)
 
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only the search finds leaves no trace.
-        shell = AnnData(obs=adata.obs.copy(), obsm={_keys.LATENT: means})
+        shell = AnnData(obs=adata.obs.assign(**cells.protected), obsm={_keys.LATENT: means})
         if _keys.UNS in adata.uns:
             shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
         zeroed = tl.zero_batch_dimensions(
@@ -140,6 +144,7 @@ class ZeroingMixin:
             dimensions,
             batch_key,
             protect=protect,
+            categorical=[],
             rule=rule,
             to=to,
             reference_batch=reference_batch,

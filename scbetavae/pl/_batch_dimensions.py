@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scbetavae import _keys, _stored
-from scbetavae.pl._figure import single_panel
+from scbetavae.pl._figure import single_panel, write_reason
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ def batch_dimensions(
 
     A point is a dimension. Upwards is the batch that the protected covariates do not explain, to the right the protected
     covariate that batch does not explain, both in nats. The further above the diagonal, the earlier it would go; those
-    that the rule chose are marked. A hollow point tells no more of batch than chance. The verdict is the title.
+    that the rule chose are marked. A hollow point tells no more of batch than chance. The verdict is the title,
+    and all there is where too few cells made a comparison impossible.
 
     Parameters
     ----------
@@ -82,6 +83,8 @@ def batch_dimensions(
     frame = batch_dimensions_frame(data, key=key)
     batch, protected, verdict = _describe(data, key)
     axes = single_panel(_WIDTH, _HEIGHT) if ax is None else ax
+    if frame["batch_given_protected"].isna().all():
+        return write_reason(axes, f"Dimensions that hold {batch}", verdict or "Nothing is known of these dimensions.")
     x, y = frame["protected_given_batch"].to_numpy(), frame["batch_given_protected"].to_numpy()
     highest = max(x.max(), y.max(), 0.05)
     low, high = -0.05 * highest, 1.1 * highest

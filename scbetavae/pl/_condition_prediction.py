@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from scbetavae import _keys
-from scbetavae.pl._figure import single_panel
+from scbetavae.pl._figure import single_panel, write_reason
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ def condition_prediction(
     >>> axes.get_yticklabels()[0].get_text()
     '2 (True)'
     """
+    table = read_table(data, key, _COLUMNS, _MAKE)
+    reasons = [flag for flag in table.get("flag", ()) if flag.startswith("not possible")]
+    if reasons and table["skill"].isna().all():
+        axes = single_panel(4.6, 2.4) if ax is None else ax
+        return write_reason(axes, f"Prediction of {table['covariate'].iloc[0]}", reasons[0])
     frame = condition_prediction_frame(data, key=key)
     dimensions = frame[frame["predictor"] == "dimension"]
     if ax is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from io import BytesIO
 
 from matplotlib.axes import Axes
@@ -31,6 +32,14 @@ class PictureAxes(Axes):
         buffer = BytesIO()
         self.get_figure().savefig(buffer, format="png", dpi=100, bbox_inches="tight")
         return buffer.getvalue()
+
+
+def write_reason(axes: Axes, title: str, reason: str) -> Axes:
+    """Say on empty axes why there is nothing to draw, instead of drawing."""
+    axes.set_axis_off()
+    axes.set_title(title, fontsize="medium")
+    axes.text(0.5, 0.5, textwrap.fill(reason, 56), transform=axes.transAxes, ha="center", va="center", fontsize="small")
+    return axes
 
 
 def single_panel(width: float, height: float) -> PictureAxes:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 
 from scbetavae import _keys
 from scbetavae.pl._embedding import _cells_to_draw, _draw_panel, _legend_width
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import Picture, write_reason
 from scbetavae.pl._score_tables import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def zeroing(
 
     The bill has a line a covariate and probe: from the skill before (grey) to the skill after (blue), with 95% intervals. For
     batch, at the top, a vermilion bar marks what the protected covariates alone imply: dots are to move there, and not beyond.
-    iLISI goes the other way, up to 1 for mixed cells.
+    iLISI goes the other way, up to 1 for mixed cells. A bill in which nothing could be measured is drawn as the reason.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def zeroing(
     KeyError
         If there is no bill under ``key``; if ``color`` is given and a column or coordinates are not there.
     ValueError
-        If the bill has no row with a value before and after.
+        For a bill without rows.
 
     See Also
     --------
@@ -90,6 +90,11 @@ def zeroing(
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
     ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
     """
+    table = read_table(data, key, _COLUMNS, _MAKE)
+    if not _is_measured(table).any():
+        figure = Picture(4.4, 2.4)
+        write_reason(figure.subplots(), "What zeroing changed", _reason(table))
+        return figure
     bill = zeroing_frame(data, key=key)
     names = _names_to_draw(data, color, bill, (basis, zeroed_basis))
     longest = max(bill["label"].str.len())
@@ -137,12 +142,23 @@ def zeroing_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.ZEROED) -> p
         If no row has a value before and after.
     """
     bill = read_table(data, key, _COLUMNS, _MAKE)
-    bill = bill[bill["before"].notna() & bill["after"].notna()].reset_index(drop=True)
+    bill = bill[_is_measured(bill)].reset_index(drop=True)
     if bill.empty:
         msg = "No row of the bill has a value before and after, so there is nothing to draw. Its flags say why."
         raise ValueError(msg)
     probes = bill["probe"].map(lambda name: _PROBES.get(name, name))
     return bill.assign(label=bill["covariate"].astype(str) + ", " + probes)
+
+
+def _is_measured(bill: pd.DataFrame) -> pd.Series:
+    """Rows with a value before and after."""
+    return bill["before"].notna() & bill["after"].notna()
+
+
+def _reason(bill: pd.DataFrame) -> str:
+    """Why no row has a value, from the flags."""
+    flags = [flag for flag in bill.get("flag", pd.Series(dtype=object)) if flag]
+    return "; ".join(dict.fromkeys(flags)) or "No row of the bill has a value before and after."
 
 
 def _names_to_draw(

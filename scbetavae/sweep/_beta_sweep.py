@@ -23,7 +23,7 @@ from scbetavae.sweep._progress import ProgressReport, SweepProgress
 from scbetavae.sweep._store import SweepStore
 from scbetavae.sweep._table import table_of
 from scbetavae.tl import score_disentanglement
-from scbetavae.tl._inputs import check_key, read_columns
+from scbetavae.tl._inputs import check_key, class_columns, read_columns
 from scbetavae.tl._scoring import resolve_names
 
 if TYPE_CHECKING:
@@ -191,7 +191,9 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     setup = setup_arguments(adata)
     covariates = [covariates] if isinstance(covariates, str) else list(covariates)
     labels_key = setup["labels_key"] if labels_key is None else labels_key
-    read_columns(adata, covariates, group_key)
+    registered = class_columns({**setup, "labels_key": labels_key})
+    categorical = (score_kwargs or {}).get("categorical")
+    read_columns(adata, covariates, group_key, categorical=categorical, registered=registered)
     if labels_key is not None:
         check_key(labels_key, list(adata.obs.columns), "labels_key", "adata.obs")
     if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:

@@ -20,6 +20,7 @@ from scbetavae.model import BetaVAE
 from scbetavae.sweep._baselines import baseline_codes
 from scbetavae.sweep._isolation import PeakMemory, isolated
 from scbetavae.sweep._results import RunResult, quantity_rows, stack_scores
+from scbetavae.tl._inputs import class_columns
 
 if TYPE_CHECKING:
     from scbetavae.sweep._data import SweepData
@@ -89,7 +90,7 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
             trained = time.perf_counter()
             quantities, kl = _held_out_quantities(model, data.held_out)
             scores = model.score_disentanglement(
-                settings["covariates"], group_key=settings["group_key"], seed=run.seed, **settings["score_kwargs"]
+                settings["covariates"], group_key=settings["group_key"], seed=run.seed, **_score_arguments(settings)
             )
             integration = _integration(adata, settings, run.seed)
             scored = time.perf_counter()
@@ -149,7 +150,7 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
         fitted = time.perf_counter()
         # Scored on a shell that needs no counts.
         adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
-        kwargs = {"group_key": settings["group_key"], "seed": run.seed, **settings["score_kwargs"]}
+        kwargs = {"group_key": settings["group_key"], "seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
         if kwargs.get("metrics") is None:  # models, which have variances, get it without asking
             scores.append(
@@ -161,6 +162,13 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
     return RunResult(
         stack_scores([*scores, *integration, quantity_rows(costs)]), codes=np.asarray(codes, dtype=np.float32)
     )
+
+
+def _score_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of the scores; columns that the models know as classes are classes for the baselines, too."""
+    told = settings["score_kwargs"].get("categorical") or []
+    classes = class_columns({**settings["setup"], "labels_key": settings["labels_key"]})
+    return {**settings["score_kwargs"], "categorical": [*classes, *([told] if isinstance(told, str) else told)]}
 
 
 def _integration(adata: AnnData, settings: Mapping[str, Any], seed: int) -> list[pd.DataFrame]:

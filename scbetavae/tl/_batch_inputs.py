@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pandas.api import types
 
 from scbetavae import metrics
+from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 RULES = ("guarded", "dominant")
 MINIMUM_PERMUTATIONS = 10
-_FEW_VALUES = 20
 _N_CLUSTERS, _N_NEIGHBORS = 10, 15
 
 
@@ -32,14 +31,36 @@ class Search(NamedTuple):
     """No columns if nothing is protected by name."""
     dimensions: tuple[int, ...] | None
     """Dimensions, if the rule is a list of them."""
+    left_out: str = ""
+    """What there is to say of batches and classes that are too small; empty if none is."""
 
     @property
     def cells(self) -> np.ndarray:
         """Cells that have a batch and all protected covariates."""
         return np.flatnonzero(self.batch.notna() & self.protected.notna().all(axis=1))
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether two batches, and two classes of each protected covariate, have the cells that it takes."""
+        return not self.left_out.startswith("not possible")
 
-def read_search(
+    def without_small(self) -> Search:
+        """The same without the cells of batches and protected classes that are too small."""
+        batch, notes = self.batch.copy(), [self.left_out] if self.left_out else []
+        while True:
+            search = self._replace(batch=batch, left_out=next((n for n in notes if n[:3] == "not"), "; ".join(notes)))
+            here = search.cells
+            named = [(batch, "batch", ""), *((self.protected[n], "class", f" of {n!r}") for n in self.protected)]
+            checked = [leave_out_small(column.iloc[here], noun, of) for column, noun, of in named]
+            told = [note for _, note in checked if note]
+            if not told:
+                return search
+            notes += told
+            batch = batch.copy()
+            batch.iloc[here[np.any([column.isna() for column, _ in checked], axis=0)]] = np.nan
+
+
+def read_search(  # noqa: PLR0913 - independent choices
     adata: AnnData,
     batch_key: str,
     n_dims: int,
@@ -48,8 +69,12 @@ def read_search(
     rule: str | Sequence[int],
     n_permutations: int,
     fdr: float,
+    categorical: str | Iterable[str] | None = None,
+    registered: Iterable[str] = (),
 ) -> Search:
     """All that can be read and refused without looking at the codes.
+
+    ``categorical`` and ``registered`` name protected columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
 
     Raises
     ------
@@ -58,7 +83,7 @@ def read_search(
     """
     _check_numbers(n_permutations, fdr)
     dimensions = _check_rule(rule, n_dims)
-    batch, protected = _read_columns(adata, batch_key, protect)
+    batch, protected = _read_columns(adata, batch_key, protect, categorical, registered)
     search = Search(batch, protected, dimensions)
     _check_labels(batch.iloc[search.cells], protected.iloc[search.cells])
     return search
@@ -132,7 +157,11 @@ def check_active(active: np.ndarray, obsm_key: str, dimensions: tuple[int, ...] 
 
 
 def _read_columns(
-    adata: AnnData, batch_key: str, protect: str | Iterable[str] | None
+    adata: AnnData,
+    batch_key: str,
+    protect: str | Iterable[str] | None,
+    categorical: str | Iterable[str] | None,
+    registered: Iterable[str],
 ) -> tuple[pd.Series, pd.DataFrame]:
     """Batch as strings, and the protected columns.
 
@@ -157,25 +186,18 @@ def _read_columns(
         twice = sorted({name for name in names if names.count(name) > 1})
         msg = f"protect names {twice} twice. Name every column once."
         raise ValueError(msg)
-    column = adata.obs[batch_key]
-    if types.is_float_dtype(column.dtype) and (column.dropna() % 1 != 0).any():
-        msg = f"batch_key={batch_key!r} holds fractions such as {column.dropna().iloc[0]}. Batch must be categories: cut it."
-        raise ValueError(msg)
-    batch = column.astype(object).where(column.isna(), column.astype(str)).rename(batch_key)
-    batch = batch.where(column.notna(), np.nan)
+    batch = _inputs.class_texts(adata.obs[batch_key], "batch_key")
     _check_aliases(batch, adata.obs[names])
-    return batch, adata.obs[names]
+    return batch, _inputs.read_factors(adata, names, "protect", categorical, registered)
 
 
 def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
     if protected.shape[1] == 0:
         metrics.covariate_association(batch.to_frame())
         return
-    # Numbers with few values, a batch 0 and 1 say, are compared as what they are: classes.
+    # Whole numbers may name the same classes: a batch 0 and 1, say.
     classes = {
-        name: column.astype(str).where(column.notna(), np.nan)
-        if types.is_numeric_dtype(column.dtype) and column.nunique() <= _FEW_VALUES
-        else column
+        name: column if _inputs.holds_fractions(column) else _inputs.as_classes(column, "protect")
         for name, column in protected.items()
     }
     association = metrics.covariate_association(pd.DataFrame({batch.name: batch} | classes))

@@ -40,8 +40,10 @@ class Finding:
         return self.covariates.iloc[1:]
 
 
-def describe(finding: Finding, clusters: pd.Series | None) -> str:
-    """Verdict in a few sentences."""
+def describe(finding: Finding, clusters: pd.Series | None, small: str) -> str:
+    """Verdict in a few sentences; ``small`` says which batches and classes have too few cells."""
+    if finding.status == "not possible":
+        return f"No dimension is chosen, as that is {small}."
     if finding.status == "refused":
         sentences = [
             f"Refused: {finding.strata.problem}, so batch and what is protected cannot be told apart.",
@@ -62,6 +64,8 @@ def describe(finding: Finding, clusters: pd.Series | None) -> str:
             f"Cells are too few to hold {_names(left_out)} constant, too: "
             f"batch was weighed within {_names(finding.strata.crossed) or 'no stratum'} alone."
         )
+    if small:
+        sentences.append(f"{small[:1].upper()}{small[1:]}.")
     if clusters is not None:
         sentences.append(
             f"Nothing was protected by name: kept are {clusters.nunique()} clusters of the embedding "

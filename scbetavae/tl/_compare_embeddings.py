@@ -22,6 +22,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     *,
     group_key: str | None = None,
     adjust_for: str | None = None,
+    categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
     n_bootstrap: int = 100,
@@ -42,7 +43,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
         Columns of ``.obs``, one or several: categorical, boolean, string or numeric.
     obsm_keys
         Entries of ``.obsm`` to score, each of shape (n_cells, n_dims).
-    group_key, adjust_for, metrics, n_permutations, n_bootstrap
+    group_key, adjust_for, categorical, metrics, n_permutations, n_bootstrap
         As in :func:`score_disentanglement`.
     active
         For some or all of ``obsm_keys`` a boolean mask of the dimensions that take part, of shape (n_dims,). The others take
@@ -87,7 +88,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     {'X_noise': 0.0, 'X_aligned': 1.0}
     """
     _inputs.check_writable(adata, key_added)
-    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for)
+    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for, categorical=categorical)
     codes = _read_embeddings(adata, obsm_keys)
     names = _scoring.resolve_names(metrics, with_variances=False)
     masks = _resolve_masks(codes, active)

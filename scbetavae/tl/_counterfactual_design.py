@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
-from scbetavae.tl._inputs import check_key
+from scbetavae.metrics._held_out import tell_small
+from scbetavae.tl._inputs import check_key, class_name, class_texts, holds_fractions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,12 +36,26 @@ class Design(NamedTuple):
     """Cells from which the move is learnt, boolean: source and target cells of ``teachers`` that are not excluded."""
     teachers: list[str]
     """Groups from which the move is learnt."""
+    names: tuple[str, str]
+    """Source and target category."""
 
     def pair(self, group: str, *, learnt: bool = False) -> tuple[np.ndarray, np.ndarray]:
         """Source and target cells of a group, two boolean arrays."""
         here = self.group == group
         here = here & self.learnt if learnt else here
         return here & self.source, here & self.target
+
+    def too_small(self, group: str) -> str:
+        """Why the prediction of a group cannot be judged: too few cells of it, or too few from which the move is learnt."""
+        if not self.pair(group)[1].any():
+            return "no target cells"
+        pools = (np.isin(self.group, self.teachers) & self.learnt, self.group == group)
+        for pool in pools:
+            sizes = [int((pool & cells).sum()) for cells in (self.source, self.target)]
+            told = tell_small(dict(zip(self.names, sizes, strict=True)), "category")
+            if told:
+                return told
+        return ""
 
     def is_held_out(self, group: str) -> bool:
         """Whether no target cell of the group took part in learning the move."""
@@ -71,7 +85,7 @@ def read_design(
     KeyError
         For a column that is not there, with the nearest that is.
     TypeError
-        If the covariate holds numbers.
+        If a column holds numbers with fractions.
     ValueError
         For missing labels, unknown or equal categories, and groups without the cells that are needed.
     """
@@ -105,7 +119,7 @@ def read_design(
         )
         raise ValueError(msg)
     learnt &= np.isin(group, teachers) & (is_source | is_target)
-    return Design(is_source, is_target, group, groups, learnt, teachers)
+    return Design(is_source, is_target, group, groups, learnt, teachers, (source, target))
 
 
 def describe_exclude(exclude: Any, groupby: str | None) -> str:
@@ -116,11 +130,10 @@ def describe_exclude(exclude: Any, groupby: str | None) -> str:
 def _read_labels(obs: pd.DataFrame, key: str, argument: str) -> np.ndarray:
     check_key(key, list(obs.columns), argument, "adata.obs")
     column = obs[key]
-    numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-    if numeric and (argument == "covariate" or types.is_float_dtype(column.dtype)):
+    if holds_fractions(column):
         msg = (
-            f"{argument}={key!r} holds numbers; a counterfactual goes from one category to another. Cut it into categories, "
-            f"pd.cut(adata.obs[{key!r}], 3).astype(str), or, if the numbers are codes, adata.obs[{key!r}].astype(str)."
+            f"{argument}={key!r} holds numbers with fractions; a counterfactual goes from one category to another. Cut it into "
+            f"categories: pd.cut(adata.obs[{key!r}], 3).astype(str)."
         )
         raise TypeError(msg)
     missing = int(column.isna().sum())
@@ -130,21 +143,21 @@ def _read_labels(obs: pd.DataFrame, key: str, argument: str) -> np.ndarray:
             f"Leave them out, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own."
         )
         raise ValueError(msg)
-    return column.astype(str).to_numpy(dtype=object)
+    return class_texts(column, argument).to_numpy(dtype=object)
 
 
 def _in_order(column: pd.Series, labels: np.ndarray) -> list[str]:
     """Labels that occur, in the order of the categories where there is one."""
     there = set(labels)
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return [str(name) for name in column.cat.categories if str(name) in there]
+        return [name for name in map(class_name, column.cat.categories) if name in there]
     return sorted(there)
 
 
 def _check_category(value: Any, labels: np.ndarray, argument: str, column: str) -> str:
     there = sorted(set(labels))
-    if str(value) in there:
-        return str(value)
+    if class_name(value) in there:
+        return class_name(value)
     nearest = difflib.get_close_matches(str(value), there, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     msg = f"{argument}={value!r} is no label of any cell in adata.obs[{column!r}].{hint} It has {_list(there)}."
@@ -163,7 +176,7 @@ def _exclude_mapping(exclude: Any, groupby: str | None) -> Mapping[str, list[str
             raise ValueError(msg)
         exclude = {groupby: exclude}
     return {
-        column: [str(v) for v in (list(value) if isinstance(value, (list, tuple, set, np.ndarray)) else [value])]
+        column: [class_name(v) for v in (list(value) if isinstance(value, (list, tuple, set, np.ndarray)) else [value])]
         for column, value in exclude.items()
     }
 

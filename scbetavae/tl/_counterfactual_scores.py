@@ -93,8 +93,10 @@ def score_prediction(
             "n_source_cells": len(here),
             "n_target_cells": real.shape[0],
             "held_out": design.is_held_out(group),
+            "flag": design.too_small(group),
         }
-        scores += [{"group": group} | row | facts for row in _score_group(profiles, target, real, method, seed)]
+        judged = None if facts["flag"] else target
+        scores += [{"group": group} | row | facts for row in _score_group(profiles, judged, real, method, seed)]
         genes.append(_gene_rows(group, profiles, target, held_out=facts["held_out"]))
     return pd.DataFrame(scores), pd.concat(genes, ignore_index=True)
 

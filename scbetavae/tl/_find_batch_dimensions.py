@@ -24,6 +24,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key: str,
     *,
     protect: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
     obsm_key: str = _keys.LATENT,
     rule: str | Sequence[int] = "guarded",
     n_permutations: int = 100,
@@ -54,6 +55,9 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         Columns of ``.obs`` whose information must stay: categorical, boolean, string or numeric. ``None`` or an empty list
         protects clusters of the embedding (Leiden on the active dimensions, each batch centred first so that clusters are not
         batches; k-means where the package ``igraph`` is not installed); they are stored in ``.obs``.
+    categorical
+        Protected columns whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
+        they are whole and take at most 20 values; ``[]`` says that none are classes. The batch is always classes.
     obsm_key
         Entry of ``.obsm``, of shape (n_cells, n_dims).
     rule
@@ -100,6 +104,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     ``chosen``
         What the rule says.
 
+    Batches and protected classes of fewer than 4 cells take no part, and the verdict names them.
     A skill is that of the 15 nearest neighbours on held-out cells, 0 by chance and 1 at best
     (:func:`scbetavae.metrics.neighbour_skill`). ``frame.attrs["verdict"]`` is the result in words.
 
@@ -118,8 +123,9 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     ``f"{key_added}_params"``
         A flat dict with ``rule``, ``batch_key``, ``protect``, ``dimensions``, ``status``, ``verdict``,
         ``batch_skill_before``, ``batch_skill_after``, ``batch_skill_implied`` and more. The status is ``"found"``;
-        ``"none"``, which is a result, with the reason in the verdict; or ``"refused"``, if batch and a protected covariate
-        are confounded beyond use: within strata of the covariate a comparison of batches would be worth fewer than 50
+        ``"none"``, which is a result, with the reason in the verdict; ``"not possible"``, if fewer than two batches, or
+        classes of a protected covariate, have 4 cells; or ``"refused"``, if batch and a protected covariate are confounded
+        beyond use: within strata of the covariate a comparison of batches would be worth fewer than 50
         cells or 10% of them. This number is the cells over the variance inflation factor of batch given strata.
 
     Raises
@@ -160,22 +166,31 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     _inputs.check_writable(adata, key_added)
     codes = _inputs.read_embedding(adata, obsm_key)
     search = _batch_inputs.read_search(
-        adata, batch_key, codes.shape[1], protect=protect, rule=rule, n_permutations=n_permutations, fdr=fdr
+        adata,
+        batch_key,
+        codes.shape[1],
+        protect=protect,
+        rule=rule,
+        n_permutations=n_permutations,
+        fdr=fdr,
+        categorical=categorical,
     )
     mask = _scoring.resolve_mask(codes, active, kl)
     _batch_inputs.check_active(mask, obsm_key, search.dimensions)
+    search = search.without_small()
     clusters = None
-    if search.protected.shape[1] == 0:
+    if search.protected.shape[1] == 0 and search.is_possible:
         clusters = _batch_inputs.find_clusters(
             codes[:, mask], search.batch, f"{key_added}{_keys.CLUSTERS_SUFFIX}", seed
         )
-        search = search._replace(protected=clusters.to_frame())
+        search = search._replace(protected=clusters.to_frame()).without_small()
     keep = search.cells
     question = _batch_dimensions.Question(codes[keep], search.batch.iloc[keep], search.protected.iloc[keep], mask, seed)
-    finding, frame, walk = _answer(
-        question, rule if search.dimensions is None else search.dimensions, n_permutations, fdr
+    rule = rule if search.dimensions is None else search.dimensions
+    finding, frame, walk = (
+        _answer(question, rule, n_permutations, fdr) if search.is_possible else _no_answer(question, rule)
     )
-    verdict = describe(finding, clusters)
+    verdict = describe(finding, clusters, search.left_out)
     parameters = _parameters(finding, verdict) | {
         "batch_key": batch_key,
         "obsm_key": obsm_key,
@@ -220,6 +235,22 @@ def _answer(
         covariates=covariates,
         strata=strata,
         n_cells=len(decide),
+    )
+    return finding, frame, choice.walk
+
+
+def _no_answer(
+    question: _batch_dimensions.Question, rule: str | tuple[int, ...]
+) -> tuple[Finding, pd.DataFrame, pd.DataFrame]:
+    """Where batches or classes have too few cells to be compared."""
+    frame, choice, covariates = _batch_dimensions.unknown(question)
+    finding = Finding(
+        status="not possible",
+        rule=rule if isinstance(rule, str) else "explicit",
+        choice=choice,
+        covariates=covariates,
+        strata=_batch_dimensions.Strata(np.zeros(0, dtype=np.int64), (), np.nan, ""),
+        n_cells=len(question.codes),
     )
     return finding, frame, choice.walk
 

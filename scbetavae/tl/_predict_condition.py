@@ -6,6 +6,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from scbetavae import _keys, _stored, metrics
+from scbetavae.metrics import _held_out
+from scbetavae.metrics._condition_prediction import undefined_prediction
 from scbetavae.tl import _inputs, _nuisance, _scoring
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     *,
     obsm_key: str = _keys.LATENT,
     group_key: str | None = None,
+    categorical: str | Iterable[str] | None = None,
     nuisance: str | Iterable[str] | None = None,
     layer: str | None = None,
     n_permutations: int = 200,
@@ -50,6 +53,9 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         Column of ``.obs`` with the donor (or other independent unit) of every cell. Whole donors are then held out and
         resampled; what is constant within donors is permuted between donors, anything else within them. Without it cells count
         as independent, which flatters whatever donors differ in.
+    categorical
+        The covariate again, if its numbers are names of classes. Other numbers are numbers, with a warning where they are
+        whole and take at most 20 values; ``[]`` says that they are no classes.
     nuisance
         Columns of ``.obs`` with numbers; ``[]`` for none. By default the logarithm of the library size, from counts or else
         from a column such as ``total_counts``, and percent mitochondrial, from a column such as ``pct_counts_mt`` or else
@@ -119,20 +125,28 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     'log library size, percent_mito'
     """
     _inputs.check_writable(adata, key_added)
-    labels, groups = read_labels(adata, covariate, group_key)
+    labels, groups = read_labels(adata, covariate, group_key, categorical)
     codes = _inputs.read_embedding(adata, obsm_key)
     mask = _scoring.resolve_mask(codes, active, kl)
     aside = _nuisance.read_nuisance(adata, nuisance, layer)
-    frame = metrics.condition_prediction(
-        codes,
-        labels,
-        groups=groups,
-        nuisance=aside.to_numpy(),
-        active=mask,
-        n_permutations=n_permutations,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
+    kept, told = _held_out.leave_out_small(labels, "class")
+    if told.startswith("not possible"):
+        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
+        _logger.warning("Prediction of %r is %s.", covariate, told)
+    else:
+        cells = (kept.notna() | labels.isna()).to_numpy()
+        frame = metrics.condition_prediction(
+            codes[cells],
+            labels[cells],
+            groups=None if groups is None else groups[cells],
+            nuisance=aside.to_numpy()[cells],
+            active=mask,
+            n_permutations=n_permutations,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+        )
+        if told:
+            frame["flag"] = [f"{flag}; {told}" if flag else told for flag in frame["flag"]]
     if not mask.any():
         _logger.warning("No dimension of adata.obsm[%r] is active, so none can predict %r.", obsm_key, covariate)
     is_numeric = int(frame["n_classes"].iloc[0]) == 0
@@ -144,6 +158,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         "nuisance": ", ".join(aside.columns),
         "measure": "signed squared correlation" if is_numeric else "balanced accuracy, corrected for chance",
         "correction": "largest skill over dimensions in each permutation (Westfall and Young)",
+        "status": "not possible" if told.startswith("not possible") else "predicted",
         "n_missing": int(labels.isna().sum()),
         "n_permutations": n_permutations,
         "n_bootstrap": n_bootstrap,
@@ -153,7 +168,13 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     return frame.copy()
 
 
-def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[pd.Series, pd.Series | None]:
+def read_labels(
+    adata: AnnData,
+    covariate: str,
+    group_key: str | None,
+    categorical: str | Iterable[str] | None,
+    registered: Iterable[str] = (),
+) -> tuple[pd.Series, pd.Series | None]:
     """The covariate and the donors, refused with the nearest name or the classes that are there.
 
     Parameters
@@ -164,6 +185,8 @@ def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[
         One column of ``.obs``.
     group_key
         Column with the donor of every cell.
+    categorical, registered
+        Columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
 
     Raises
     ------
@@ -177,6 +200,6 @@ def read_labels(adata: AnnData, covariate: str, group_key: str | None) -> tuple[
     if not isinstance(covariate, str):
         msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
         raise TypeError(msg)
-    columns = _inputs.read_columns(adata, covariate, group_key)
+    columns = _inputs.read_columns(adata, covariate, group_key, categorical=categorical, registered=registered)
     labels = columns.factors[covariate]
     return labels, columns.groups

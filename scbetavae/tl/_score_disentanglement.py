@@ -22,6 +22,7 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     obsm_key: str = _keys.LATENT,
     group_key: str | None = None,
     adjust_for: str | None = None,
+    categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
     n_bootstrap: int = 100,
@@ -51,6 +52,9 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     adjust_for
         Column of ``.obs`` with a confounder, for example the batch. The information scores weight the cells so that the
         covariate is independent of it; the others say in ``flag`` that they do not.
+    categorical
+        Columns among these whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
+        they are whole and take at most 20 values; ``[]`` says that none are classes.
     metrics
         Names of scores, by default those of :func:`scbetavae.metrics.score_frame` and, if ``variances`` are given,
         ``"gaussian_total_correlation"``.
@@ -120,7 +124,7 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     {'batch': 1.0, 'phase': 0.0, 'all': 0.5}
     """
     _inputs.check_writable(adata, key_added)
-    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for)
+    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for, categorical=categorical)
     codes = _inputs.read_embedding(adata, obsm_key)
     names = _scoring.resolve_names(metrics, with_variances=variances is not None)
     mask = _scoring.resolve_mask(codes, active, kl)

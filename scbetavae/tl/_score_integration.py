@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from scbetavae import _keys, _stored, metrics
+from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def score_integration(
     ``value``
         The score: 0 is chance and 1 the most for the first two, :func:`scbetavae.metrics.ilisi` says what for the third.
     ``n_cells``, ``n_classes``
-        Cells with a label, and their classes.
+        Cells with a label, and their classes, without those of fewer than 4 cells.
     ``flag``
-        Why a score is not defined; empty otherwise.
+        Why a score is not defined, or which classes are left out; empty otherwise.
 
     It is written to ``adata.uns["betavae"][key_added]``, and what was scored to ``f"{key_added}_params"``.
 
@@ -66,7 +67,7 @@ def score_integration(
     KeyError
         If an entry of ``.obsm`` or a column of ``.obs`` is not there, with the nearest that is.
     ValueError
-        For a view, an embedding with values that are not finite, or neither labels nor batch.
+        For a view, an embedding with values that are not finite, neither labels nor batch, or columns of fractions.
     TypeError
         If ``adata`` is no AnnData, or the embedding holds no numbers.
 
@@ -101,32 +102,24 @@ def score_integration(
     codes = _inputs.read_embedding(adata, obsm_key)
     rows = []
     if labels_key is not None:
-        labels = _as_categories(adata.obs[labels_key])
-        rows.append(_row("kmeans_ari", labels, metrics.kmeans_ari(codes, labels, seed=seed)))
-        rows.append(_row("neighbour_skill", labels, metrics.neighbour_skill(codes, labels, seed=seed)))
+        labels, told = leave_out_small(_inputs.class_texts(adata.obs[labels_key], "labels_key"), "class")
+        rows.append(_row("kmeans_ari", labels, told, metrics.kmeans_ari(codes, labels, seed=seed)))
+        rows.append(_row("neighbour_skill", labels, told, metrics.neighbour_skill(codes, labels, seed=seed)))
     if batch_key is not None:
-        batch = _as_categories(adata.obs[batch_key])
+        batch, told = leave_out_small(_inputs.class_texts(adata.obs[batch_key], "batch_key"), "batch")
         if batch_key != labels_key:
-            rows.append(_row("neighbour_skill", batch, metrics.neighbour_skill(codes, batch, seed=seed)))
-        rows.append(_row("ilisi", batch, metrics.ilisi(codes, batch, seed=seed)))
+            rows.append(_row("neighbour_skill", batch, told, metrics.neighbour_skill(codes, batch, seed=seed)))
+        rows.append(_row("ilisi", batch, told, metrics.ilisi(codes, batch, seed=seed)))
     frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
     how = {"obsm_key": obsm_key, "seed": seed} | chosen
     _stored.store(adata, key_added, {"": frame}, how, {obsm_key: codes})
     return frame.copy()
 
 
-def _as_categories(column: pd.Series) -> pd.Series:
-    """Plates that are called 1, 2 and 3 are no amounts."""
-    texts = column.astype(object).where(column.notna(), None).map(lambda value: value if value is None else str(value))
-    return texts.astype("category")
-
-
-def _row(metric: str, column: pd.Series, value: float) -> dict[str, object]:
-    n_classes = column.nunique()
-    flag = (
-        "" if np.isfinite(value) else f"not defined: {n_classes} classes in {int(column.notna().sum())} labelled cells"
-    )
-    n_cells = int(column.notna().sum())
+def _row(metric: str, column: pd.Series, told: str, value: float) -> dict[str, object]:
+    """A row of the frame; ``told`` is what there is to say of small classes."""
+    n_cells, n_classes = int(column.notna().sum()), column.nunique()
+    flag = told or ("" if np.isfinite(value) else f"not defined: {n_classes} classes in {n_cells} labelled cells")
     return {
         "metric": metric,
         "covariate": str(column.name),

@@ -12,6 +12,7 @@ from anndata import AnnData
 from scbetavae import _keys, _stored, metrics
 from scbetavae.metrics import _batch_dimensions
 from scbetavae.metrics._checks import check_positive_integer
+from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _batch_inputs, _inputs, _zeroing_inputs, _zeroing_verdict
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
 
@@ -29,6 +30,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key: str = "batch",
     *,
     protect: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
     obsm_key: str = _keys.LATENT,
     rule: str = "guarded",
     to: str = "mean",
@@ -56,6 +58,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     protect
         Columns of ``.obs`` with what must stay, categorical or numeric. ``None`` takes clusters of the embedding, which is
         worse than labels: batch may have shaped them. Cells without a label are left out for that covariate alone.
+    categorical
+        Protected columns whose numbers are names of classes, as in :func:`find_batch_dimensions`.
     obsm_key
         Entry of ``.obsm`` with the embedding, of shape (n_cells, n_dims).
     rule
@@ -96,8 +100,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         that took no part in choosing them. Dimensions that are switched off take no part, as in all scores; their tiny
         means stay as they are, and trees, which see no scale, may still read batch there.
     ``.uns["betavae"][f"{key_added}_params"]``
-        What was zeroed and how, a flat dict, with the ``outcome`` (``"clean"``, ``"batch remains"``, ``"biology lost"`` or
-        ``"nothing zeroed"``) and the ``verdict``, a few sentences.
+        What was zeroed and how, a flat dict, with the ``outcome`` (``"clean"``, ``"batch remains"``, ``"biology lost"``,
+        ``"batch unknown"`` or ``"nothing zeroed"``) and the ``verdict``, a few sentences.
     ``.uns["betavae"]["batch_dimensions"]`` and what belongs to it
         What :func:`find_batch_dimensions` writes, if it was asked.
 
@@ -152,13 +156,14 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     _batch_inputs.check_active(active, obsm_key, None)
     given = None if dimensions is None else _zeroing_inputs.check_dimensions(dimensions, active)
     cells = _zeroing_inputs.read_cells(
-        adata, batch_key, codes.shape[1], protect=protect, rule=rule, group_key=group_key
+        adata, batch_key, codes.shape[1], protect=protect, rule=rule, group_key=group_key, categorical=categorical
     )
     _zeroing_inputs.check_target(to, reference_batch, cells.batch)
     constants = _zeroing_inputs.make_constants(to, reference_batch, prior_mean, codes, cells.batch)
 
     # A shell: a mistake that only the search finds leaves no trace.
-    shell = AnnData(obs=adata.obs.copy(), obsm={obsm_key: codes}, uns={_keys.UNS: dict(adata.uns.get(_keys.UNS, {}))})
+    obs = adata.obs.assign(**cells.protected)
+    shell = AnnData(obs=obs, obsm={obsm_key: codes}, uns={_keys.UNS: dict(adata.uns.get(_keys.UNS, {}))})
     choice = (
         _take_given(given, cells, codes[:, active], f"{key_added}{_keys.CLUSTERS_SUFFIX}", seed)
         if given is not None
@@ -166,16 +171,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     )
     zeroed, zeroed_key = codes.copy(), f"{obsm_key}_{key_added}"
     zeroed[:, choice.dimensions] = constants[:, choice.dimensions]
-    bill = metrics.zeroing_bill(
-        codes[:, active],
-        zeroed[:, active],
-        batch=cells.batch,
-        protected=choice.protected,
-        groups=cells.groups,
-        test=choice.test,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
-    )
+    bill = _make_bill(codes[:, active], zeroed[:, active], cells, choice, n_bootstrap, seed)
     verdict = (
         _zeroing_verdict.judge(bill, choice.dimensions, clusters=cells.protected.empty)
         if choice.dimensions
@@ -186,7 +182,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         "rule": "explicit" if given is not None else rule,
         "inactive": ", ".join(map(str, np.flatnonzero(~active))),
         "to": to,
-        "reference_batch": None if reference_batch is None else str(reference_batch),
+        "reference_batch": None if reference_batch is None else _inputs.class_name(reference_batch),
         "batch_key": batch_key,
         "protect": ", ".join(map(str, choice.protected.columns)),
         "clustered": cells.protected.empty,
@@ -228,6 +224,7 @@ def _find(shell: AnnData, cells: Cells, obsm_key: str, rule: str, active: np.nda
         shell,
         batch_key,
         protect=protect,
+        categorical=[],
         obsm_key=obsm_key,
         rule=rule,
         n_permutations=_zeroing_inputs.N_PERMUTATIONS,
@@ -235,16 +232,41 @@ def _find(shell: AnnData, cells: Cells, obsm_key: str, rule: str, active: np.nda
         active=active,
         seed=seed,
     )
+    verdict = frame.attrs["verdict"].removeprefix("No dimension is chosen: ").removeprefix("Refused: ")
+    if shell.uns[_keys.UNS][f"{_keys.BATCH_DIMENSIONS}{_keys.PARAMS_SUFFIX}"]["status"] == "not possible":
+        name = f"{_keys.BATCH_DIMENSIONS}{_keys.CLUSTERS_SUFFIX}"
+        nothing = _take_given([], cells, np.asarray(shell.obsm[obsm_key])[:, active], name, seed)
+        return nothing._replace(reason=verdict.removeprefix("No dimension is chosen, as "))
     protected = shell.obs[protect or [f"{_keys.BATCH_DIMENSIONS}{_keys.CLUSTERS_SUFFIX}"]]
-    keep = np.flatnonzero(cells.batch.notna() & protected.notna().all(axis=1))
+    keep = _batch_inputs.Search(cells.batch, protected, None).without_small().cells
     codes = np.asarray(shell.obsm[obsm_key])[keep]
     question = _batch_dimensions.Question(codes, cells.batch.iloc[keep], protected.iloc[keep], active, seed)
     decided = _batch_dimensions.deciding_half(question, _batch_dimensions.batch_strata(question).index)
     test = np.zeros(shell.n_obs, dtype=bool)
     test[keep[~decided]] = True
     dimensions = frame.loc[frame["chosen"], "dimension"].tolist()
-    verdict = frame.attrs["verdict"].removeprefix("No dimension is chosen: ").removeprefix("Refused: ")
     return _Choice(sorted(map(int, dimensions)), protected, test, verdict)
+
+
+def _make_bill(
+    before: np.ndarray, after: np.ndarray, cells: Cells, choice: _Choice, n_bootstrap: int, seed: int
+) -> pd.DataFrame:
+    """The bill, with classes that are too small left out and named in the flags."""
+    batch, told = leave_out_small(cells.batch, "batch")
+    checked = {name: leave_out_small(column, "class") for name, column in choice.protected.items()}
+    notes = {str(name): note for name, (_, note) in checked.items()} | {str(batch.name): told}
+    bill = metrics.zeroing_bill(
+        before,
+        after,
+        batch=batch,
+        protected=pd.DataFrame({name: column for name, (column, _) in checked.items()}),
+        groups=cells.groups,
+        test=choice.test,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+    )
+    notes = bill["covariate"].map(notes).fillna("")
+    return bill.assign(flag=notes.where(notes != "", bill["flag"]))
 
 
 def _take_given(dimensions: list[int], cells: Cells, codes: np.ndarray, name: str, seed: int) -> _Choice:

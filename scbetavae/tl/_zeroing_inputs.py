@@ -39,8 +39,12 @@ def read_cells(
     protect: str | Iterable[str] | None,
     rule: str,
     group_key: str | None,
+    categorical: str | Iterable[str] | None = None,
+    registered: Iterable[str] = (),
 ) -> Cells:
     """All that can be read and refused without looking at the codes.
+
+    ``categorical`` and ``registered`` name protected columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
 
     Raises
     ------
@@ -57,9 +61,17 @@ def read_cells(
         )
         raise ValueError(msg)
     search = _batch_inputs.read_search(
-        adata, batch_key, n_dims, protect=protect, rule=rule, n_permutations=N_PERMUTATIONS, fdr=FDR
+        adata,
+        batch_key,
+        n_dims,
+        protect=protect,
+        rule=rule,
+        n_permutations=N_PERMUTATIONS,
+        fdr=FDR,
+        categorical=categorical,
+        registered=registered,
     )
-    groups = _inputs.read_columns(adata, batch_key, group_key).groups
+    groups = _inputs.read_columns(adata, batch_key, group_key, categorical=batch_key).groups
     return Cells(search.batch, search.protected, groups)
 
 
@@ -81,7 +93,7 @@ def check_target(to: str, reference_batch: str | None, batch: pd.Series) -> None
     if reference_batch is None:
         msg = f'to="reference" needs reference_batch, one of {there}.'
         raise ValueError(msg)
-    if str(reference_batch) not in there:
+    if _inputs.class_name(reference_batch) not in there:
         nearest = difflib.get_close_matches(str(reference_batch), there, n=1, cutoff=0.5)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         msg = f"reference_batch={reference_batch!r} is no batch of {batch.name!r}. {hint}There are {there}."
@@ -116,7 +128,9 @@ def make_constants(
     if to == "mean":
         return np.broadcast_to(codes.mean(axis=0), codes.shape)
     if to == "reference":
-        return np.broadcast_to(codes[(batch == str(reference_batch)).to_numpy()].mean(axis=0), codes.shape)
+        return np.broadcast_to(
+            codes[(batch == _inputs.class_name(reference_batch)).to_numpy()].mean(axis=0), codes.shape
+        )
     if prior_mean is None:
         msg = 'to="prior" needs prior_mean: an embedding alone has no prior. Give it, or take to="mean".'
         raise ValueError(msg)

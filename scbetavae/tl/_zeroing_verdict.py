@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     """What the bill says."""
 
     outcome: str
-    """``"clean"``, ``"batch remains"``, ``"biology lost"`` or ``"nothing zeroed"``."""
+    """``"clean"``, ``"batch remains"``, ``"biology lost"``, ``"batch unknown"`` (too few cells) or ``"nothing zeroed"``."""
     sentence: str
     warning: str
     """What deserves a warning; empty if nothing does."""
@@ -59,7 +59,7 @@ def judge(bill: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Verdi
     measured = bool(bill.loc[bill["role"] == "protected", "kept"].notna().any())
     destroyed = below and (len(lost) > 0 or not measured)
     several = "s" if len(dimensions) > 1 else ""
-    parts = [f"Zeroing dimension{several} {', '.join(map(str, dimensions))}: {_tell_batch(batch)}"]
+    parts = [f"Zeroing dimension{several} {', '.join(map(str, dimensions))}: {_tell_batch(bill, batch)}"]
     remaining = batch.loc[batch["after"] - batch["implied"].clip(lower=0).fillna(0) > REMAINING, "probe"].tolist()
     if destroyed:
         parts.append(
@@ -82,7 +82,9 @@ def judge(bill: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Verdi
         parts.append(
             "No labels were protected: clusters of the codes stood in for them, which batch itself may have shaped."
         )
-    outcome = "biology lost" if len(lost) or destroyed else "batch remains" if remaining else "clean"
+    outcome = "batch unknown" if batch.empty else "batch remains" if remaining else "clean"
+    if len(lost) or destroyed:
+        outcome = "biology lost"
     warning = f"{' '.join(parts)} {ALTERNATIVE}" if outcome == "biology lost" else ""
     return Verdict(outcome, " ".join(parts), warning)
 
@@ -106,9 +108,10 @@ def _is_below_implied(batch: pd.DataFrame) -> bool:
     return bool(((floor > _LEAST_IMPLIED) & (after < floor) & (after < before)).all())
 
 
-def _tell_batch(batch: pd.DataFrame) -> str:
+def _tell_batch(bill: pd.DataFrame, batch: pd.DataFrame) -> str:
     if batch.empty:
-        return "batch could not be probed."
+        reasons = [flag for flag in bill.loc[bill["role"] == "batch", "flag"] if flag]
+        return f"batch could not be probed{': ' + reasons[0] if reasons else ''}."
     skills = "; ".join(f"{_NAMES[row.probe]} {row.before:.2f} to {row.after:.2f}" for row in batch.itertuples())
     implied = batch["implied"].iloc[0]
     beside = "" if pd.isna(implied) else f", where the protected covariates alone imply {max(implied, 0):.2f}"
