@@ -18,6 +18,8 @@ from scbetavae.train import (
     schedule_to_dict,
 )
 
+from ._fingerprint import check_unchanged
+
 
 class TrainingMixin:
     """Trains with a schedule of beta, and stores the run beside the data."""
@@ -69,7 +71,7 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            For an unknown schedule, a beta below 0, or a run of no epochs.
+            For an unknown schedule, a beta below 0, a run of no epochs, or data that changed since they were set up.
         TypeError
             For an argument that the plan does not take.
 
@@ -93,6 +95,8 @@ class TrainingMixin:
                 "cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
             )
             raise ValueError(msg)
+        if self.adata is not None:
+            check_unchanged(self.adata_manager, whole=True)
         plan_kwargs = {**(plan_kwargs or {}), "schedule": schedule, "beta": target}
         defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
         # The plan logs by epoch alone; Lightning would warn that an epoch has fewer steps than its interval.
