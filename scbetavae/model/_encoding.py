@@ -38,7 +38,8 @@ class EncodingMixin:
         Parameters
         ----------
         adata
-            Cells; ``None`` for those of the model. Data the model was not built on must have the same genes and keys.
+            Cells; ``None`` for those of the model. Data the model was not built on must have the same genes,
+            in any order, and the same keys.
         indices
             Cells to encode, in this order: a boolean mask, positions (below 0 from the end) or names; ``None`` for all.
         give_mean

@@ -121,6 +121,22 @@ class RegisteredCellsMixin:
         self._per_instance_manager_store.get(self.id, {}).pop(reordered.uns[_SCVI_UUID_KEY], None)
         return reordered
 
+    def minify_adata(self, *args: Any, **kwargs: Any) -> None:
+        """Replace the model's data by their codes, as :meth:`scvi.model.SCVI.minify_adata`.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            As in scVI's method.
+
+        Raises
+        ------
+        ValueError
+            If the data changed since they were set up: their library sizes are kept.
+        """
+        self._validate_anndata()
+        super().minify_adata(*args, **kwargs)
+
     def differential_expression(
         self,
         adata: AnnData | None = None,

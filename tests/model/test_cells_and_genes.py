@@ -368,6 +368,16 @@ def test_counts_of_an_open_file_in_an_adata_in_memory(model, simulated, codes, t
     backed.file.close()
 
 
+@pytest.mark.filterwarnings("ignore:.*zarr")
+def test_counts_in_a_zarr_store(model, simulated, codes, tmp_path):
+    zarr = pytest.importorskip("zarr")
+    adata = anndata.AnnData(sparse.csr_matrix(simulated.X), obs=simulated.obs, var=simulated.var)
+    adata.write_zarr(tmp_path / "cells.zarr")
+    adata.X = anndata.io.sparse_dataset(zarr.open_group(str(tmp_path / "cells.zarr"), mode="r")["X"])
+    rows = [50, 3, 7, 3]
+    np.testing.assert_allclose(model.get_latent_representation(adata, indices=rows), codes[rows], atol=1e-6)
+
+
 # --- Names that are not unique
 
 

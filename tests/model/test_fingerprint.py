@@ -75,6 +75,7 @@ METHODS = {
     "summary": lambda m: m.get_latent_summary(),
     "traversal": lambda m: m.traverse(),
     "counterfactual": lambda m: m.counterfactual("condition", "control", "treated"),
+    "minified": lambda m: m.minify_adata(),
     "scores": lambda m: m.score_disentanglement(["batch"], metrics=["mig"]),
 }
 
