@@ -6,6 +6,7 @@ Used by the command line. In a notebook, :func:`scanpy.read_h5ad` and its compan
 from __future__ import annotations
 
 import difflib
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def read_cells(path: str | Path) -> AnnData:
     Returns
     -------
     AnnData
-        At least one cell and one gene, in memory. Gene names of a 10x matrix are made unique.
+        At least one cell and one gene, in memory, with gene names that are unique.
 
     Raises
     ------
@@ -42,6 +43,11 @@ def read_cells(path: str | Path) -> AnnData:
         or no genes.
     ModuleNotFoundError
         If the file is a ``.loom`` and the package loompy is not installed.
+
+    Warns
+    -----
+    UserWarning
+        If gene names were not unique and were made so.
     """
     path = Path(path)
     reader = _reader(path)
@@ -59,7 +65,22 @@ def read_cells(path: str | Path) -> AnnData:
             "Write a file with at least one cell and one gene."
         )
         raise ValueError(msg)
+    _make_genes_unique(adata, path)
     return adata
+
+
+def _make_genes_unique(adata: AnnData, path: Path) -> None:
+    """Give every gene a name of its own, and say which had none."""
+    if adata.var_names.is_unique:
+        return
+    shared = adata.var_names[adata.var_names.duplicated()].unique()
+    names = ", ".join(repr(str(name)) for name in shared[:3]) + (" ..." if len(shared) > 3 else "")
+    adata.var_names_make_unique()
+    msg = (
+        f"{len(shared)} gene names occur more than once in {str(path)!r} ({names}). They were made unique by a number at the "
+        f"end, as in {str(shared[0]) + '-1'!r}."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)
 
 
 def _reader(path: Path) -> Callable[[Path], AnnData]:
@@ -110,9 +131,7 @@ def _read_10x(path: Path) -> AnnData:
         if "obs" in file and "var" in file:
             msg = "it is an AnnData file, whose name should end in .h5ad"
             raise ValueError(msg)
-    adata = scanpy.read_10x_h5(path)
-    adata.var_names_make_unique()
-    return adata
+    return scanpy.read_10x_h5(path)
 
 
 def _read_loom(path: Path) -> AnnData:

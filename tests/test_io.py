@@ -61,12 +61,23 @@ def test_zarr_is_read(adata, tmp_path):
     np.testing.assert_array_equal(dense(read_cells(tmp_path / "cells.zarr")), COUNTS)
 
 
-@pytest.mark.filterwarnings("ignore:Variable names are not unique")
-def test_10x_matrix_is_read_with_unique_gene_names(tmp_path):
-    write_10x(tmp_path / "matrix.h5")
-    cells = read_cells(tmp_path / "matrix.h5")
+@pytest.mark.filterwarnings(
+    "ignore:Variable names are not unique", "ignore:.*zarr", "ignore:.*infer_string:DeprecationWarning"
+)
+@pytest.mark.parametrize("name", ["matrix.h5", "cells.h5ad", "cells.zarr"])
+def test_gene_names_are_made_unique_and_the_user_is_told(adata, tmp_path, name):
+    adata.var_names = ["A", "B", "B", "C"]
+    write = {".h5": write_10x, ".h5ad": adata.write_h5ad, ".zarr": adata.write_zarr}
+    write[(tmp_path / name).suffix](tmp_path / name)
+    with pytest.warns(UserWarning, match=rf"1 gene names occur more than once in '.*{name}' \('B'\).*as in 'B-1'"):
+        cells = read_cells(tmp_path / name)
     np.testing.assert_array_equal(dense(cells), COUNTS)
     assert list(cells.var_names) == ["A", "B", "B-1", "C"]
+
+
+def test_unique_gene_names_are_left_alone(tmp_path):
+    write_10x(tmp_path / "matrix.h5", names=("A", "B", "B-1", "C"))
+    assert list(read_cells(tmp_path / "matrix.h5").var_names) == ["A", "B", "B-1", "C"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("loompy") is None, reason="loompy is not installed")

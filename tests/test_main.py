@@ -213,6 +213,23 @@ def test_ten_cells_are_enough_and_nine_are_not(cells, folder, capsys):
     assert code == 0, errors
 
 
+@pytest.mark.parametrize("ending", ["h5ad", "zarr"])
+@pytest.mark.filterwarnings("ignore")
+def test_names_that_are_not_unique(cells, tmp_path, capsys, ending):
+    adata = cells.copy()
+    adata.var_names = ["gene", "gene", *adata.var_names[2:]]
+    adata.obs_names = ["cell", *adata.obs_names[1:-1], "cell"]
+    getattr(adata, f"write_{ending}")(tmp_path / f"cells.{ending}")
+    arguments = [tmp_path / f"cells.{ending}", *QUICK, "--no-actions", "--no-scores", "--out", tmp_path / "out"]
+    code, _, errors = run(capsys, *arguments)
+    assert code == 0, errors
+    assert "scbetavae: warning: 1 gene names occur more than once in" in errors
+    assert "('gene'). They were made unique by a number at the end, as in 'gene-1'." in errors
+    written = anndata.read_h5ad(tmp_path / "out" / "betavae.h5ad")
+    assert list(written.var_names[:2]) == ["gene", "gene-1"]
+    assert written.obs_names[0] == written.obs_names[-1] == "cell"
+
+
 def test_our_warnings_are_shown_and_others_are_not(folder, capsys, monkeypatch):
     train = scbetavae.model.BetaVAE.train
 

@@ -30,15 +30,17 @@ from scbetavae.module import (
 )
 from scbetavae.train import FactorVAETrainingPlan
 
-from . import _checks
+from . import _checks, _genes
 from ._arguments import COUNT_LIKELIHOODS, check_arguments
 from ._batch_dimensions import BatchDimensionsMixin
 from ._condition_prediction import ConditionPredictionMixin
 from ._counterfactual import CounterfactualMixin
 from ._decoding import DecodingMixin
 from ._encoding import EncodingMixin
+from ._fingerprint import check_unchanged, remember_data
 from ._latent_summary import LatentSummaryMixin
 from ._query import freeze_reference, is_told_nothing, place_new_categories
+from ._registered_cells import RegisteredCellsMixin
 from ._scores import ScoresMixin
 from ._training import TrainingMixin
 
@@ -52,6 +54,7 @@ class BetaVAE(
     CounterfactualMixin,
     ConditionPredictionMixin,
     EncodingMixin,
+    RegisteredCellsMixin,
     SCVI,
 ):
     r"""Beta-variational autoencoder of single-cell counts.
@@ -173,7 +176,9 @@ class BetaVAE(
             msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
             raise ValueError(msg)
         if adata is not None:
-            registry_ = type(self)._get_most_recent_anndata_manager(adata, required=True).registry
+            manager = type(self)._get_most_recent_anndata_manager(adata, required=True)
+            check_unchanged(manager, whole=True)
+            registry_ = manager.registry
             if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
                 _checks.check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
         else:
@@ -250,7 +255,8 @@ class BetaVAE(
         KeyError
             For a key that is not there, with the nearest that is.
         ValueError
-            For a view, missing labels, values that are negative or not finite, or cells without counts.
+            For a view, gene names that occur twice, missing labels, values that are negative or not finite, or cells
+            without counts.
         TypeError
             If ``adata`` is no AnnData or a numeric covariate holds no numbers.
 
@@ -267,6 +273,7 @@ class BetaVAE(
         numeric_keys = {"size_factor_key": size_factor_key}
         numeric_keys |= {f"continuous_covariate_keys[{i}]": k for i, k in enumerate(continuous_covariate_keys or ())}
         _checks.check_adata(adata)
+        _genes.check_unique_genes(adata)
         if "source_registry" not in kwargs:  # for a transfer, scvi-tools knows which columns may be missing
             _checks.check_keys(adata.obs.columns, obs_keys | numeric_keys, "adata.obs")
         _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
@@ -292,24 +299,8 @@ class BetaVAE(
             fields += cls._get_fields_for_adata_minification(_get_adata_minify_type(adata))
         manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
         manager.register_fields(adata, **kwargs)
+        remember_data(manager)
         cls.register_manager(manager)
-
-    @classmethod
-    def load(cls, *args: Any, **kwargs: Any) -> Self:
-        """Load a saved model, as :meth:`scvi.model.SCVI.load`. Training goes on from its weights.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            As in scVI's method.
-
-        Returns
-        -------
-        The model.
-        """
-        model = super().load(*args, **kwargs)
-        model.starts_from_weights_ = True
-        return model
 
     @classmethod
     def load_query_data(
@@ -331,7 +322,7 @@ class BetaVAE(
         Parameters
         ----------
         adata
-            Query cells, with the genes of the reference.
+            Query cells, with the genes of the reference. In another order, the model holds a copy in its own order.
         reference_model
             A trained model, or the folder it was saved to.
         *args, unfrozen, **kwargs
@@ -348,6 +339,9 @@ class BetaVAE(
         """
         if isinstance(reference_model, os.PathLike):
             reference_model = os.fspath(reference_model)
+        if isinstance(adata, AnnData) and reference_model is not None:
+            subset = kwargs.get("inplace_subset_query_vars", args[1] if len(args) > 1 else False)
+            adata = cls._in_order_of(adata, cls._registry_of(reference_model), more_allowed=subset)
         model = super().load_query_data(adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
         model.starts_from_weights_ = True
         is_folder = isinstance(reference_model, str)
@@ -378,18 +372,6 @@ class BetaVAE(
             )
             raise ValueError(msg)
         return super()._get_transform_batch_gen_kwargs(batch)
-
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        if isinstance(adata, AnnData) and adata is not self.adata and _get_adata_minify_type(adata) is None:
-            # Data the model was not built on: scvi-tools transfers the set-up, but does not look at the values.
-            setup_args = self.registry_["setup_args"]
-            layer = setup_args.get("layer")
-            _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
-            _checks.check_matrix(adata, layer)
-            if self.module.gene_likelihood in COUNT_LIKELIHOODS:
-                _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
-            _checks.check_encoder_input(adata, setup_args.get("encoder_obsm_key"))
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
 
 def _n_encoder_input(registry: dict) -> int | None:

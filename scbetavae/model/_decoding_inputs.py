@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scvi import REGISTRY_KEYS
 
+from ._cells import resolve_rows
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -76,8 +78,7 @@ class DecodingInputsMixin:
             msg = "indices name cells, but the model was trained on a data module and holds none. Pass adata= as well."
             raise ValueError(msg)
         adata = self._validate_anndata(adata)
-        rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-        rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+        rows = resolve_rows(adata, indices)
         if len(rows) != n_cells:
             msg = (
                 f"z has {n_cells} rows, but adata and indices name {len(rows)} cells. Give the cells that the rows of z "

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from scbetavae.module import nonzero_structure
 from scbetavae.train import MinibatchDataset, can_hold_sparse, fits_in_memory, minibatches
+
+from ._cells import resolve_rows
 
 _ENCODING_BATCH = 1024
 
@@ -35,9 +38,10 @@ class EncodingMixin:
         Parameters
         ----------
         adata
-            Cells; ``None`` for those of the model. Data the model was not built on must have the same genes and keys.
+            Cells; ``None`` for those of the model. Data the model was not built on must have the same genes,
+            in any order, and the same keys.
         indices
-            Cells to encode; ``None`` for all.
+            Cells to encode, in this order: a boolean mask, positions (below 0 from the end) or names; ``None`` for all.
         give_mean
             Whether to return posterior means, or a draw from each posterior.
         mc_samples
@@ -67,7 +71,7 @@ class EncodingMixin:
             batch_size = max(settings.batch_size, _ENCODING_BATCH) if batch_size is None else batch_size
             direct = can_hold_sparse(self.device) and fits_in_memory(self.get_anndata_manager(adata))
             if self.module.reads_counts_alone and direct:
-                means, variances = self._encode_nonzero(adata, _rows(adata, indices), batch_size)
+                means, variances = self._encode_nonzero(adata, resolve_rows(adata, indices), batch_size)
                 return (means, variances) if return_dist else means
         return super().get_latent_representation(
             adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
@@ -83,9 +87,13 @@ class EncodingMixin:
         **kwargs: Any,
     ) -> DataLoader:
         manager = self.get_anndata_manager(adata)
+        rows = resolve_rows(adata, indices, at_least_one=True)
         if manager is None or data_loader_class or kwargs or settings.dl_num_workers or not fits_in_memory(manager):
-            return super()._make_data_loader(adata, indices, batch_size, shuffle, data_loader_class, **kwargs)
-        dataset = MinibatchDataset(manager, _rows(adata, indices))
+            loader = super()._make_data_loader(adata, rows, batch_size, shuffle, data_loader_class, **kwargs)
+            if isinstance(loader.dataset, Subset):
+                loader.dataset.dataset = _RowsInOrder(loader.dataset.dataset)
+            return loader
+        dataset = MinibatchDataset(manager, rows)
         return minibatches(dataset, batch_size or settings.batch_size, shuffle=shuffle)
 
     def _encode_nonzero(self, adata: AnnData, rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,6 +111,23 @@ class EncodingMixin:
         return means, np.concatenate([p.scale.square().cpu().numpy() for p in posteriors] or [means])
 
 
-def _rows(adata: AnnData, indices: Sequence[int] | None) -> np.ndarray:
-    rows = np.arange(adata.n_obs) if indices is None else np.asarray(indices)
-    return np.flatnonzero(rows) if rows.dtype == bool else rows
+class _RowsInOrder(Dataset):
+    """Cells in the order asked for: scvi-tools reads those of a file in increasing order, each once, as files need it."""
+
+    def __init__(self, cells: Dataset) -> None:
+        self._cells = cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __getitem__(self, rows: Sequence[int]) -> dict[str, np.ndarray | torch.Tensor]:
+        needed, place = np.unique(np.atleast_1d(rows), return_inverse=True)
+        return {key: _take(values, place) for key, values in self._cells[needed].items()}
+
+
+def _take(values: np.ndarray | torch.Tensor, place: np.ndarray) -> np.ndarray | torch.Tensor:
+    """Rows of an array, or of torch's sparse matrix, which cannot be asked for rows."""
+    if isinstance(values, np.ndarray) or (len(place) == len(values) and (np.diff(place) == 1).all()):
+        return values[place] if isinstance(values, np.ndarray) else values
+    layout = {torch.sparse_csr: torch.Tensor.to_sparse_csr, torch.sparse_csc: torch.Tensor.to_sparse_csc}
+    return layout[values.layout](values.to_dense()[torch.from_numpy(place)])

@@ -17,6 +17,7 @@ from scbetavae.module._latent_summary import ablation_losses
 from scbetavae.tl._inputs import check_writable
 from scbetavae.train._plans import ACTIVE_KL
 
+from ._cells import resolve_rows
 from ._latent_summary_collapse import PosteriorCollapseWarning, describe_collapse, is_severe, read_run
 
 _COLUMNS = (
@@ -58,8 +59,8 @@ class LatentSummaryMixin:
         adata
             Cells; those of the model unless given. Not a view.
         indices
-            Cells on which the loss is measured, positions or a boolean mask: the cells that were held out in training if
-            the model has any and ``adata`` is its own, otherwise all.
+            Cells on which the loss is measured, positions, names or a boolean mask: the cells that were held out in
+            training if the model has any and ``adata`` is its own, otherwise all.
         batch_size
             Cells in a minibatch; changes the numbers by rounding alone.
         key_added
@@ -235,17 +236,7 @@ class LatentSummaryMixin:
             if held_out is not None and len(held_out) and self._was_trained_on(adata):
                 return np.sort(np.asarray(held_out)), "validation"
             return np.arange(adata.n_obs), "all"
-        rows = np.asarray(indices)
-        if rows.dtype == bool and rows.shape == (adata.n_obs,):
-            rows = np.flatnonzero(rows)
-        whole = rows.ndim == 1 and rows.dtype.kind in "iu"
-        if not whole or len(rows) == 0 or rows.min() < 0 or rows.max() >= adata.n_obs:
-            msg = (
-                f"indices (shape {rows.shape}, dtype {rows.dtype}) do not name cells. Give positions from 0 to "
-                f"{adata.n_obs - 1} or a boolean mask of shape ({adata.n_obs},), at least one cell; None for held-out cells."
-            )
-            raise ValueError(msg)
-        return rows, "given"
+        return resolve_rows(adata, indices, at_least_one=True), "given"
 
     def _was_trained_on(self, adata: AnnData) -> bool:
         """Whether these are the training cells: a model loaded with others still has the positions of its own."""

@@ -31,6 +31,8 @@ from scbetavae.train import (
     schedule_to_dict,
 )
 
+from ._fingerprint import check_unchanged
+
 logger = logging.getLogger(__name__)
 
 
@@ -108,8 +110,8 @@ class TrainingMixin:
         Raises
         ------
         ValueError
-            For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, or both
-            ``max_epochs`` and ``max_steps``.
+            For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, both
+            ``max_epochs`` and ``max_steps``, or data that changed since they were set up.
         KeyboardInterrupt
             If training is interrupted. The model keeps its weights and can be used.
         TypeError
@@ -136,10 +138,12 @@ class TrainingMixin:
                 "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
             )
             raise ValueError(msg)
+        if self.adata is not None:
+            check_unchanged(self.adata_manager, whole=True)
         plan_kwargs = dict(plan_kwargs or {})
         open_ended = kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau")
         lr_schedule = _choose_lr_schedule(lr_schedule, bool(open_ended))
-        plan_kwargs.setdefault("lr", PEAK.get(lr_schedule, PEAK["constant"]))
+        plan_kwargs.setdefault("lr", PEAK["one_cycle" if lr_schedule == "one_cycle" else "constant"])
         _check_rate(plan_kwargs["lr"])
         fresh = not self.is_trained_ and not self.starts_from_weights_
         plan_kwargs |= {

@@ -11,6 +11,8 @@ import pandas as pd
 
 from scbetavae.tl._inputs import check_key
 
+from ._cells import resolve_rows
+
 if TYPE_CHECKING:
     from anndata import AnnData
 
@@ -100,7 +102,7 @@ def read_anchors(adata: AnnData, around: Any, n_anchors: Any, seed: int) -> Anch
         rows = _rows_of_group(adata, around)
         words = ", ".join(f"{key} = {value}" for key, value in around.items())
         return Anchors(_draw(rows, n_anchors, seed), rows, False, words)
-    rows = _rows_of_cells(adata, around)
+    rows = resolve_rows(adata, around, "around", at_least_one=True)
     return Anchors(rows, everyone, False, f"{len(rows)} named cells")
 
 
@@ -151,25 +153,3 @@ def _rows_of_group(adata: AnnData, group: Mapping[str, Any]) -> np.ndarray:
         msg = f"around={dict(group)!r}: no cell belongs to this group. Choose another, or fewer conditions."
         raise ValueError(msg)
     return np.flatnonzero(inside)
-
-
-def _rows_of_cells(adata: AnnData, cells: Any) -> np.ndarray:
-    cells = np.asarray(cells)
-    if cells.ndim == 1 and cells.dtype == bool and len(cells) == adata.n_obs:
-        cells = np.flatnonzero(cells)
-    elif cells.ndim == 1 and cells.dtype.kind in "OUST":
-        rows = adata.obs_names.get_indexer(cells.astype(str))
-        if (rows < 0).any():
-            msg = f"around names {int((rows < 0).sum())} cells that adata does not have, the first {str(cells[rows < 0][0])!r}."
-            raise KeyError(msg)
-        cells = rows
-    if cells.ndim != 1 or cells.dtype.kind not in "iu" or cells.size == 0:
-        msg = (
-            "around names no cells. Give names or row numbers of at least one cell, a boolean mask over all cells, a group, for "
-            'example {"cell_type": "B cell"}, or "cells" or "mean".'
-        )
-        raise ValueError(msg)
-    if cells.min() < 0 or cells.max() >= adata.n_obs:
-        msg = f"around names rows {cells.min()} to {cells.max()}, but adata has rows 0 to {adata.n_obs - 1}."
-        raise ValueError(msg)
-    return cells

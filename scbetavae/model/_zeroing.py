@@ -12,6 +12,8 @@ from scbetavae import _keys, tl
 from scbetavae.tl._inputs import check_writable
 from scbetavae.tl._zeroing_inputs import check_dimensions, check_target, read_cells
 
+from ._genes import gene_names, is_in_order
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -157,7 +159,9 @@ class ZeroingMixin:
         )
         if layer is not None:
             molecules = None if setup.get("size_factor_key") is not None else MOLECULES
-            expression = self.decode(zeroed, library_size=molecules, adata=adata)
+            # The layer stands beside the counts of the user's data, whose genes may be in another order.
+            genes = None if is_in_order(adata, gene_names(self.registry_)) else adata.var_names
+            expression = self.decode(zeroed, library_size=molecules, adata=adata, gene_list=genes)
             shell.uns[_keys.UNS][f"{key_added}{_keys.PARAMS_SUFFIX}"]["layer"] = layer
             adata.layers[layer] = expression
         for name in shell.obs.columns.difference(adata.obs.columns):

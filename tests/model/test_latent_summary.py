@@ -333,7 +333,7 @@ def test_logistic_normal_as_latent_adata(counts_adata):
     ("arguments", "error", "word"),
     [
         ({"indices": [0, 500]}, ValueError, "from 0 to 119"),
-        ({"indices": [-1]}, ValueError, "from 0 to 119"),
+        ({"indices": [-121]}, ValueError, "from 0 to 119"),
         ({"indices": []}, ValueError, "at least one cell"),
         ({"indices": [0.5]}, ValueError, "dtype float64"),
         ({"indices": np.ones(5, dtype=bool)}, ValueError, r"mask of shape \(120,\)"),

@@ -223,7 +223,7 @@ def test_inactive_dimensions(model, monkeypatch):
         ({"around": {}}, ValueError, "empty dict"),
         ({"around": {"age": [1.0]}}, ValueError, "no such group"),
         ({"around": []}, ValueError, "names no cells"),
-        ({"around": [500]}, ValueError, "rows 500 to 500"),
+        ({"around": [500]}, ValueError, "the first 500"),
         ({"around": ["cell_1", "cell_x"]}, KeyError, "the first 'cell_x'"),
         ({"around": [0.5]}, ValueError, "names no cells"),
         ({"gene_list": ["gene1"]}, KeyError, "Did you mean 'gene_1'"),

@@ -139,6 +139,17 @@ def test_ray_gets_its_arguments(file, capsys, monkeypatch):
     assert seen["engine_kwargs"] == {"num_gpus": 0.5, "address": "auto"}
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_gene_names_that_are_not_unique(cells, file, capsys, monkeypatch, tmp_path):
+    cells.var_names = ["gene", "gene", *cells.var_names[2:]]
+    cells.write_h5ad(tmp_path / "twice.h5ad")
+    seen = []
+    monkeypatch.setattr("scbetavae.sweep.beta_sweep", lambda adata, *_, **__: seen.append(adata) or sys.exit(0))
+    _, _, errors = run(capsys, tmp_path / "twice.h5ad", *QUICK)
+    assert "scbetavae: warning: 1 gene names occur more than once" in errors
+    assert list(seen[0].var_names[:2]) == ["gene", "gene-1"]
+
+
 def test_all_models_failed(file, capsys, monkeypatch, tmp_path):
     @functools.wraps(BetaVAE.train)  # its arguments are checked first
     def fail(self, *args, **kwargs):
