@@ -79,8 +79,11 @@ CLUSTERS_SUFFIX = "_clusters"
 INTEGRATION = "integration"
 """``.uns[UNS]`` entry: how an embedding keeps cell types apart and mixes batches, a DataFrame; with ``_params``."""
 
-SEED_AGREEMENT = "seed_agreement"
-"""``.uns[UNS]`` entry: whether seeds find the same dimensions, a DataFrame; with ``_params``."""
+CONSENSUS = "consensus"
+"""``.uns[UNS]`` entry: matched dimensions of several embeddings, a DataFrame; with ``_params`` and ``_matches``."""
+
+MATCHES_SUFFIX = "_matches"
+"""Ending of the ``.uns[UNS]`` entry that says which dimension of which embedding was matched, a DataFrame."""
 
 GENES_SUFFIX = "_genes"
 """Ending of the ``.uns[UNS]`` entry with the gene-wise means behind a counterfactual, a DataFrame."""

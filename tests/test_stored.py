@@ -24,9 +24,10 @@ DRAWN = {
     pl.zeroing: pl.zeroing_frame,
     pl.traversal: pl.traversal_frame,
     pl.condition_prediction: pl.condition_prediction_frame,
+    pl.consensus_dimensions: pl.consensus_dimensions_frame,
 }
 MADE = {"disentanglement", "latent_summary", "batch_dimensions", "zeroed", "traversal", "dimension_genes"}
-MADE |= {"condition_prediction", "embedding_comparison", "integration", "seed_agreement"}
+MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
 
 
 def set_up(**kwargs):
@@ -56,7 +57,7 @@ def whole():
     tl.rank_dimension_genes(adata)
     tl.score_integration(adata, "cell_type", "batch")
     tl.compare_embeddings(adata, COVARIATES, ["X_pca", "X_betavae"], metrics=["mig"], **QUICK)
-    tl.seed_agreement(adata, ["X_pca", "X_betavae"])
+    tl.consensus_dimensions(adata, ["X_pca", "X_betavae"])
     tl.score_disentanglement(adata, COVARIATES, obsm_key="X_pca", key_added="pca", metrics=["mig"], **QUICK)
     return adata, model
 

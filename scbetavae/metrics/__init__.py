@@ -25,6 +25,7 @@ from scbetavae.metrics._dci import (
     disentanglement_from_importance,
 )
 from scbetavae.metrics._dcimig import dcimig
+from scbetavae.metrics._dimension_matching import DimensionMatches, match_dimensions
 from scbetavae.metrics._dimension_table import dimension_covariate_table
 from scbetavae.metrics._explicitness import explicitness
 from scbetavae.metrics._factorvae_score import factorvae_score
@@ -48,6 +49,7 @@ __all__ = [
     "RECORDS",
     "ClassAlignment",
     "DCIResult",
+    "DimensionMatches",
     "MetricRecord",
     "active_dimensions",
     "betavae_score",
@@ -70,6 +72,7 @@ __all__ = [
     "implied_skill",
     "kmeans_ari",
     "log_profile",
+    "match_dimensions",
     "mig",
     "mig_sup",
     "modularity",

@@ -18,6 +18,7 @@ from scbetavae.tl._inputs import check_writable
 from scbetavae.train._plans import ACTIVE_KL
 
 from ._cells import resolve_rows
+from ._latent_summary_anchor import describe_anchor
 from ._latent_summary_collapse import PosteriorCollapseWarning, describe_collapse, is_severe, read_run
 
 _COLUMNS = (
@@ -29,6 +30,8 @@ _COLUMNS = (
     "reconstruction_lost",
     "reconstruction_lost_se",
     "order",
+    "stability",
+    "anchor_correlation",
 )
 
 
@@ -87,13 +90,20 @@ class LatentSummaryMixin:
             Its standard error over these cells, NaN for a single one.
         ``order``
             1 for the dimension that loses most.
+        ``stability``
+            How well the component that the dimension was anchored to is found again in resampled cells, in [0, 1]; NaN for a
+            dimension without a component.
+        ``anchor_correlation``
+            Pearson correlation of the posterior means with that component over all cells, within batches for a
+            batch-conditioned decoder: near 1 where training kept the dimension's place and sign, below 0 where it turned the
+            sign. NaN without a component, or where the means are constant.
 
         With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
 
         ``frame.attrs["collapse"]`` is a sentence about empty dimensions, ``""`` if there are none. Written to
         ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict with that sentence
         (``collapse``), the cells on which the loss was measured (``measured_on``: ``"validation"``, ``"all"`` or
-        ``"given"``) and their number (``n_measured``).
+        ``"given"``), their number (``n_measured``) and the number of dimensions with a component (``n_anchored``).
 
         Raises
         ------
@@ -220,15 +230,18 @@ class LatentSummaryMixin:
         with _random_state_kept(self.device), torch.inference_mode():
             means, sds, kl = self._moments(adata, batch_size)
             lost, lost_se = self._ablate(adata, rows, batch_size)
+            stability, correlation = describe_anchor(self, adata, means, batch_size)
         n_dims = len(kl)
         order = np.empty(n_dims, dtype=np.int64)
         order[np.lexsort((-kl, -lost))] = np.arange(1, n_dims + 1)
         columns = (np.arange(n_dims), kl, means.std(axis=0), sds.mean(axis=0), kl > ACTIVE_KL, lost, lost_se, order)
+        columns += (stability, correlation)
         frame = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
         run = read_run(self) if self._was_trained_on(adata) else None
         collapse = describe_collapse(int((kl <= ACTIVE_KL).sum()), n_dims, float(kl.sum()), run)
         frame.attrs["collapse"] = collapse
-        return frame, {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}, means
+        parameters = {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}
+        return frame, parameters | {"n_anchored": int(np.isfinite(stability).sum())}, means
 
     def _cells_to_measure_on(self, adata: AnnData, indices: Sequence[int] | None) -> tuple[np.ndarray, str]:
         if indices is None:

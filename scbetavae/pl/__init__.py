@@ -4,6 +4,7 @@ from scbetavae.pl._batch_dimensions import batch_dimensions, batch_dimensions_fr
 from scbetavae.pl._beta_sweep import beta_sweep, beta_sweep_frame
 from scbetavae.pl._compare_embeddings import compare_embeddings, compare_embeddings_frame
 from scbetavae.pl._condition_prediction import condition_prediction, condition_prediction_frame
+from scbetavae.pl._consensus_dimensions import consensus_dimensions, consensus_dimensions_frame
 from scbetavae.pl._counterfactual import counterfactual, counterfactual_frame
 from scbetavae.pl._dimension_covariate import dimension_covariate, dimension_covariate_frame
 from scbetavae.pl._embedding import embedding
@@ -23,6 +24,8 @@ __all__ = [
     "compare_embeddings_frame",
     "condition_prediction",
     "condition_prediction_frame",
+    "consensus_dimensions",
+    "consensus_dimensions_frame",
     "counterfactual",
     "counterfactual_frame",
     "dimension_covariate",

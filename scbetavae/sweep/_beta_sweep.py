@@ -132,7 +132,8 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
         On held-out cells, in nats per cell: ``nll`` (mean over ten draws from the posterior), ``kl``, ``negative_elbo``
         (their sum); ``active_dimensions`` (KL above 0.01 nats) and ``collapsed`` (1 with fewer than two of them). On all
         cells: the scores of :func:`scbetavae.tl.score_disentanglement` and :func:`scbetavae.tl.score_integration`, and
-        ``udr`` over the seeds of the setting (:func:`scbetavae.tl.seed_agreement`). Cost: ``seconds`` of training,
+        over the seeds of the setting ``agreement``, how well the active dimensions of a run agree with those of the others,
+        and ``udr`` (:func:`scbetavae.tl.consensus_dimensions`). Cost: ``seconds`` of training,
         ``scoring_seconds``, ``epochs``, ``peak_memory`` and, on a GPU, ``peak_gpu_memory`` (MiB, of the process that did
         the run).
     ``null``, ``p_value``, ``ceiling``, ``adjusted``, ``ci_low``, ``ci_high``, ``n_cells``, ``n_classes``, ``flag``

@@ -28,13 +28,14 @@ class BetaRecommendation:
     beta
         Its beta; NaN for an objective without.
     tied
-        Names of the settings that the sweep cannot tell from it.
+        Names of the other settings that the sweep cannot tell from the knee or, where the choice is among ties, the knee.
     reason
         All of it in words.
     settings
         DataFrame, a row per setting: ``name``, ``method``, ``beta``, ``n_seeds``; mean over seeds and 95% t interval of the
         held-out negative log-likelihood (``nll``, ``nll_low``, ``nll_high``, nats per cell) and of the score (``score``,
-        ``score_low``, ``score_high``); ``on_front``, ``tied`` and ``recommended``.
+        ``score_low``, ``score_high``); ``agreement`` of the seeds (NaN for one seed); ``on_front``, ``tied`` and
+        ``recommended``.
     """
 
     method: str
@@ -67,7 +68,8 @@ def recommend_beta(
     .. math:: \frac{L_{\max} - L}{L_{\max} - L_{\min}} + \frac{S - S_{\min}}{S_{\max} - S_{\min}},
 
     the farthest from the straight line between the ends of the front :cite:p:`Das1999`. A setting is tied with it where the 95% t
-    intervals over seeds overlap in both; with one seed a setting nothing can be told apart.
+    intervals over seeds overlap in both; with one seed a setting nothing can be told apart. Of the settings that are tied,
+    the one whose seeds agree most on their dimensions (``agreement`` in :func:`beta_sweep`) is recommended.
 
     Parameters
     ----------
@@ -129,19 +131,22 @@ def recommend_beta(
     if higher_is_better is None:
         higher_is_better = score not in _LOWER_IS_BETTER
     sign = 1.0 if higher_is_better else -1.0
-    settings = _summarise(done[done["metric"] == "nll"], scores, column)
+    settings = _summarise(done, scores, column)
     if settings.empty:
         msg = f"No model of the sweep has both a held-out likelihood and {title}, so there is nothing to weigh."
         raise ValueError(msg)
     settings["on_front"] = _on_front(settings["nll"].to_numpy(), sign * settings["score"].to_numpy())
     front = settings[settings["on_front"]].sort_values("nll")
-    chosen, is_knee = _knee(front, sign)
+    knee, is_knee = _knee(front, sign)
+    group = settings[[_overlap(knee, row) or row["name"] == knee["name"] for _, row in settings.iterrows()]]
+    chosen = _most_reproducible(group, knee)
     settings["recommended"] = settings["name"] == chosen["name"]
-    settings["tied"] = ~settings["recommended"] & np.array([_overlap(chosen, row) for _, row in settings.iterrows()])
+    settings["tied"] = settings["name"].isin(group["name"]) & ~settings["recommended"]
     tied = tuple(settings.loc[settings["tied"], "name"])
     sentences = [
-        _why(front, chosen, title, len(settings), is_knee=is_knee),
-        _ties(settings, tied),
+        _why(front, knee, title, len(settings), is_knee=is_knee),
+        _ties(settings, tuple(name for name in group["name"] if name != knee["name"])),
+        _tie_broken(knee, chosen),
         _baselines(scores, column, chosen, title, sign),
         _left_out(done, settings),
     ]
@@ -177,17 +182,22 @@ def _select(
     return rows, title if against in ("", "all") else f"{title} of {against}", column
 
 
-def _summarise(likelihoods: pd.DataFrame, scores: pd.DataFrame, column: str) -> pd.DataFrame:
+def _summarise(done: pd.DataFrame, scores: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means and intervals over the seeds of every setting."""
     keys = ["method", "beta", "seed"]
-    nll = likelihoods[[*keys, "value"]].rename(columns={"value": "nll"})
+    nll, agreement = (
+        done.loc[done["metric"] == metric, [*keys, "value"]].rename(columns={"value": metric})
+        for metric in ("nll", "agreement")
+    )
     both = nll.merge(scores[[*keys, column]].rename(columns={column: "score"}), on=keys).dropna(subset=["nll", "score"])
+    both = both.merge(agreement, on=keys, how="left")
     rows = []
     for (method, beta), group in both.groupby(["method", "beta"], sort=True, dropna=False):
         row = {"name": _name(method, beta, both["method"].nunique()), "method": method, "beta": beta}
         row["n_seeds"] = len(group)
         for quantity in ("nll", "score"):
             row |= _interval(group[quantity].to_numpy(), quantity)
+        row["agreement"] = float(group["agreement"].mean())
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -228,6 +238,25 @@ def _overlap(first: pd.Series, second: pd.Series) -> bool:
         for name in ("nll", "score")
     ]
     return not any(apart)
+
+
+def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:
+    """Of settings that are tied, the one whose seeds agree most; the knee where that is not known, or no more than there."""
+    known = group[group["agreement"].notna()]
+    if known.empty or np.isnan(knee["agreement"]):
+        return knee
+    best = known.loc[known["agreement"].idxmax()]
+    return best if best["agreement"] > knee["agreement"] + 1e-9 else knee
+
+
+def _tie_broken(knee: pd.Series, chosen: pd.Series) -> str:
+    if chosen["name"] == knee["name"]:
+        return ""
+    return (
+        f"Recommended is {chosen['name']}: of the settings that are tied, its seeds agree most on their dimensions (mean "
+        f"absolute correlation {chosen['agreement']:.2f}, {knee['agreement']:.2f} for {knee['name']}); it has held-out NLL "
+        f"{chosen['nll']:.1f} and score {chosen['score']:.2f}."
+    )
 
 
 def _why(front: pd.DataFrame, chosen: pd.Series, title: str, n_settings: int, *, is_knee: bool) -> str:

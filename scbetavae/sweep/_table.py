@@ -9,15 +9,17 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import tl
+from scbetavae import _keys, tl
 from scbetavae.sweep._results import SCORE_COLUMNS, stack_scores
 from scbetavae.sweep._store import SweepStore
 
 if TYPE_CHECKING:
     from scbetavae.sweep._plan import Run
 
-_UDR_CELLS = 10_000
+_AGREEMENT_CELLS = 10_000
 """Cells that the agreement of seeds is taken over at most, so that memory does not grow with the data."""
+
+_ENOUGH_SEEDS = 5
 
 
 def read_sweep(out_dir: str | Path) -> pd.DataFrame:
@@ -105,13 +107,23 @@ def _seed_agreement(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFram
 
 
 def _agreement_of(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
+    """Two rows a run: how well its dimensions agree with those of the other seeds, and its UDR."""
     codes, active = {}, {}
     for run in runs:
         array, active[run.name] = store.codes(run)
         # The same cells for every seed, spread over the data.
-        cells = np.unique(np.linspace(0, len(array) - 1, min(len(array), _UDR_CELLS)).astype(int))
+        cells = np.unique(np.linspace(0, len(array) - 1, min(len(array), _AGREEMENT_CELLS)).astype(int))
         codes[run.name] = array[cells]
     shell = AnnData(obs=pd.DataFrame(index=[f"cell {i}" for i in range(len(cells))]), obsm=codes)
-    frame = tl.seed_agreement(shell, list(codes), active=active)
-    frame = frame.assign(covariate="all", level="seeds", n_cells=float(len(cells)))
-    return {run: frame.iloc[[position]] for position, run in enumerate(runs)}
+    values = {"agreement": np.full(len(runs), np.nan), "udr": np.full(len(runs), np.nan)}
+    if any(mask.any() for mask in active.values()):
+        tl.consensus_dimensions(shell, list(codes), active=active)
+        parameters = shell.uns[_keys.UNS][f"{_keys.CONSENSUS}{_keys.PARAMS_SUFFIX}"]
+        values = {name: parameters[name] for name in values}
+    few = f"over only {len(runs) - 1} other seeds" if len(runs) < _ENOUGH_SEEDS else ""
+    rows = {}
+    for position, run in enumerate(runs):
+        flag = few if active[run.name].any() else "no active dimension"
+        frame = pd.DataFrame({"metric": list(values), "value": [array[position] for array in values.values()]})
+        rows[run] = frame.assign(covariate="all", level="seeds", n_cells=float(len(cells)), flag=flag)
+    return rows

@@ -1,21 +1,21 @@
 """Verbs on an AnnData with any embedding: results go to `.uns` and come back as tidy data frames."""
 
 from scbetavae.tl._compare_embeddings import compare_embeddings
+from scbetavae.tl._consensus_dimensions import consensus_dimensions
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
 from scbetavae.tl._predict_condition import predict_condition
 from scbetavae.tl._rank_dimension_genes import rank_dimension_genes
 from scbetavae.tl._score_disentanglement import score_disentanglement
 from scbetavae.tl._score_integration import score_integration
-from scbetavae.tl._seed_agreement import seed_agreement
 from scbetavae.tl._zero_dimensions import zero_batch_dimensions
 
 __all__ = [
     "compare_embeddings",
+    "consensus_dimensions",
     "find_batch_dimensions",
     "predict_condition",
     "rank_dimension_genes",
     "score_disentanglement",
     "score_integration",
-    "seed_agreement",
     "zero_batch_dimensions",
 ]

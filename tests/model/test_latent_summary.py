@@ -22,7 +22,9 @@ RUN = Run(objective="beta_vae", beta=16.0, n_epochs=100, n_warmup=40, n_near=64,
 
 def make_model(adata, setup=None, epochs=8, **kwargs):
     BetaVAE.setup_anndata(adata, **(setup or {}))
-    return BetaVAE(adata, **SMALL, **kwargs).train(max_epochs=epochs, plan_kwargs={"lr": 1e-2}, **QUIET)
+    return BetaVAE(adata, **SMALL, **kwargs).train(
+        max_epochs=epochs, lr_schedule="constant", initialize=False, plan_kwargs={"lr": 1e-2}, **QUIET
+    )
 
 
 def kill(model, d):
@@ -75,7 +77,13 @@ def test_loss_is_that_of_the_definition_on_held_out_cells(model, counts_adata):
     assert expected.mean(axis=1).max() > 0.1
     parameters = counts_adata.uns["betavae"]["latent_summary_params"]
     assert "X_betavae" in parameters.pop("fingerprint")
-    assert parameters == {"collapse": "", "measured_on": "validation", "n_measured": len(rows)}
+    n_anchored = frame["stability"].notna().sum()
+    assert parameters == {
+        "collapse": "",
+        "measured_on": "validation",
+        "n_measured": len(rows),
+        "n_anchored": n_anchored,
+    }
 
 
 def test_divergence_and_spreads_are_those_of_the_posterior_of_all_cells(model, counts_adata):
@@ -171,7 +179,8 @@ def test_nothing_but_uns_changes(model, counts_adata):
     assert torch.equal(torch.get_rng_state(), before[0])
     np.testing.assert_array_equal(numpy_state()[1], before[1])
     pd.testing.assert_frame_equal(*frames)
-    assert all(torch.equal(value, weights[name]) for name, value in model.module.state_dict().items())
+    for name, value in model.module.state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=0, atol=0, equal_nan=True)
     frames[0]["kl"] = 0.0
     assert (counts_adata.uns["betavae"]["latent_summary"]["kl"] > 0).all()
 
@@ -261,6 +270,83 @@ def test_round_trips(model, counts_adata, tmp_path, suffix):
         scbetavae.pl.latent_summary(again)
     assert again.var["active"].tolist() == [True, False, True, True]
     np.testing.assert_array_equal(again.X, latent.X)
+
+
+def anchored(adata, setup=None, **kwargs):
+    """A model whose posterior means stay near their components."""
+    BetaVAE.setup_anndata(adata, **(setup or {}))
+    model = BetaVAE(adata, **SMALL, anchor_kwargs={"n_components": 3, "release": 1.0, "weight": 100.0}, **kwargs)
+    return model.train(max_epochs=30, **QUIET)
+
+
+def correlation_by_definition(model, adata, groups=None):
+    """Correlation of posterior means with components computed from log-normalized counts, dimension by dimension."""
+    counts = adata.X.toarray().astype(float)
+    components = np.log1p(1e4 * counts / counts.sum(1, keepdims=True)) @ model.module.anchor.weights.numpy()[:, :3]
+    means = model.get_latent_representation(adata)[:, :3]
+    pairs = [pd.DataFrame({"first": means[:, d], "second": components[:, d]}) for d in range(3)]
+    if groups is not None:
+        pairs = [pair - pair.groupby(np.asarray(groups)).transform("mean") for pair in pairs]
+    return [pair.corr().iloc[0, 1] for pair in pairs]
+
+
+@pytest.mark.parametrize(
+    ("setup", "arguments"),
+    [
+        ({}, {}),
+        ({"batch_key": "batch"}, {"condition_on_batch": True}),
+        ({"encoder_obsm_key": "X_pca"}, {}),
+        ({}, {"gene_likelihood": "zinb", "objective": "beta_tcvae"}),
+    ],
+)
+def test_stability_and_correlation_with_the_components(counts_adata, setup, arguments):
+    model = anchored(counts_adata, setup, **arguments)
+    frame = model.get_latent_summary()
+    np.testing.assert_allclose(frame["stability"], model.module.anchor.stability, rtol=1e-6)
+    assert frame["stability"][:3].between(0, 1).all()
+    groups = counts_adata.obs["batch"] if arguments.get("condition_on_batch") else None
+    expected = correlation_by_definition(model, counts_adata, groups)
+    np.testing.assert_allclose(frame["anchor_correlation"][:3], expected, rtol=1e-3, atol=1e-4)
+    assert min(expected) > 0.3
+    assert frame.loc[3, ["stability", "anchor_correlation"]].isna().all()
+    assert counts_adata.uns["betavae"]["latent_summary_params"]["n_anchored"] == 3
+    pd.testing.assert_frame_equal(model.get_latent_summary(batch_size=7), frame, rtol=1e-3, atol=1e-3)
+
+
+def test_a_turned_or_dead_dimension_is_seen_in_the_correlation(counts_adata):
+    model = anchored(counts_adata)
+    before = model.get_latent_summary()["anchor_correlation"]
+    with torch.no_grad():
+        layer = model.module.z_encoder.mean_encoder
+        layer.weight[1] *= -1
+        layer.bias[1] *= -1
+    kill(model, 0)
+    after = model.get_latent_summary()
+    assert after["anchor_correlation"][1] == pytest.approx(-before[1], abs=1e-5)
+    assert np.isnan(after["anchor_correlation"][0])
+    assert after["stability"][0] > 0
+    assert after["anchor_correlation"][2] == pytest.approx(before[2])
+
+
+def test_query_cells_of_a_new_batch_are_compared_within_batches(counts_adata):
+    counts_adata.obs["batch"] = counts_adata.obs["batch"].astype(str)
+    reference, query = counts_adata[:80].copy(), counts_adata[80:].copy()
+    query.obs["batch"] = np.where(np.arange(40) % 2 > 0, "new", query.obs["batch"])
+    model = anchored(reference, {"batch_key": "batch"}, condition_on_batch=True)
+    mapped = BetaVAE.load_query_data(query, model, accelerator="cpu")
+    mapped.is_trained_ = True  # for this, as good as trained
+    frame = mapped.get_latent_summary()
+    np.testing.assert_allclose(frame["stability"], model.module.anchor.stability, rtol=1e-6)
+    expected = correlation_by_definition(mapped, query, query.obs["batch"])
+    np.testing.assert_allclose(frame["anchor_correlation"][:3], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("arguments", [{"anchor": None}, {"latent_distribution": "ln"}, {"gene_likelihood": "normal"}])
+def test_without_an_anchor_nothing_is_said_of_components(counts_adata, arguments):
+    model = make_model(counts_adata, epochs=1, **arguments)
+    frame = model.get_latent_summary()
+    assert frame[["stability", "anchor_correlation"]].isna().all(axis=None)
+    assert counts_adata.uns["betavae"]["latent_summary_params"]["n_anchored"] == 0
 
 
 def test_a_saved_model_knows_the_same(model, counts_adata, tmp_path):
@@ -384,7 +470,7 @@ def test_a_short_training_is_not_judged(counts_adata):
     model = BetaVAE(counts_adata, beta=1e4, **SMALL)
     with warnings.catch_warnings():
         warnings.simplefilter("error", PosteriorCollapseWarning)
-        model.train(max_epochs=40, beta_schedule="constant", plan_kwargs={"lr": 1e-2}, **QUIET)
+        model.train(max_epochs=40, beta_schedule="constant", lr_schedule="constant", plan_kwargs={"lr": 1e-2}, **QUIET)
     sentence = model.get_latent_summary().attrs["collapse"]
     assert "4 dimensions carry under 0.01 nats" in sentence
     assert sentence.endswith(

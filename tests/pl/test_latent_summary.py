@@ -78,14 +78,44 @@ def test_frame_is_the_table_in_order(table):
     assert table["order"].tolist() == [4, 2, 1, 3]
 
 
+def test_stability_has_a_panel_and_below_the_line_is_pale(table):
+    stable = table.assign(active=True, stability=[0.69, 0.71, np.nan, 0.7])  # drawn in the order 2, 1, 3, 0
+    figure = scbetavae.pl.latent_summary(stable)
+    left, right, third = figure.axes
+    pale = [False, False, False, True]  # neither 0.7 itself nor a dimension without a component
+    for axes in (left, right):
+        (container,) = [c for c in axes.containers if hasattr(c, "patches")]
+        alphas = [bar.get_alpha() or 1.0 for bar in container.patches]
+        assert [alpha < 0.5 for alpha in alphas] == pale
+    full, faint = third.collections
+    assert full.get_offsets().tolist() == [[0.71, 1], [0.7, 2]]
+    assert faint.get_offsets().tolist() == [[0.69, 3]]
+    assert faint.get_alpha() < 0.5
+    assert third.get_xlabel() == "stability"
+    assert [text.get_text() for text in right.get_legend().get_texts()] == ["pale: stability below 0.7"]
+    both = scbetavae.pl.latent_summary(stable.assign(active=table["active"]))
+    labels = [text.get_text() for text in both.axes[1].get_legend().get_texts()]
+    assert labels == ["inactive: 0.01 nats or less", "pale: stability below 0.7"]
+    assert shaded_rows(both.axes[2]) == [2, 3]
+
+
+@pytest.mark.parametrize("stability", [[0.7, 0.7, 0.9, 1.0], [np.nan] * 4])
+def test_nothing_is_pale_without_low_stability(table, stability):
+    figure = scbetavae.pl.latent_summary(table.assign(active=True, stability=stability))
+    assert figure.axes[1].get_legend() is None
+    assert len(figure.axes) == (2 if np.isnan(stability).all() else 3)
+
+
+@pytest.mark.parametrize("stability", [None, 0.5])
 @pytest.mark.parametrize("n_dims", [1, 4, 64])
-def test_nothing_is_cut_off_and_pyplot_is_left_alone(table, n_dims):
+def test_nothing_is_cut_off_and_pyplot_is_left_alone(table, n_dims, stability):
     import matplotlib as mpl
     from matplotlib import pyplot as plt
 
     before = dict(mpl.rcParams)
     frame = pd.concat([table] * 16, ignore_index=True).iloc[:n_dims]
     frame = frame.assign(dimension=range(n_dims), order=range(1, n_dims + 1))
+    frame = frame if stability is None else frame.assign(stability=stability)
     frame.attrs["collapse"] = SENTENCE
     figure = scbetavae.pl.latent_summary(frame)
     figure.draw_without_rendering()

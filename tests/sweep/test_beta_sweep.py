@@ -3,6 +3,7 @@
 import json
 import random
 from importlib.metadata import version
+from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ def test_a_row_per_run_and_metric(whole):
     assert not table.duplicated(["run", "metric", "covariate", "level"]).any()
     assert set(table["status"]) == {"done"}
     models = table[table["kind"] == "model"]
-    assert {"nll", "kl", "negative_elbo", "active_dimensions", "collapsed", "mig", "udr", "kmeans_ari", "ilisi"} <= set(
+    assert {"nll", "kl", "negative_elbo", "active_dimensions", "collapsed", "mig", "udr", "agreement", "ilisi"} <= set(
         models["metric"]
     )
     assert {"seconds", "scoring_seconds", "peak_memory", "epochs"} <= set(models["metric"])
@@ -84,6 +85,40 @@ def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
     assert value_of(table, run, "mig", "labels") == expected
 
 
+def test_agreement_of_seeds_is_that_of_their_active_dimensions(whole):
+    folder, table = whole
+    runs = [f"beta_vae-beta4-seed{seed}" for seed in (0, 1)]
+    codes, active = {}, {}
+    for run in runs:
+        with np.load(folder / "runs" / run / "codes.npz") as arrays:
+            codes[run], active[run] = arrays["codes"], arrays["active"]
+    first, second = (pd.DataFrame(codes[run][:, active[run]]).rank().to_numpy() for run in runs)
+    similarity = np.abs(np.corrcoef(first, second, rowvar=False)[: first.shape[1], first.shape[1] :])
+    best = max(
+        similarity[list(rows), list(columns)].sum()
+        for rows in permutations(range(first.shape[1]), min(similarity.shape))
+        for columns in permutations(range(second.shape[1]), min(similarity.shape))
+    )
+    for run in runs:
+        assert value_of(table, run, "agreement", "all", "seeds") == pytest.approx(best / active[run].sum())
+    np.testing.assert_allclose(
+        [value_of(table, run, "udr") for run in runs],
+        scbetavae.metrics.udr([codes[run] for run in runs], active=[active[run] for run in runs], minimum_seeds=2),
+    )
+    assert set(table.loc[table["metric"] == "agreement", "flag"]) == {"over only 1 other seeds"}
+
+
+def test_a_seed_without_active_dimensions_agrees_with_nothing(quick, cells, tmp_path):
+    choice = quick | {"betas": (1e4,), "baselines": None}
+    train = quick["train_kwargs"] | {"max_epochs": 100, "beta_schedule": "constant", "plan_kwargs": {"lr": 0.02}}
+    table = beta_sweep(cells, out_dir=tmp_path / "s", **choice | {"train_kwargs": train})
+    assert (table.loc[table["metric"] == "active_dimensions", "value"] == 0).all()
+    rows = table[table["metric"].isin(["udr", "agreement"])]
+    assert len(rows) == 4
+    assert rows["value"].isna().all()
+    assert set(rows["flag"]) == {"no active dimension"}
+
+
 def test_collapse_is_flagged(cells, quick, tmp_path):
     train = quick["train_kwargs"] | {"max_epochs": 100, "beta_schedule": "constant", "plan_kwargs": {"lr": 0.02}}
     choice = quick | {"betas": (1e4,), "seeds": (0,), "train_kwargs": train, "baselines": None}
@@ -91,7 +126,7 @@ def test_collapse_is_flagged(cells, quick, tmp_path):
     run = table["run"].iloc[0]
     assert value_of(table, run, "active_dimensions") < 2
     assert value_of(table, run, "collapsed") == 1
-    assert "udr" not in set(table["metric"])  # one seed has none to agree with
+    assert {"udr", "agreement"}.isdisjoint(table["metric"])  # one seed has none to agree with
 
 
 def test_baselines_are_components_of_log_normalised_counts(whole, cells):

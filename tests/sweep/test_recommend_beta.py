@@ -76,6 +76,50 @@ def test_one_seed_tells_nothing_apart():
     assert "There is one seed a setting" in recommendation.reason
 
 
+def with_agreement(sweep, agreement):
+    """Rows of the agreement of seeds, by beta."""
+    rows = sweep[sweep["metric"] == "nll"].assign(metric="agreement", covariate="all", level="seeds")
+    return pd.concat([sweep, rows.assign(value=rows["beta"].map(agreement))], ignore_index=True)
+
+
+TIED = [(1.0, 500.0, 0.1), (4.0, 501.0, 0.6), (5.0, 502.0, 0.61), (10.0, 540.0, 0.62)]
+
+
+def test_of_tied_settings_the_one_whose_seeds_agree_most():
+    sweep = make_sweep(TIED, spread=0.01)
+    recommendation = recommend_beta(with_agreement(sweep, {1.0: 0.99, 4.0: 0.7, 5.0: 0.9, 10.0: 0.95}))
+    assert recommendation.beta == 5.0  # 1 and 10 agree more, but are not tied
+    assert recommendation.tied == ("beta 4",)
+    assert "beta 4 is at the knee" in recommendation.reason
+    assert "Recommended is beta 5" in recommendation.reason
+    assert "0.90, 0.70 for beta 4" in recommendation.reason
+    settings = recommendation.settings.set_index("beta")
+    assert settings["agreement"].to_dict() == pytest.approx({1.0: 0.99, 4.0: 0.7, 5.0: 0.9, 10.0: 0.95})
+    assert settings.index[settings["recommended"]].tolist() == [5.0]
+    assert settings.index[settings["tied"]].tolist() == [4.0]
+
+
+@pytest.mark.parametrize(
+    "agreement", [{4.0: 0.8, 5.0: 0.79}, {4.0: 0.8, 5.0: 0.8}, {4.0: 0.8}, {5.0: 0.8}, {}, {1.0: 1.0, 10.0: 1.0}]
+)
+def test_the_knee_stays_where_no_tied_setting_agrees_more(agreement):
+    recommendation = recommend_beta(with_agreement(make_sweep(TIED, spread=0.01), agreement))
+    assert recommendation.beta == 4.0
+    assert recommendation.tied == ("beta 5",)
+    assert "Recommended is" not in recommendation.reason
+
+
+def test_objectives_are_compared_by_agreement_too():
+    sweep = pd.concat(
+        [make_sweep(TIED, spread=0.01), make_sweep([(4.0, 501.5, 0.6)], spread=0.01, method="beta_tcvae")]
+    )
+    rows = with_agreement(sweep, {4.0: 0.7, 5.0: 0.6})
+    rows.loc[(rows["metric"] == "agreement") & (rows["method"] == "beta_tcvae"), "value"] = 0.8
+    recommendation = recommend_beta(rows)
+    assert (recommendation.method, recommendation.beta) == ("beta_tcvae", 4.0)
+    assert recommendation.tied == ("beta_vae with beta 4", "beta_vae with beta 5")
+
+
 def test_best_in_both():
     recommendation = recommend_beta(make_sweep([(1.0, 500.0, 0.6), (4.0, 510.0, 0.3)]))
     assert recommendation.beta == 1.0

@@ -125,7 +125,7 @@ def test_without_a_file_it_takes_the_embedded_cells(capsys, monkeypatch, tmp_pat
     assert seen["betas"] == (0.1, 0.5, 1.0, 2.0, 4.0, 10.0)
     assert list(seen["seeds"]) == [0, 1, 2]
     assert seen["covariates"] == ["batch", "bulk_labels", "phase"]
-    assert seen["train_kwargs"]["max_epochs"] == 200
+    assert seen["train_kwargs"]["max_epochs"] is None  # the length of train()
     assert (seen["engine"], seen["n_jobs"], seen["baselines"]) == ("local", 1, ["pca", "ica"])
 
 
