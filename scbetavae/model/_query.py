@@ -66,12 +66,14 @@ def freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, not
     if module.batch_representation == "embedding":  # scvi-tools 1.4 freezes it
         module.get_embedding(REGISTRY_KEYS.BATCH_KEY).requires_grad_()
     n_known = _n_known_dispersions(module, reference)
-    if n_known is None or n_known == module.px_r.shape[1]:
-        return False
-    new = torch.arange(module.px_r.shape[1]) >= n_known
-    module.px_r.requires_grad_()
-    module.px_r.register_hook(lambda gradient: gradient * new.to(gradient))
-    return True
+    must_train = n_known is not None and n_known < module.px_r.shape[1]
+    if must_train:
+        new = torch.arange(module.px_r.shape[1], device=module.px_r.device) >= n_known
+        module.px_r.requires_grad_()
+        module.px_r.register_hook(lambda gradient: gradient * new.to(gradient))
+    if must_train or not nothing_else:
+        module.regulariser.requires_grad_()  # the discriminator of FactorVAE follows the cells that it sees
+    return must_train
 
 
 def is_told_nothing(module: BetaVAEModule) -> bool:

@@ -79,6 +79,21 @@ def test_a_query_of_one_new_batch_learns_it_and_forgets_nothing(counts_adata, kw
         torch.testing.assert_close(after[name], before[name], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize(
+    "kwargs", [{"condition_on_batch": True}, {"dispersion": "gene-batch"}], ids=["conditioned", "dispersion"]
+)
+@pytest.mark.filterwarnings("ignore:The query has batches or labels")
+def test_the_discriminator_of_factor_vae_learns_with_a_query(counts_adata, kwargs):
+    model = reference(counts_adata, objective="factor_vae", **kwargs)
+    query = BetaVAE.load_query_data(query_of(counts_adata, batch=NEW), model, accelerator="cpu")
+    before = weights_of(query)
+    nll_before, nll_after = adapt(query)
+    assert nll_after < nll_before
+    changed = {name for name, value in weights_of(query).items() if not torch.equal(value, before[name])}
+    assert any(name.startswith("regulariser.discriminator") for name in changed)
+    assert not any(name.startswith("z_encoder") for name in changed)
+
+
 def test_a_reference_of_one_batch_learns_a_second(counts_adata):
     counts_adata.obs["batch"] = pd.Categorical(["batch_1"] * counts_adata.n_obs)
     model = reference(counts_adata, condition_on_batch=True)
