@@ -261,8 +261,8 @@ class TrainingMixin:
             and name not in ("train_loss", "validation_loss")
         ]
         frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
-        if frame.index.dtype.kind == "f":  # written more often than once an epoch: epochs done, with fractions
-            return frame.rename_axis("epoch").sort_index()
+        if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions
+            return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name="epoch")).sort_index()
         frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
         return frame
 

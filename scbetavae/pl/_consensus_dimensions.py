@@ -122,7 +122,7 @@ def consensus_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys
     ValueError
         If it has no rows.
     """
-    table = read_table(data, f"{key}{_keys.MATCHES_SUFFIX}", _COLUMNS, _MAKE)
+    table = read_table(data, key, _COLUMNS, _MAKE, _keys.MATCHES_SUFFIX)
     frame = table.sort_values("dimension", kind="stable").reset_index(drop=True)
     # A h5ad file brings texts back as categories.
     frame["embedding"] = np.asarray(frame["embedding"], dtype=object)

@@ -24,6 +24,8 @@ _MOST_COMPONENTS = 50
 _ITERATIONS = 200  # FastICA keeps turning among Gaussian components for ever; the others have settled long before
 _RESTARTS = 5
 _BOOTSTRAPS = 10
+_BOOTSTRAP_CELLS = 5000
+_BOOTSTRAP_ITERATIONS = 100
 
 
 class Components(NamedTuple):
@@ -97,7 +99,7 @@ def independent_components(
     order = np.argsort(-np.square(mixing).sum(axis=0), kind="stable")
     rotation = rotation[:, order] * np.where(np.mean(values[:, order] ** 3, axis=0) < 0, -1.0, 1.0)
     weights = axes @ rotation
-    return Components(weights, -means @ weights, _stability(left, left @ rotation, seed))
+    return Components(weights, -means @ weights, _stability(logs, groups, means, left @ rotation, seed))
 
 
 def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, seed: int = 0) -> int:
@@ -219,7 +221,7 @@ def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
     return max(rotations, key=lambda rotation: contrast(whitened @ rotation))
 
 
-def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
+def _rotate(whitened: np.ndarray, seed: int, iterations: int = _ITERATIONS) -> np.ndarray:
     """One FastICA rotation of whitened scores (n_cells, k), an orthogonal matrix of shape (k, k)."""
     from sklearn.decomposition import fastica
     from sklearn.exceptions import ConvergenceWarning
@@ -230,11 +232,13 @@ def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
     start = np.random.default_rng(seed).normal(size=(k, k))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of Gaussian components, which no rotation tells apart
-        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=start)
+        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=iterations, tol=1e-4, w_init=start)
     return unmixing.T
 
 
-def _stability(whitened: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
+def _stability(
+    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, values: np.ndarray, seed: int
+) -> np.ndarray:
     """Mean absolute correlation of each component with its match among those of resampled cells (Icasso's idea)."""
     from scipy.optimize import linear_sum_assignment
 
@@ -242,14 +246,19 @@ def _stability(whitened: np.ndarray, values: np.ndarray, seed: int) -> np.ndarra
     n_cells, k = values.shape
     total = np.zeros(k)
     for repeat in range(_BOOTSTRAPS):
-        drawn = whitened[rng.integers(n_cells, size=n_cells)]
-        drawn_mean = drawn.mean(axis=0)
-        covariance = np.cov(drawn, rowvar=False, bias=True).reshape(k, k)
-        spread, axes = np.linalg.eigh(covariance)
-        whiten = axes / np.sqrt(np.maximum(spread, 1e-12))
-        rotation = whiten @ _rotate((drawn - drawn_mean) @ whiten, seed + repeat)
-        others = whitened @ rotation
-        agreement = np.abs(np.corrcoef(values, others, rowvar=False)[:k, k:])
+        drawn = np.sort(rng.integers(n_cells, size=min(n_cells, _BOOTSTRAP_CELLS)))
+        own_means = group_means(logs[drawn], groups[drawn], len(means))
+        left, axes = _whitened(logs[drawn], groups[drawn], own_means, k, seed)
+        weights = axes @ _rotate(left, seed + repeat, _BOOTSTRAP_ITERATIONS) if left.shape[1] else axes
+        others = logs @ weights - (means @ weights)[groups]
+        agreement = _absolute_correlation(values, others)
         ours, theirs = linear_sum_assignment(-agreement)
         total[ours] += agreement[ours, theirs]
     return np.clip(total / _BOOTSTRAPS, 0.0, 1.0)
+
+
+def _absolute_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Absolute correlations between the columns of two arrays; 0 for a column that is constant."""
+    first, second = (array - array.mean(axis=0) for array in (first, second))
+    norms = np.outer(np.linalg.norm(first, axis=0), np.linalg.norm(second, axis=0))
+    return np.abs(first.T @ second) / np.maximum(norms, np.finfo(float).tiny)

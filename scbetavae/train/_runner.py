@@ -6,6 +6,8 @@ import math
 import warnings
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from scvi import settings
 from scvi.train import TrainRunner
 
@@ -59,6 +61,21 @@ class BetaVAETrainRunner(TrainRunner):
             model=model, training_plan=training_plan, data_splitter=data_splitter, max_epochs=max_epochs, **kwargs
         )
 
+    def _update_history(self) -> None:
+        """Append the history of this run; scvi-tools counts rows, which are no epochs where a run is written more often."""
+        model, logged = self.model, getattr(self.trainer.logger, "history", None)
+        earlier = dict(model.history_) if model.is_trained_ and isinstance(model.history_, dict) else {}
+        new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
+        super()._update_history()
+        both = [name for name in earlier if name in new and earlier[name].index.name == "epoch"]
+        if not any(_in_epochs_done(frames[name]) for name in both for frames in (earlier, new)):
+            return
+        offset = max(_epochs_done(earlier[name])[-1] for name in both)
+        for name in both:
+            frame = pd.concat([earlier[name], new[name]])
+            done = np.concatenate([_epochs_done(earlier[name]), offset + _epochs_done(new[name])])
+            model.history_[name] = frame.set_axis(pd.Index(done, name="epoch"))
+
     def _run_training_core(self) -> None:
         """Train; a model whose training is interrupted from the keyboard keeps its weights and can be used."""
         try:
@@ -85,6 +102,16 @@ class BetaVAETrainRunner(TrainRunner):
         self.model.is_trained_ = True
         self.model.to_device(self.device)
         self.model.trainer = self.trainer
+
+
+def _in_epochs_done(frame: pd.DataFrame) -> bool:
+    """Whether the index is the number of epochs done, not that of an epoch, counted from 0."""
+    return isinstance(frame.index[-1], float)
+
+
+def _epochs_done(frame: pd.DataFrame) -> np.ndarray:
+    """Epochs done at each row."""
+    return frame.index.to_numpy(dtype=float) + (not _in_epochs_done(frame))
 
 
 def _n_training_cells(data: Any) -> int:

@@ -25,7 +25,8 @@ def query_of(adata, **columns):
 
 def reference(adata, setup=BATCH, **kwargs):
     BetaVAE.setup_anndata(adata, **setup)
-    return BetaVAE(adata, **SMALL, **kwargs).train(max_epochs=3, **QUIET)
+    plain = {"objective": "beta_vae", "anchor": None} | kwargs
+    return BetaVAE(adata, **SMALL, **plain).train(max_epochs=3, lr_schedule="constant", initialize=False, **QUIET)
 
 
 def weights_of(model):
@@ -39,7 +40,8 @@ def adapt(query):
     nll = []
     for model_is_trained in (False, True):
         if model_is_trained:
-            query.train(max_epochs=10, batch_size=30, plan_kwargs={"lr": 0.01}, datasplitter_kwargs=split, **QUIET)
+            rate = {"lr_schedule": "constant", "plan_kwargs": {"lr": 0.01}}
+            query.train(max_epochs=10, batch_size=30, datasplitter_kwargs=split, **rate, **QUIET)
         query.is_trained_ = True
         torch.manual_seed(0)
         nll.append(float(query.get_reconstruction_error(indices=cells[90:])["reconstruction_loss"]))

@@ -11,7 +11,7 @@ QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 @pytest.fixture
 def model(counts_adata):
     BetaVAE.setup_anndata(counts_adata, batch_key="batch")
-    return BetaVAE(counts_adata, beta=4.0, n_hidden=16, n_latent=4, anchor=None)
+    return BetaVAE(counts_adata, objective="beta_vae", beta=4.0, n_hidden=16, n_latent=4, anchor=None)
 
 
 def beta_of(model):
@@ -32,7 +32,7 @@ def test_history_shows_the_plateau(model, schedule):
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 16.0])
 def test_every_beta_from_zero_up_is_legal(counts_adata, beta):
     BetaVAE.setup_anndata(counts_adata)
-    model = BetaVAE(counts_adata, beta=beta, n_hidden=16, n_latent=4).train(max_epochs=3, **QUIET)
+    model = BetaVAE(counts_adata, objective="beta_vae", beta=beta, n_hidden=16, n_latent=4).train(max_epochs=3, **QUIET)
     assert beta_of(model)[-1] == beta
     objective = model.history["objective_train"]["objective_train"].astype(float)
     nll, kl = (model.history[name][name].astype(float) for name in ("nll_train", "kl_train"))
@@ -92,7 +92,7 @@ def test_active_dimensions_are_counted(counts_adata):
     BetaVAE.setup_anndata(counts_adata)
     free = BetaVAE(counts_adata, beta=0.0, n_hidden=16, n_latent=4).train(max_epochs=20, **QUIET)
     assert free.history["active_dimensions"].iloc[-1, 0] == 4
-    crushed = BetaVAE(counts_adata, beta=1e5, n_hidden=16, n_latent=4)
+    crushed = BetaVAE(counts_adata, objective="beta_vae", beta=1e5, n_hidden=16, n_latent=4)
     crushed.train(max_epochs=60, beta_schedule="constant", plan_kwargs={"lr": 1e-2}, **QUIET)
     assert crushed.history["active_dimensions"].iloc[-1, 0] < 4
 
@@ -102,7 +102,7 @@ def test_beta_matters(counts_adata):
     for beta in (0.1, 10.0):
         scvi.settings.seed = 0
         BetaVAE.setup_anndata(counts_adata)
-        model = BetaVAE(counts_adata, beta=beta, n_hidden=16, n_latent=4).train(max_epochs=40, **QUIET)
+        model = BetaVAE(counts_adata, objective="beta_vae", beta=beta, n_hidden=16, n_latent=4).train(max_epochs=40, **QUIET)
         kl[beta] = float(model.history["kl_train"].iloc[-1, 0])
     assert kl[10.0] < kl[0.1] / 2
 
@@ -129,7 +129,7 @@ def test_resume_from_a_checkpoint_continues_the_schedule(model, tmp_path, monkey
     }
     model.train(callbacks=[keep], enable_checkpointing=True, **run)
     path = next(tmp_path.glob("epoch=3*.ckpt"))
-    resumed = BetaVAE(model.adata, beta=4.0, n_hidden=16, n_latent=4, anchor=None)
+    resumed = BetaVAE(model.adata, objective="beta_vae", beta=4.0, n_hidden=16, n_latent=4, anchor=None)
     resumed.train(ckpt_path=path, **run)
     assert beta_of(resumed).tolist() == [5, 6, 7, 8]
 
