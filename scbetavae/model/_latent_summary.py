@@ -87,6 +87,9 @@ class LatentSummaryMixin:
             Its standard error over these cells, NaN for a single one.
         ``order``
             1 for the dimension that loses most.
+        ``anchor``
+            What the dimension started from: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
+            classes"``, a candidate for batch or condition that no label was needed for, or ``""`` for nothing.
 
         With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
 
@@ -225,6 +228,7 @@ class LatentSummaryMixin:
         order[np.lexsort((-kl, -lost))] = np.arange(1, n_dims + 1)
         columns = (np.arange(n_dims), kl, means.std(axis=0), sds.mean(axis=0), kl > ACTIVE_KL, lost, lost_se, order)
         frame = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+        frame["anchor"] = "" if self.module.anchor is None else self.module.anchor.target_names
         run = read_run(self) if self._was_trained_on(adata) else None
         collapse = describe_collapse(int((kl <= ACTIVE_KL).sum()), n_dims, float(kl.sum()), run)
         frame.attrs["collapse"] = collapse

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from ._components import group_means, independent_components, parallel_analysis
 
+_TARGETS_PER_COMPONENT = 2.5  # at 1.5 and 2, rare cell types share programs
 _FEWEST_COMPONENTS = 10  # a shared factor may hide behind the classes
 _KURTOSIS = -1.2  # of two levels -2, of a uniform distribution -1.2
 _SHARED_WITH_ONE, _SHARED_WITH_ALL = 0.15, 0.22
@@ -80,7 +81,7 @@ def find_programs(
     most
         Largest number of factors and programs, at least 1.
     n_components
-        Their number; ``None`` for one and a half times that of the components that exceed chance.
+        Their number; ``None`` for two and a half times that of the components that exceed chance.
     seed
         Seed.
 
@@ -92,10 +93,10 @@ def find_programs(
     n_groups = int(groups.max(initial=0)) + 1
     k = parallel_analysis(logs, groups, min(n_cells - n_groups, n_genes), seed)
     found = independent_components(logs, groups, n_genes, n_components=max(_FEWEST_COMPONENTS, k), seed=seed)
-    wanted = int(1.5 * k) if n_components is None else n_components
+    wanted = int(_TARGETS_PER_COMPONENT * k) if n_components is None else n_components
     n_targets = min(wanted, most)
     values = found.of(logs, groups)
-    shared = np.flatnonzero(is_shared_factor(values, seed))[: max(n_targets - 2, 0)]
+    shared = np.flatnonzero(is_shared_factor(values, k, seed))[: max(n_targets - 2, 0)]
     thresholds = middle(values[:, shared])
     expression, log_scales = _without_groups(logs, groups)
     log_changes = np.zeros((len(shared), n_genes))
@@ -122,17 +123,20 @@ def find_programs(
     return programs, wanted
 
 
-def is_shared_factor(values: np.ndarray, seed: int = 0) -> np.ndarray:
+def is_shared_factor(values: np.ndarray, n_leading: int | None = None, seed: int = 0) -> np.ndarray:
     r"""Which components have two levels that no other component tells apart: factors that cells of all classes share.
 
     A component has two levels if its excess kurtosis is at most -1.2. Its side says whether it is above the middle of its 5% and
     95% quantiles. It is shared if the mutual information of its side is at most 15% of the side's entropy with the eighths of
-    any other component, corrected for chance, and below 22% with 8 clusters of all others.
+    any other component, corrected for chance, and below 22% with 8 clusters of all others, and with 8 of the leading others:
+    among many components of noise, clusters are not those of the cells.
 
     Parameters
     ----------
     values
         Components, array of shape ``(n_cells, n_components)`` of mean 0 and variance 1.
+    n_leading
+        How many of them exceed chance; ``None`` for all.
     seed
         Seed of the clusters.
 
@@ -145,9 +149,11 @@ def is_shared_factor(values: np.ndarray, seed: int = 0) -> np.ndarray:
     eighths = [np.searchsorted(np.quantile(column, _OCTILES), column) for column in values.T]
     for d in np.flatnonzero(shared):
         others = np.delete(np.arange(values.shape[1]), d)
-        with_one = max((shared_information(sides[:, d], eighths[j], correct=True) for j in others), default=0.0)
-        shared[d] = with_one <= _SHARED_WITH_ONE and (
-            len(others) == 0 or shared_information(sides[:, d], _clusters(values[:, others], seed)) < _SHARED_WITH_ALL
+        side, leading = sides[:, d], others[others < (values.shape[1] if n_leading is None else n_leading)]
+        with_one = max((shared_information(side, eighths[j], correct=True) for j in others), default=0.0)
+        sets = [others] if len(leading) == len(others) else [others, leading]
+        shared[d] = with_one <= _SHARED_WITH_ONE and all(
+            shared_information(side, _clusters(values[:, members], seed)) < _SHARED_WITH_ALL for members in sets
         )
     return shared
 
@@ -167,9 +173,11 @@ def shared_information(side: np.ndarray, codes: np.ndarray, *, correct: bool = F
 
 
 def _clusters(values: np.ndarray, seed: int) -> np.ndarray:
-    """Cluster of every cell."""
+    """Cluster of every cell; one cluster if there is nothing to tell them by."""
     from sklearn.cluster import KMeans
 
+    if values.shape[1] == 0:
+        return np.zeros(len(values), dtype=int)
     clipped = np.clip(values, -_CLIP, _CLIP)
     n_clusters = min(_CLUSTERS, len(np.unique(clipped, axis=0)))
     return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(clipped)
@@ -195,7 +203,7 @@ def _without_groups(logs: sparse.csr_matrix, groups: np.ndarray) -> tuple[sparse
     overall = np.asarray(logs.mean(axis=0)).ravel()
     sizes = np.bincount(groups, minlength=n_groups)[:, None]
     shrunk = (sizes * group_means(logs, groups, n_groups) + _SHRINKAGE_CELLS * overall) / (sizes + _SHRINKAGE_CELLS)
-    log_scales[:, overall > 0] = np.log(overall / np.maximum(shrunk, _TINY))[:, overall > 0]
+    np.log(overall / np.maximum(shrunk, _TINY), out=log_scales, where=overall > 0)
     return _scaled(logs, log_scales, groups), log_scales
 
 
