@@ -56,10 +56,10 @@ def model(planted):
 
 def test_classes_and_a_shared_factor_are_recovered_one_to_one(planted):
     counts, classes, level = planted
-    found, wanted = find_programs(log_normalize(counts), np.zeros(N_CELLS, dtype=int), 10)
+    found, wanted = find_programs(log_normalize(counts), np.zeros(N_CELLS, dtype=int), 32)
     values = found.of(log_normalize(counts), np.zeros(N_CELLS, dtype=int))
     assert len(found.thresholds) == 1
-    assert values.shape[1] == wanted <= 10
+    assert values.shape[1] == wanted < 32
     indicators = np.column_stack([level, *(classes == c for c in range(N_CLASSES))])
     match, r = one_to_one(values, indicators)
     assert match[0] == 0  # factors come first
@@ -193,24 +193,20 @@ def test_every_objective_trains_with_programs(counts_adata, objective, condition
     assert np.isfinite(model.get_latent_representation()).all()
 
 
-def test_too_few_dimensions_take_fewer_programs_with_one_sentence(counts_adata, caplog):
+@pytest.mark.parametrize("n_latent", [1, 2, 3])
+def test_too_few_dimensions_take_fewer_programs_with_one_sentence(counts_adata, caplog, n_latent):
     BetaVAE.setup_anndata(counts_adata)
-    for n_latent in (1, 2, 3):
-        caplog.clear()
-        with caplog.at_level(logging.INFO, logger="scbetavae"):
-            model = BetaVAE(
-                counts_adata,
-                anchor="programs",
-                n_latent=n_latent,
-                n_hidden=16,
-                anchor_kwargs={"n_components": n_latent},
-            )
-            model.module.anchor.n_wanted = None
-            model.train(max_steps=2, **QUIET)
-        said = [r for r in caplog.records if f"n_latent={n_latent}" in r.getMessage()]
-        wanted_more = model.module.anchor.n_components == n_latent
-        assert len(said) == wanted_more
-        assert np.isfinite(model.get_latent_representation()).all()
+    with caplog.at_level(logging.INFO, logger="scbetavae"):
+        model = BetaVAE(counts_adata, anchor="programs", n_latent=n_latent, n_hidden=16).train(max_steps=2, **QUIET)
+    assert sum(f"n_latent={n_latent}" in record.getMessage() for record in caplog.records) == 1
+    assert model.module.anchor.n_components == n_latent
+    assert np.isfinite(model.get_latent_representation()).all()
+
+
+def test_a_number_of_programs_that_was_asked_for_is_kept(planted):
+    logs, groups = log_normalize(planted[0]), np.zeros(N_CELLS, dtype=int)
+    found, wanted = find_programs(logs, groups, 10, n_components=7)
+    assert found.weights.shape[1] == wanted == 7
 
 
 def degenerate(name):
