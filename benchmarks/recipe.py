@@ -48,7 +48,7 @@ SETS = {
 OBJECTIVES = {
     f"{objective}, beta {beta}": {"objective": objective, "beta": beta}
     for objective in ("beta_vae", "beta_tcvae")
-    for beta in (1.0, 4.0, 10.0)
+    for beta in (1.0, 2.0, 4.0, 10.0)
 }
 ARMS = {
     "default": {"default": {}},

@@ -88,10 +88,13 @@ class BetaVAE(
     anchor
         What makes the dimensions the same in every seed: ``"ica"`` starts the posterior means at independent components of the
         log-normalized counts, in order of the variance that they explain, and releases them over the first 30% of the run.
-        ``None`` for no anchor. There is none for a logistic normal or data that are not counts.
+        ``"programs"``, for one dimension a cell type or program, starts at the two-level factors that all classes share and
+        at programs of a non-negative matrix factorization, and releases them over the whole run. It wants more
+        dimensions than the default, such as ``n_latent=32``, and otherwise takes fewer programs. ``None`` for no anchor.
+        There is none for a logistic normal or data that are not counts.
     anchor_kwargs
-        ``n_components`` of the anchor (by default as many as exceed chance, at most ``n_latent``), its ``weight`` (10) and the
-        share of the run over which it is released (``release``).
+        ``n_components`` of the anchor (by default as many as exceed chance, two and a half times as many for programs, at most
+        ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
     condition_on_batch
         Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions,
         where it can be seen and set to zero.

@@ -97,6 +97,9 @@ class LatentSummaryMixin:
             Pearson correlation of the posterior means with that component over all cells, within batches for a
             batch-conditioned decoder: near 1 where training kept the dimension's place and sign, below 0 where it turned the
             sign. NaN without a component, or where the means are constant.
+        ``anchor``
+            What the dimension started from: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
+            classes"``, a candidate for batch or condition that no label was needed for, or ``""`` for nothing.
 
         With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
 
@@ -237,11 +240,16 @@ class LatentSummaryMixin:
         columns = (np.arange(n_dims), kl, means.std(axis=0), sds.mean(axis=0), kl > ACTIVE_KL, lost, lost_se, order)
         columns += (stability, correlation)
         frame = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
+        frame["anchor"] = "" if self.module.anchor is None else self.module.anchor.target_names
         run = read_run(self) if self._was_trained_on(adata) else None
         collapse = describe_collapse(int((kl <= ACTIVE_KL).sum()), n_dims, float(kl.sum()), run)
         frame.attrs["collapse"] = collapse
         parameters = {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}
-        return frame, parameters | {"n_anchored": int(np.isfinite(stability).sum())}, means
+        return (
+            frame,
+            parameters | {"n_anchored": 0 if self.module.anchor is None else self.module.anchor.n_components},
+            means,
+        )
 
     def _cells_to_measure_on(self, adata: AnnData, indices: Sequence[int] | None) -> tuple[np.ndarray, str]:
         if indices is None:

@@ -49,8 +49,8 @@ def describe_anchor(
     group = np.concatenate(groups) if model.module.condition_on_batch else np.zeros(len(means))
     correlation = _pooled_correlation(means, np.concatenate(targets), group)
     stability = anchor.stability.cpu().double().numpy()
-    there = stability >= 0
-    return np.where(there, stability, np.nan), np.where(there, correlation, np.nan)
+    anchored = anchor.target_kinds.cpu().numpy() > 0
+    return np.where(stability >= 0, stability, np.nan), np.where(anchored, correlation, np.nan)
 
 
 def _pooled_correlation(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:

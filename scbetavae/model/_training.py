@@ -241,8 +241,8 @@ class TrainingMixin:
         }
         if anchor is not None:
             recipe |= {"anchor": anchor.kind, "anchored": plan.anchored, "anchor_components": anchor.n_components}
-            if anchor.n_components:  # of each dimension: get_latent_summary
-                recipe["anchor_stability"] = float(anchor.stability[: anchor.n_components].mean())
+            if (anchor.stability >= 0).any():  # of each dimension: get_latent_summary
+                recipe["anchor_stability"] = float(anchor.stability[anchor.stability >= 0].mean())
         packages = ("scbetavae", "scvi-tools", "torch", "anndata")
         return recipe | {f"version_{name}": version(name) for name in packages}
 

@@ -15,6 +15,7 @@ from ._objectives import (
     permute_dimensions,
 )
 from ._prior import Prior, StandardNormalPrior
+from ._program_anchor import ProgramAnchor
 from ._running_covariance import RunningCovariance
 from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_correlation_terms
 
@@ -27,6 +28,7 @@ __all__ = [
     "Discriminator",
     "NonzeroStructure",
     "Prior",
+    "ProgramAnchor",
     "RunningCovariance",
     "StandardNormalPrior",
     "TotalCorrelationTerms",

@@ -14,8 +14,13 @@ from ._likelihood import NonzeroStructure, nonzero_structure
 SCALE = 1e4
 """Counts to which a cell is scaled before the logarithm."""
 
-RELEASE = {"ica": 0.3}
+RELEASE = {"ica": 0.3, "programs": 1.0}
 """Kinds of anchors, and the share of the run over which each is released."""
+
+TARGETS = ("", "independent component", "two-level factor shared by all classes", "program")
+"""What a dimension is anchored to: nothing, or one of these."""
+
+COMPONENT, FACTOR, PROGRAM = 1, 2, 3
 
 
 class Anchor(torch.nn.Module):
@@ -35,10 +40,8 @@ class Anchor(torch.nn.Module):
         Latent dimensions.
     n_groups
         Groups of cells with an offset of their own: batches of a batch-conditioned decoder, otherwise 1.
-    weight
-        Weight :math:`w`, above 0.
     kind
-        Which components: ``"ica"``.
+        Which components: ``"ica"``, or ``"programs"`` for a :class:`ProgramAnchor`.
     weight
         Weight :math:`w`, above 0.
     release
@@ -67,12 +70,18 @@ class Anchor(torch.nn.Module):
         self.register_buffer("weights", torch.zeros(n_input, n_latent))
         # Groups come last: scvi-tools appends the batches of a query to the last axis of what it loads.
         self.register_buffer("offsets", torch.zeros(n_latent, n_groups))
-        self.register_buffer("stability", torch.full((n_latent,), -1.0))  # of a dimension without a component
+        self.register_buffer("stability", torch.full((n_latent,), -1.0))  # -1 is not known
+        self.register_buffer("target_kinds", torch.zeros(n_latent, dtype=torch.int8))
 
     @property
     def n_components(self) -> int:
         """Dimensions with a component, which come first; 0 before the map is fitted."""
-        return int((self.stability >= 0).sum())
+        return int((self.target_kinds > 0).sum())
+
+    @property
+    def target_names(self) -> list[str]:
+        """What each dimension is anchored to, a member of ``TARGETS``."""
+        return [TARGETS[kind] for kind in self.target_kinds.tolist()]
 
     @torch.no_grad()
     def set_map(self, weights: torch.Tensor, offsets: torch.Tensor, stability: torch.Tensor) -> None:
@@ -85,7 +94,7 @@ class Anchor(torch.nn.Module):
         offsets
             Constant of each group, tensor of shape ``(groups, components)``.
         stability
-            Stability of each component in [0, 1], tensor of shape ``(components,)``.
+            Stability of each component in [0, 1], NaN where it is not known, tensor of shape ``(components,)``.
         """
         k = weights.shape[1]
         for buffer in (self.weights, self.offsets):
@@ -93,7 +102,9 @@ class Anchor(torch.nn.Module):
         self.stability.fill_(-1.0)
         self.weights[:, :k] = weights
         self.offsets[:k, : offsets.shape[0]] = offsets.T
-        self.stability[:k] = stability
+        self.stability[:k] = torch.nan_to_num(stability, nan=-1.0)
+        self.target_kinds.zero_()
+        self.target_kinds[:k] = COMPONENT
 
     def share(self, progress: float) -> float:
         """What is left of the anchor at ``progress`` of the run, in [0, 1]."""
@@ -115,18 +126,22 @@ class Anchor(torch.nn.Module):
         Tensor of shape ``(cells, dims)``.
         """
         nonzero: NonzeroStructure = nonzero_structure(counts)
-        lengths = nonzero.offsets.diff()
-        library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
-        scale = (SCALE / library).repeat_interleave(lengths, output_size=nonzero.values.shape[0])
-        linear = torch.nn.functional.embedding_bag(
+        linear = self._linear(log_normalize_nonzero(nonzero), nonzero)
+        return linear + self._offsets_of(groups)
+
+    def _linear(self, logs: torch.Tensor, nonzero: NonzeroStructure) -> torch.Tensor:
+        """Products of the map and the entries of a minibatch, tensor of shape (cells, dims)."""
+        return torch.nn.functional.embedding_bag(
             nonzero.columns,
             self.weights,
             nonzero.offsets,
             mode="sum",
-            per_sample_weights=torch.log1p(nonzero.values * scale).to(self.weights.dtype),
+            per_sample_weights=logs.to(self.weights.dtype),
             include_last_offset=True,
         )
-        return linear + (self.offsets[:, 0] if groups is None else self.offsets.t()[groups.reshape(-1)])
+
+    def _offsets_of(self, groups: torch.Tensor | None) -> torch.Tensor:
+        return self.offsets[:, 0] if groups is None else self.offsets.t()[groups.reshape(-1)]
 
     def forward(self, mean: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
         """Penalty at full strength.
@@ -143,6 +158,13 @@ class Anchor(torch.nn.Module):
         A scalar.
         """
         return 0.5 * self.weight * (mean - self.targets(counts, groups)).square().sum(dim=1).mean()
+
+
+def log_normalize_nonzero(nonzero: NonzeroStructure) -> torch.Tensor:
+    """Counts per 10 000 of each cell, plus 1, in logarithms: tensor of shape (n_nonzero,)."""
+    library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
+    scale = (SCALE / library).repeat_interleave(nonzero.offsets.diff(), output_size=nonzero.values.shape[0])
+    return torch.log1p(nonzero.values * scale)
 
 
 def check_anchor(anchor: str | None, anchor_kwargs: dict[str, Any] | None, n_latent: int) -> None:

@@ -25,6 +25,7 @@ from ._fast_path import (
 )
 from ._objective_choice import check_beta, make_regulariser
 from ._prior import StandardNormalPrior
+from ._program_anchor import ProgramAnchor
 from ._regularisers import Codes
 
 
@@ -138,7 +139,8 @@ class BetaVAEModule(EncoderMixin, VAE):
         self.anchor: Anchor | None = None
         if anchor is not None and latent_distribution == "normal" and gene_likelihood != "normal":
             groups = n_batch if condition_on_batch else 1
-            self.anchor = Anchor(n_input, n_latent, max(groups, 1), kind=anchor, **(anchor_kwargs or {}))
+            anchor_cls = ProgramAnchor if anchor == "programs" else Anchor
+            self.anchor = anchor_cls(n_input, n_latent, max(groups, 1), kind=anchor, **(anchor_kwargs or {}))
 
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.

@@ -8,6 +8,7 @@ from ._initialization import TrainingCells, initialize_decoder
 from ._learning_rate import PEAK, one_cycle, resolve_lr_schedule
 from ._loading import InMemoryDataSplitter, MinibatchDataset, can_hold_sparse, fits_in_memory, minibatches
 from ._plans import BetaVAETrainingPlan
+from ._programs import Programs, find_programs, is_shared_factor
 from ._progress import StepProgressBar
 from ._runner import BetaVAETrainRunner, default_steps
 from ._schedules import (
@@ -32,6 +33,7 @@ __all__ = [
     "InMemoryDataSplitter",
     "LinearSchedule",
     "MinibatchDataset",
+    "Programs",
     "Schedule",
     "SigmoidSchedule",
     "StepProgressBar",
@@ -39,9 +41,11 @@ __all__ = [
     "TrainingDivergedError",
     "can_hold_sparse",
     "default_steps",
+    "find_programs",
     "fits_in_memory",
     "independent_components",
     "initialize_decoder",
+    "is_shared_factor",
     "log_normalize",
     "minibatches",
     "one_cycle",

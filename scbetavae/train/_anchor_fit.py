@@ -9,6 +9,7 @@ import torch
 
 from ._components import independent_components, log_normalize
 from ._initialization import TrainingCells
+from ._programs import find_programs
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,19 @@ def fit_anchor(anchor: torch.nn.Module, cells: TrainingCells) -> None:
     """
     groups = cells.batch if anchor.n_groups > 1 else np.zeros(len(cells.batch), dtype=np.int64)
     n_latent = anchor.weights.shape[1]
-    found = independent_components(log_normalize(cells.counts), groups, n_latent, n_components=anchor.n_wanted)
+    logs = log_normalize(cells.counts)
+    if anchor.kind == "programs":
+        found, n_wanted = find_programs(logs, groups, n_latent, n_components=anchor.n_wanted)
+        store = anchor.set_programs
+        if n_wanted > n_latent:
+            logger.info(
+                "The cells differ in more ways than n_latent=%d has dimensions for: the anchor would take %d. "
+                "Programs may share a dimension.",
+                n_latent,
+                n_wanted,
+            )
+    else:
+        found, store = independent_components(logs, groups, n_latent, n_components=anchor.n_wanted), anchor.set_map
     if found.weights.shape[1] < min(2, n_latent):
         logger.info(
             "The anchor found %d components in %d cells: the cells hardly differ. Dimensions may differ between seeds.",
@@ -33,4 +46,4 @@ def fit_anchor(anchor: torch.nn.Module, cells: TrainingCells) -> None:
             len(groups),
         )
     like = anchor.weights
-    anchor.set_map(*(torch.as_tensor(array, dtype=like.dtype, device=like.device) for array in found))
+    store(*(torch.as_tensor(array, dtype=like.dtype, device=like.device) for array in found))

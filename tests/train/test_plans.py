@@ -102,7 +102,9 @@ def test_beta_matters(counts_adata):
     for beta in (0.1, 10.0):
         scvi.settings.seed = 0
         BetaVAE.setup_anndata(counts_adata)
-        model = BetaVAE(counts_adata, objective="beta_vae", beta=beta, n_hidden=16, n_latent=4).train(max_epochs=40, **QUIET)
+        model = BetaVAE(counts_adata, objective="beta_vae", beta=beta, n_hidden=16, n_latent=4).train(
+            max_epochs=40, **QUIET
+        )
         kl[beta] = float(model.history["kl_train"].iloc[-1, 0])
     assert kl[10.0] < kl[0.1] / 2
 

@@ -1,0 +1,241 @@
+r"""Programs of genes: targets with a dimension of its own for each, beside the two-level factors that all cells share.
+
+Independent components are uncorrelated, but indicators of exclusive classes are not, so that classes spread over several of them.
+Non-negative matrix factorization gives a class a program of its own, but loses a factor of two levels that all classes share,
+such as a condition. So such factors are taken from the independent components, and programs from expression without them.
+All random numbers have a seed of their own: the same cells give the same programs.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from ._components import group_means, independent_components, parallel_analysis
+
+_TARGETS_PER_COMPONENT = 2.5  # at 1.5 and 2, rare cell types share programs
+_FEWEST_COMPONENTS = 10  # a shared factor may hide behind the classes
+_KURTOSIS = -1.2  # of two levels -2, of a uniform distribution -1.2
+_SHARED_WITH_ONE, _SHARED_WITH_ALL = 0.15, 0.22
+_OCTILES = np.arange(1, 8) / 8
+_CLUSTERS, _CLIP = 8, 4.0
+_MARKER = 0.05
+_ITERATIONS = 200
+_SHRINKAGE_CELLS = 50.0
+_TINY = np.finfo(float).tiny
+_LEAST_SCALE = 1e-6
+
+
+class Programs(NamedTuple):
+    """Two-level factors that all cells share, and programs in expression without them, factors first.
+
+    Parameters
+    ----------
+    weights
+        Weight of each gene, array of shape ``(n_genes, n_targets)``.
+    offsets
+        Constant of each group of cells, array of shape ``(n_groups, n_targets)``.
+    stability
+        Stability of the factors as of independent components, NaN for programs, array of shape ``(n_targets,)``.
+    thresholds
+        Where the two sides of a factor part, array of shape ``(n_factors,)``.
+    log_changes
+        Log scale of each gene above a threshold over that below it, array of shape ``(n_factors, n_genes)``.
+    log_scales
+        Log scale of each gene below all thresholds, array of shape ``(n_groups, n_genes)``.
+    """
+
+    weights: np.ndarray
+    offsets: np.ndarray
+    stability: np.ndarray
+    thresholds: np.ndarray
+    log_changes: np.ndarray
+    log_scales: np.ndarray
+
+    def of(self, logs: sparse.csr_matrix, groups: np.ndarray) -> np.ndarray:
+        """Values of cells, array of shape ``(n_cells, n_targets)``."""
+        n_factors = len(self.thresholds)
+        factors = logs @ self.weights[:, :n_factors] + self.offsets[groups, :n_factors]
+        scaled = _scaled(logs, self.log_scales, groups)
+        for change, above in zip(self.log_changes, (factors > self.thresholds).T, strict=True):
+            scaled = _scaled(scaled, np.stack([np.zeros_like(change), change]), above.astype(np.int64))
+        use = np.maximum(scaled @ self.weights[:, n_factors:], 0.0) + self.offsets[groups, n_factors:]
+        return np.hstack([factors, use])
+
+
+def find_programs(
+    logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
+) -> tuple[Programs, int]:
+    """Find shared two-level factors, and programs in expression without them.
+
+    Parameters
+    ----------
+    logs
+        Log-normalized counts, sparse rows of shape ``(n_cells, n_genes)``.
+    groups
+        Group of every cell, from 0. Factors and programs are centered within each; for programs, each gene is scaled so that
+        its mean is the same in all groups.
+    most
+        Largest number of factors and programs, at least 1.
+    n_components
+        Their number; ``None`` for two and a half times that of the components that exceed chance.
+    seed
+        Seed.
+
+    Returns
+    -------
+    What was found, none of it where cells do not differ; and the number that was looked for.
+    """
+    n_cells, n_genes = logs.shape
+    n_groups = int(groups.max(initial=0)) + 1
+    k = parallel_analysis(logs, groups, min(n_cells - n_groups, n_genes), seed)
+    found = independent_components(logs, groups, n_genes, n_components=max(_FEWEST_COMPONENTS, k), seed=seed)
+    wanted = int(_TARGETS_PER_COMPONENT * k) if n_components is None else n_components
+    n_targets = min(wanted, most)
+    values = found.of(logs, groups)
+    shared = np.flatnonzero(is_shared_factor(values, k, seed))[: max(n_targets - 2, 0)]
+    thresholds = middle(values[:, shared])
+    expression, log_scales = _without_groups(logs, groups)
+    log_changes = np.zeros((len(shared), n_genes))
+    for change, factor, threshold in zip(log_changes, values[:, shared].T, thresholds, strict=True):
+        both = _side_scales(expression, logs, factor, factor > threshold)
+        expression = _scaled(expression, both, (factor > threshold).astype(np.int64))
+        log_scales += both[0]
+        change[:] = both[1] - both[0]
+    rank = min(max(2, n_targets - len(shared)), most - len(shared), n_cells, n_genes)
+    weights = _factorize(expression, rank if values.shape[1] else 0, seed)
+    use = np.maximum(expression @ weights, 0.0)
+    means = group_means(sparse.csr_matrix(use), groups, n_groups)
+    spread = (use - means[groups]).std(axis=0)
+    real = spread > 1e-6 * np.maximum(use.max(axis=0, initial=0.0), 1e-300)
+    weights, means = weights[:, real] / spread[real], means[:, real] / spread[real]
+    programs = Programs(
+        np.hstack([found.weights[:, shared], weights]),
+        np.hstack([found.offsets[:, shared], -means]),
+        np.concatenate([found.stability[shared], np.full(weights.shape[1], np.nan)]),
+        thresholds,
+        log_changes,
+        log_scales,
+    )
+    return programs, wanted
+
+
+def is_shared_factor(values: np.ndarray, n_leading: int | None = None, seed: int = 0) -> np.ndarray:
+    r"""Which components have two levels that no other component tells apart: factors that cells of all classes share.
+
+    A component has two levels if its excess kurtosis is at most -1.2. Its side says whether it is above the middle of its 5% and
+    95% quantiles. It is shared if the mutual information of its side is at most 15% of the side's entropy with the eighths of
+    any other component, corrected for chance, and below 22% with 8 clusters of all others, and with 8 of the leading others:
+    among many components of noise, clusters are not those of the cells.
+
+    Parameters
+    ----------
+    values
+        Components, array of shape ``(n_cells, n_components)`` of mean 0 and variance 1.
+    n_leading
+        How many of them exceed chance; ``None`` for all.
+    seed
+        Seed of the clusters.
+
+    Returns
+    -------
+    Boolean array of shape ``(n_components,)``.
+    """
+    shared = np.mean(values**4, axis=0) - 3.0 <= _KURTOSIS
+    sides = values > middle(values)
+    eighths = [np.searchsorted(np.quantile(column, _OCTILES), column) for column in values.T]
+    for d in np.flatnonzero(shared):
+        others = np.delete(np.arange(values.shape[1]), d)
+        side, leading = sides[:, d], others[others < (values.shape[1] if n_leading is None else n_leading)]
+        with_one = max((shared_information(side, eighths[j], correct=True) for j in others), default=0.0)
+        sets = [others] if len(leading) == len(others) else [others, leading]
+        shared[d] = with_one <= _SHARED_WITH_ONE and all(
+            shared_information(side, _clusters(values[:, members], seed)) < _SHARED_WITH_ALL for members in sets
+        )
+    return shared
+
+
+def middle(values: np.ndarray) -> np.ndarray:
+    """Middle of the 5% and the 95% quantile of each column."""
+    return np.quantile(values, [0.05, 0.95], axis=0).mean(axis=0)
+
+
+def shared_information(side: np.ndarray, codes: np.ndarray, *, correct: bool = False) -> float:
+    """Mutual information of a side and the codes of cells, as a share of the side's entropy; 0 for a single side."""
+    from sklearn.metrics import mutual_info_score
+
+    entropy = mutual_info_score(side, side)
+    chance = (len(_OCTILES) / (2 * len(side))) if correct else 0.0
+    return (mutual_info_score(side, codes) - chance) / entropy if entropy > 0 else 0.0
+
+
+def _clusters(values: np.ndarray, seed: int) -> np.ndarray:
+    """Cluster of every cell; one cluster if there is nothing to tell them by."""
+    from sklearn.cluster import KMeans
+
+    if values.shape[1] == 0:
+        return np.zeros(len(values), dtype=int)
+    clipped = np.clip(values, -_CLIP, _CLIP)
+    n_clusters = min(_CLUSTERS, len(np.unique(clipped, axis=0)))
+    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(clipped)
+
+
+def _side_scales(
+    expression: sparse.csr_matrix, logs: sparse.csr_matrix, factor: np.ndarray, above: np.ndarray
+) -> np.ndarray:
+    """Log scales below and above (2, n_genes) that give a gene that goes with a factor the lower of both means on each side."""
+    means = np.stack([np.asarray(expression[side].mean(axis=0)).ravel() for side in (~above, above)])
+    marks = (np.abs(_correlation(logs, factor)) > _MARKER) & (means.max(axis=0) > 0)
+    scales = np.zeros_like(means)
+    scales[:, marks] = np.log(np.maximum(means.min(axis=0) / np.maximum(means, _TINY), _LEAST_SCALE))[:, marks]
+    return scales
+
+
+def _without_groups(logs: sparse.csr_matrix, groups: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """Expression in which a gene has the same mean in all groups, whose own means are shrunk by 50 cells; and log scales."""
+    n_groups = int(groups.max(initial=0)) + 1
+    log_scales = np.zeros((n_groups, logs.shape[1]))
+    if n_groups == 1:
+        return logs, log_scales
+    overall = np.asarray(logs.mean(axis=0)).ravel()
+    sizes = np.bincount(groups, minlength=n_groups)[:, None]
+    shrunk = (sizes * group_means(logs, groups, n_groups) + _SHRINKAGE_CELLS * overall) / (sizes + _SHRINKAGE_CELLS)
+    np.log(overall / np.maximum(shrunk, _TINY), out=log_scales, where=overall > 0)
+    return _scaled(logs, log_scales, groups), log_scales
+
+
+def _scaled(matrix: sparse.csr_matrix, log_scales: np.ndarray, rows: np.ndarray) -> sparse.csr_matrix:
+    """Entries times the scale of their gene in the row of ``log_scales`` that belongs to their cell."""
+    per_entry = np.exp(log_scales[np.repeat(rows, np.diff(matrix.indptr)), matrix.indices])
+    return sparse.csr_matrix((matrix.data * per_entry, matrix.indices, matrix.indptr), matrix.shape)
+
+
+def _correlation(logs: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
+    """Correlation of each gene with a factor, 0 for a constant gene."""
+    factor = factor - factor.mean()
+    n = len(factor)
+    means = np.asarray(logs.mean(axis=0)).ravel()
+    spread = np.sqrt(np.maximum(np.asarray(logs.power(2).mean(axis=0)).ravel() - means**2, 0.0))
+    scale = spread * factor.std() * n
+    return np.divide(logs.T @ factor, scale, out=np.zeros(len(means)), where=scale > 0)
+
+
+def _factorize(expression: sparse.csr_matrix, rank: int, seed: int) -> np.ndarray:
+    """Pseudoinverse (n_genes, n_programs) of the programs of norm 1, the one that explains most first."""
+    from sklearn.decomposition import NMF
+    from sklearn.exceptions import ConvergenceWarning
+
+    if rank < 1 or expression.sum() == 0:
+        return np.zeros((expression.shape[1], 0))
+    model = NMF(rank, init="nndsvda", solver="cd", max_iter=_ITERATIONS, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        use = model.fit_transform(expression)
+    norms = np.linalg.norm(model.components_, axis=1)
+    explained = np.linalg.norm(use, axis=0) * norms
+    order = np.argsort(-explained, kind="stable")
+    order = order[explained[order] > 1e-6 * explained.max()]
+    return np.linalg.pinv(model.components_[order] / norms[order, None])
