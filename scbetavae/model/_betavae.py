@@ -75,7 +75,7 @@ class BetaVAE(
         Registry of a data module, in place of ``adata``.
     beta
         Weight of the regulariser, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over
-        genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 4; objectives without a beta
+        genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta
         (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
         ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``, ``"dip_vae_i"`` or ``"dip_vae_ii"``. ``None`` takes

@@ -62,7 +62,7 @@ class BetaVAEModule(EncoderMixin, VAE):
     n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, latent_distribution, use_observed_lib_size
         As in :class:`scvi.module.VAE`.
     beta
-        Weight of the regulariser, at least 0; ``None`` takes 4 where the objective has a beta.
+        Weight of the regulariser, at least 0; ``None`` takes 2 where the objective has a beta.
     objective
         Name of the objective.
     objective_kwargs

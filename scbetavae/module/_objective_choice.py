@@ -34,7 +34,7 @@ REGULARISERS: dict[str, type[Regulariser]] = {
 DEFAULT_OBJECTIVE = "beta_tcvae"
 """Objective of a model by default: ``benchmarks/recipe.py --arms objectives`` compares it with the plain one."""
 
-DEFAULT_BETA = 4.0
+DEFAULT_BETA = 2.0
 """Beta of the objectives that have one."""
 
 
@@ -108,7 +108,7 @@ def check_beta(beta: float | None, objective: str = "beta_vae") -> float:
     Parameters
     ----------
     beta
-        Weight of the regulariser, in nats per nat; ``None`` takes 4 where the objective has a beta.
+        Weight of the regulariser, in nats per nat; ``None`` takes 2 where the objective has a beta.
     objective
         Name of the objective.
 
