@@ -52,12 +52,12 @@ class Components(NamedTuple):
 
 def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     """Counts per 10 000 of each cell, plus 1, in logarithms: sparse rows of shape ``(n_cells, n_genes)``."""
-    counts = sparse.csr_matrix(counts, dtype=np.float64)
-    library = np.asarray(counts.sum(axis=1)).ravel()
+    counts = sparse.csr_matrix(counts)
+    library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     share = SCALE / np.maximum(library, np.finfo(float).tiny)
-    return sparse.csr_matrix(
-        (np.log1p(counts.data * np.repeat(share, np.diff(counts.indptr))), counts.indices, counts.indptr), counts.shape
-    )
+    logs = np.repeat(share, np.diff(counts.indptr))
+    logs *= counts.data
+    return sparse.csr_matrix((np.log1p(logs, out=logs), counts.indices, counts.indptr), counts.shape)
 
 
 def independent_components(
@@ -171,7 +171,7 @@ def _decompose(
     if min(logs.shape) <= max(2 * k + 1, 20):  # too small for a Lanczos iteration, and small enough to be dense
         left, singular, right = np.linalg.svd(logs.toarray() - means[groups], full_matrices=False)
         return left[:, :k], singular[:k], right[:k]
-    transposed, n_groups = logs.T.tocsr(), len(means)
+    transposed, n_groups = logs.T, len(means)
     centered = LinearOperator(
         logs.shape,
         matvec=lambda v: logs @ v - (means @ v)[groups],
@@ -179,7 +179,7 @@ def _decompose(
         dtype=np.float64,
     )
     start = np.random.default_rng(seed).normal(size=min(logs.shape))
-    if not np.any(transposed @ np.ones(logs.shape[0])) or _is_constant(logs, groups, means):
+    if _is_constant(logs, groups, means):
         return np.zeros((logs.shape[0], 0)), np.zeros(0), np.zeros((0, logs.shape[1]))
     left, singular, right = svds(centered, k=k, v0=start)
     order = np.argsort(-singular)
@@ -188,9 +188,8 @@ def _decompose(
 
 def _is_constant(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray) -> bool:
     """Whether all cells of a group are alike, so that nothing is left to decompose."""
-    sizes = np.bincount(groups, minlength=len(means))
-    within = logs.power(2).sum() - (sizes[:, None] * means**2).sum()
-    return within <= 1e-12 * max(logs.power(2).sum(), 1e-300)
+    sizes, total = np.bincount(groups, minlength=len(means)), np.dot(logs.data, logs.data)
+    return total - sizes @ np.square(means).sum(axis=1) <= 1e-12 * total
 
 
 def _sums(values: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
     registered = manager.data_registry
     zeros = np.zeros(len(rows), dtype=np.int64)
     return TrainingCells(
-        sparse.csr_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY)[rows], dtype=np.float64),
+        sparse.csr_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY)[rows]),
         column(REGISTRY_KEYS.BATCH_KEY).astype(np.int64) if REGISTRY_KEYS.BATCH_KEY in registered else zeros,
         column(REGISTRY_KEYS.LABELS_KEY).astype(np.int64) if REGISTRY_KEYS.LABELS_KEY in registered else zeros,
         column(REGISTRY_KEYS.SIZE_FACTOR_KEY).astype(float) if REGISTRY_KEYS.SIZE_FACTOR_KEY in registered else None,
@@ -93,7 +93,7 @@ def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
 def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
     counts = batch[REGISTRY_KEYS.X_KEY]
     counts = counts.to_dense() if counts.layout != torch.strided else counts
-    counts = sparse.csr_matrix(counts.cpu().numpy().astype(np.float64))
+    counts = sparse.csr_matrix(counts.cpu().numpy())
 
     def column(key: str) -> np.ndarray | None:
         return batch[key].cpu().numpy().reshape(-1) if batch.get(key) is not None else None
@@ -127,9 +127,9 @@ def initialize_decoder(module: torch.nn.Module, cells: TrainingCells) -> None:
         Training cells.
     """
     counts = cells.counts
-    library = np.asarray(counts.sum(axis=1)).ravel()
+    library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     exposure = cells.size_factors if module.use_size_factor_key and cells.size_factors is not None else library
-    total = np.asarray(counts.sum(axis=0)).ravel()
+    total = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
     output = module.decoder.px_scale_decoder[0]
     if module.use_size_factor_key:  # softplus in place of softmax: expected counts at a size factor of 1
         rho = (total + 0.5) / (exposure.sum() + 0.5)
@@ -159,8 +159,9 @@ def _fill(parameter: torch.nn.Parameter, values: np.ndarray) -> None:
 
 def _residuals(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sums over cells of squared residuals, of the mean and of its square, for each gene."""
-    squares = np.asarray(counts.multiply(counts).sum(axis=0)).ravel()
-    crossed = counts.T @ exposure
+    values = counts.data.astype(np.float64)
+    crossed = np.bincount(counts.indices, values * np.repeat(exposure, np.diff(counts.indptr)), len(rho))
+    squares = np.bincount(counts.indices, np.square(values, out=values), len(rho))
     mean_squares = rho**2 * np.square(exposure).sum()
     return squares - 2 * rho * crossed + mean_squares, rho * exposure.sum(), mean_squares
 
