@@ -138,7 +138,7 @@ def total_correlation_terms(
     -----
     Time grows as n_cells^2 x n_latent; memory does not grow with n_latent once a temporary array has 16 MiB in float32
     (512 cells x 512 cells x 16 dimensions): the dimensions are then taken in turns, and computed again in the backward
-    pass. There is a first derivative only in that case.
+    pass. There is a first derivative only.
 
     References
     ----------
@@ -186,10 +186,45 @@ def _log_aggregate(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tenso
     """
     chunk = max(1, _MAX_PAIRS // z.shape[0] ** 2)
     if chunk >= z.shape[1]:
-        log_joint, log_marginals = _log_density_of_pairs(z, mean, variance, log_weights)
-    else:
-        log_joint, log_marginals = _PairsInTurns.apply(z, mean, variance, log_weights, chunk)
+        return _Aggregate.apply(z, mean, variance, log_weights)
+    log_joint, log_marginals = _PairsInTurns.apply(z, mean, variance, log_weights, chunk)
     return torch.logsumexp(log_joint + log_weights, dim=1), log_marginals
+
+
+class _Aggregate(torch.autograd.Function):
+    r"""Both log densities at once, with the gradient in closed form.
+
+    With :math:`l_{dij} = \log q(z_{id} \mid x_j)`, the gradient of the joint by :math:`l_{dij}` is a softmax over :math:`j` of
+    the sum over dimensions, that of a marginal the softmax of its own dimension. One array of cells x cells x dimensions is kept,
+    where autograd keeps one for every operation.
+    """
+
+    @staticmethod
+    def forward(ctx, z, mean, variance, log_weights):
+        # Copied, so that the last axis of what follows is the one that memory runs along: softmax is then several times faster.
+        by_dimension = [tensor.T.contiguous() for tensor in (z, mean, variance.rsqrt())]
+        inverse_sd = by_dimension[2][:, None, :]
+        pairs = (by_dimension[0][:, :, None] - by_dimension[1][:, None, :]).mul_(inverse_sd)
+        torch.addcmul(inverse_sd.log() - 0.5 * _LOG_2_PI, pairs, pairs, value=-0.5, out=pairs)
+        log_joint = pairs.sum(dim=0).add_(log_weights)
+        pairs.add_(log_weights)
+        ctx.save_for_backward(z, mean, variance, torch.softmax(log_joint, dim=1), torch.softmax(pairs, dim=2))
+        return torch.logsumexp(log_joint, dim=1), torch.logsumexp(pairs, dim=2).sum(dim=0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_aggregate, grad_marginals):
+        z, mean, variance, joint, marginals = ctx.saved_tensors
+        by_pair = torch.addcmul(joint * grad_aggregate[:, None], marginals, grad_marginals[:, None])
+        precision = variance.reciprocal()
+        # Sums over the cells whose posteriors they are, and over the samples.
+        over_posteriors = by_pair @ torch.stack([precision, mean * precision], dim=2).transpose(0, 1)
+        over_samples = torch.stack([torch.ones_like(z), z, z.square()], dim=0).permute(2, 0, 1) @ by_pair
+        total, first, second = over_samples.permute(1, 2, 0)
+        by_z = over_posteriors[:, :, 1].T - z * over_posteriors[:, :, 0].T
+        by_mean = (first - mean * total) * precision
+        squares = second - 2.0 * mean * first + mean.square() * total
+        return by_z, by_mean, 0.5 * precision * (squares * precision - total), None
 
 
 def _log_density_of_pairs(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:

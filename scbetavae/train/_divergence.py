@@ -32,7 +32,7 @@ class DivergenceGuard:
     def __init__(self, plan: LightningModule) -> None:
         self._plan = plan
         self._unseen: list[tuple[str, torch.Tensor]] = []
-        self._minibatch = 0
+        self._epoch, self._minibatch = -1, 0
         self._since_copy = 0
         self._keep()
 
@@ -52,6 +52,8 @@ class DivergenceGuard:
             If it is not finite. On an accelerator losses are looked at several at a time.
         """
         is_first = what == "loss"  # of a minibatch: with it the weights of the step before have proved themselves
+        if self._epoch != self._plan.current_epoch:
+            self._epoch, self._minibatch = self._plan.current_epoch, 0
         self._minibatch += is_first
         self._since_copy += is_first
         name = f"the {what} of minibatch {self._minibatch}"
@@ -63,8 +65,8 @@ class DivergenceGuard:
             self._look()
             self._keep()
 
-    def end_epoch(self, mean_loss: torch.Tensor, what: str) -> None:
-        """Look at what was not looked at yet, and at the mean of an epoch.
+    def check_mean(self, mean_loss: torch.Tensor, what: str) -> None:
+        """Look at what was not looked at yet, and at a mean over minibatches.
 
         Parameters
         ----------
@@ -80,7 +82,6 @@ class DivergenceGuard:
         """
         self._look()
         self._look([(f"the {what}", mean_loss)])
-        self._minibatch = 0
 
     def end_training(self) -> None:
         """Look at the weights after the last step, from which no loss was computed.

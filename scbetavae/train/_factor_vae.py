@@ -114,7 +114,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         sums["extra:discriminator_loss"] = discriminator_loss.detach() * n_cells
         sums["extra:discriminator_accuracy"] = accuracy * n_cells
         self._collect_for_autotune(loss, "training")
-        self._end_minibatch(n_cells, sums, batch_idx)
+        self._end_minibatch(n_cells, sums)
         return loss.loss.detach()
 
     def on_train_epoch_end(self) -> None:

@@ -23,13 +23,13 @@ from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
 from ._schedules import LinearSchedule, Schedule
-from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches
+from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
 
 ACTIVE_KL = 0.01
 """KL in nats above which a latent dimension counts as active."""
 
-FEWEST_REPORTS = 20
-"""Times that a run whose learning rate moves is written to the history, at least."""
+REPORTS = 25
+"""Times that a run whose learning rate moves is written to the history."""
 
 _OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
 _REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
@@ -48,8 +48,8 @@ class BetaVAETrainingPlan(TrainingPlan):
     - ``active_dimensions``: latent dimensions whose KL exceeds 0.01 nats;
     - ``lr``: learning rate of the last minibatch;
 
-    and the same with ``_validation`` wherever validation runs. A run of fewer than 20 epochs whose learning rate moves writes
-    them several times an epoch, at least 20 times in all; the index is then the number of epochs done, with fractions.
+    and the same with ``_validation`` wherever validation runs. A run whose learning rate moves writes them at even distances
+    in place of once an epoch, 25 times or more (each minibatch, if there are fewer); the index is then the number of epochs done.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.n_steps = n_steps
         self.initialize, self.anchored = initialize, anchored
         self.n_steps_done = 0
-        self._reports_per_epoch = 1
+        self.reported: dict[str, torch.Tensor] = {}
+        self._report_every: int | None = None
         self.annealed_beta: AnnealedBeta | None = None
         self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
@@ -164,7 +165,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         if not self.annealed_beta.reaches_target:
             warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
         if self.lr_schedule is not constant:
-            self._reports_per_epoch = max(1, math.ceil(FEWEST_REPORTS * steps / self.n_steps))
+            self._report_every = max(1, self.n_steps // REPORTS)
         # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
@@ -218,7 +219,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._check_finite(loss.loss)
         self._collect_for_autotune(loss, "training")
-        self._end_minibatch(loss.n_obs_minibatch, self._sums_over_cells(loss), batch_idx)
+        self._end_minibatch(loss.n_obs_minibatch, self._sums_over_cells(loss))
         return loss.loss
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
@@ -236,8 +237,11 @@ class BetaVAETrainingPlan(TrainingPlan):
         self._collect_for_autotune(loss, "validation")
 
     def on_train_epoch_end(self) -> None:
-        """Write the epoch's means to the history."""
-        self._log_means(self._train_means, "train")
+        """Write the epoch's means to the history, unless they are written at other times."""
+        if self._report_every is None:
+            self._log("train", self._means("train"))
+        elif watched(self.trainer):
+            self._log("train", self.reported or self._report("train"), logger=False)
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step broke."""
@@ -246,7 +250,10 @@ class BetaVAETrainingPlan(TrainingPlan):
 
     def on_validation_epoch_end(self) -> None:
         """Write the validation means to the history, before anything that watches them looks."""
-        self._log_means(self._validation_means, "validation")
+        if self._report_every is None:
+            self._log("validation", self._means("validation"))
+        else:
+            self._log("validation", self._report("validation"), logger=False)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step the learning-rate schedule, but look for no plateau while beta still rises.
@@ -304,16 +311,15 @@ class BetaVAETrainingPlan(TrainingPlan):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = rate
 
-    def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor], batch_idx: int) -> None:
+    def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
         """Add a minibatch to the means, write them down where it is time to, and end a run within an epoch."""
         self._train_means.add(n_cells, sums)
         if self.annealed_beta is None:
             return
-        steps = self.annealed_beta.steps_per_epoch
-        done, k = batch_idx + 1, self._reports_per_epoch
-        if k > 1 and done < steps and done * k // steps > batch_idx * k // steps and self.n_steps_done < self.n_steps:
-            self._log_means(self._train_means, "train", within_epoch=True)
-        if self.n_steps_done >= self.n_steps:
+        ends = self.n_steps_done >= self.n_steps
+        if self._report_every and (ends or self.n_steps_done % self._report_every == 0):
+            self._report("train")
+        if ends:
             self.trainer.should_stop = True
 
     def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
@@ -329,27 +335,36 @@ class BetaVAETrainingPlan(TrainingPlan):
                 sums[f"extra:{name}"] = value.detach() * n_cells
         return sums
 
-    def _log_means(self, means: EpochMeans, mode: str, *, within_epoch: bool = False) -> None:
+    def _report(self, mode: str) -> dict[str, torch.Tensor]:
+        """Write the means since the last report to the history; Lightning's own log knows of whole epochs alone, and is slow."""
+        values = self._means(mode)
+        position = self.n_steps_done / self.annealed_beta.steps_per_epoch
+        row = {name: float(value) for name, value in values.items()}
+        for logger in self.trainer.loggers if row else ():
+            logger.log_metrics(row | {"epoch": position}, step=self.n_steps_done)
+        if mode == "train":
+            self.reported = values
+        return values
+
+    def _log(self, mode: str, values: dict[str, torch.Tensor], *, logger: bool = True) -> None:
+        """Hand means to Lightning, for callbacks and, unless they are there already, the history."""
+        values = dict(values)
+        total = "train_loss" if mode == "train" else "validation_loss"
+        if total in values:
+            self.log(total, values.pop(total), prog_bar=mode == "train", logger=logger)
+            self.log_dict(values, logger=logger)
+
+    def _means(self, mode: str) -> dict[str, torch.Tensor]:
+        """Means over the cells seen since they were last asked for, by name; empty if there were none."""
         distributed = isinstance(self.trainer.strategy, DDPStrategy)
+        means = self._train_means if mode == "train" else self._validation_means
         values = means.compute(self.trainer.strategy if distributed else None)
         if not values:
-            return
-        total = "train_loss" if mode == "train" else "validation_loss"
-        values = self._named_means(values, mode)
-        often = self._reports_per_epoch > 1
-        if often:  # Lightning knows of whole epochs alone
-            position = self.n_steps_done / self.annealed_beta.steps_per_epoch
-            for logger in self.trainer.loggers:
-                logger.log_metrics(
-                    {k: float(v) for k, v in values.items()} | {"epoch": position}, step=self.n_steps_done
-                )
-        if not within_epoch:
-            if self.divergence_guard is not None:
-                self.divergence_guard.end_epoch(
-                    values[total], "mean training loss" if mode == "train" else "validation loss"
-                )
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=not often)
-            self.log_dict(values, logger=not often)
+            return {}
+        if self.divergence_guard is not None:
+            what = "mean training loss" if mode == "train" else "validation loss"
+            self.divergence_guard.check_mean(values["loss"], what)
+        return self._named_means(values, mode)
 
     def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
         """Means over cells under the names of scvi-tools and ours."""

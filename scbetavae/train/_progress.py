@@ -25,13 +25,13 @@ class StepProgressBar(ProgressBar):
         super(ProgressBar, self).on_train_epoch_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Move the bar to the minibatches that are done."""
+        """Move the bar to the minibatches that are done, and show the loss."""
         super().on_train_batch_end(trainer, pl_module, *args)
         if self.is_enabled:
+            if "train_loss" in pl_module.reported:
+                self.main_progress_bar.set_postfix(loss=f"{float(pl_module.reported['train_loss']):.1f}", refresh=False)
             self.main_progress_bar.update(pl_module.n_steps_done - self.main_progress_bar.n)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the loss."""
+        """Leave the bar alone."""
         super(ProgressBar, self).on_train_epoch_end(trainer, pl_module)
-        if self.is_enabled:
-            self.main_progress_bar.set_postfix(self.get_metrics(trainer, pl_module))

@@ -67,13 +67,17 @@ def nobody_watches_minibatches(trainer: Trainer, plan: LightningModule) -> bool:
         and type(trainer.strategy) is SingleDeviceStrategy
         and isinstance(trainer.profiler, PassThroughProfiler)
         and not any(_overrides(plan, LightningModule, hook) for hook in _PLAN_HOOKS)
-        and not any(
-            _overrides(callback, Callback, hook)
-            for callback in trainer.callbacks
-            if not isinstance(callback, ProgressBar | ModelSummary)
-            for hook in _CALLBACK_HOOKS
-        )
+        and not any(_overrides(callback, Callback, hook) for callback in _watchers(trainer) for hook in _CALLBACK_HOOKS)
     )
+
+
+def watched(trainer: Trainer) -> bool:
+    """Whether there are callbacks other than a progress bar, which may look at what is logged."""
+    return bool(_watchers(trainer))
+
+
+def _watchers(trainer: Trainer) -> list[Callback]:
+    return [callback for callback in trainer.callbacks if not isinstance(callback, ProgressBar | ModelSummary)]
 
 
 def _overrides(instance: Any, base: type, name: str) -> bool:
