@@ -49,7 +49,8 @@ class BetaVAETrainingPlan(TrainingPlan):
     - ``lr``: learning rate of the last minibatch;
 
     and the same with ``_validation`` wherever validation runs. A run of fewer than 20 epochs whose learning rate moves writes
-    them several times an epoch, at least 20 times in all; the index is then the number of epochs done, with fractions.
+    them several times an epoch, at least 20 times in all. The index is then the number of epochs done, with fractions,
+    as it is where the run ends within an epoch.
 
     Parameters
     ----------
@@ -108,7 +109,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.n_steps = n_steps
         self.initialize, self.anchored = initialize, anchored
         self.n_steps_done = 0
-        self._reports_per_epoch = 1
+        self._reports_per_epoch, self._writes_position = 1, False
         self.annealed_beta: AnnealedBeta | None = None
         self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
@@ -165,6 +166,7 @@ class BetaVAETrainingPlan(TrainingPlan):
             warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
         if self.lr_schedule is not constant:
             self._reports_per_epoch = max(1, math.ceil(FEWEST_REPORTS * steps / self.n_steps))
+        self._writes_position = self._reports_per_epoch > 1 or self.n_steps % steps > 0
         # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
@@ -336,8 +338,7 @@ class BetaVAETrainingPlan(TrainingPlan):
             return
         total = "train_loss" if mode == "train" else "validation_loss"
         values = self._named_means(values, mode)
-        often = self._reports_per_epoch > 1
-        if often:  # Lightning knows of whole epochs alone
+        if self._writes_position:  # Lightning knows of whole epochs alone
             position = self.n_steps_done / self.annealed_beta.steps_per_epoch
             for logger in self.trainer.loggers:
                 logger.log_metrics(
@@ -348,8 +349,8 @@ class BetaVAETrainingPlan(TrainingPlan):
                 self.divergence_guard.end_epoch(
                     values[total], "mean training loss" if mode == "train" else "validation loss"
                 )
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=not often)
-            self.log_dict(values, logger=not often)
+            self.log(total, values.pop(total), prog_bar=mode == "train", logger=not self._writes_position)
+            self.log_dict(values, logger=not self._writes_position)
 
     def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
         """Means over cells under the names of scvi-tools and ours."""

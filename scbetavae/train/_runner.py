@@ -11,9 +11,6 @@ import pandas as pd
 from scvi import settings
 from scvi.train import TrainRunner
 
-CELLS_PER_STEP = 128
-"""Cells in the minibatches for which the length of a run was chosen."""
-
 _FEWEST_STEPS, _MOST_STEPS = 300, 3000
 
 
@@ -68,12 +65,12 @@ class BetaVAETrainRunner(TrainRunner):
         new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
         super()._update_history()
         both = [name for name in earlier if name in new and earlier[name].index.name == "epoch"]
-        if not any(_in_epochs_done(frames[name]) for name in both for frames in (earlier, new)):
+        if not any(_inepochs_done(frames[name]) for name in both for frames in (earlier, new)):
             return
-        offset = max(_epochs_done(earlier[name])[-1] for name in both)
+        offset = max(epochs_done(earlier[name])[-1] for name in both)
         for name in both:
             frame = pd.concat([earlier[name], new[name]])
-            done = np.concatenate([_epochs_done(earlier[name]), offset + _epochs_done(new[name])])
+            done = np.concatenate([epochs_done(earlier[name]), offset + epochs_done(new[name])])
             model.history_[name] = frame.set_axis(pd.Index(done, name="epoch"))
 
     def _run_training_core(self) -> None:
@@ -104,14 +101,14 @@ class BetaVAETrainRunner(TrainRunner):
         self.model.trainer = self.trainer
 
 
-def _in_epochs_done(frame: pd.DataFrame) -> bool:
+def _inepochs_done(frame: pd.DataFrame) -> bool:
     """Whether the index is the number of epochs done, not that of an epoch, counted from 0."""
     return isinstance(frame.index[-1], float)
 
 
-def _epochs_done(frame: pd.DataFrame) -> np.ndarray:
-    """Epochs done at each row."""
-    return frame.index.to_numpy(dtype=float) + (not _in_epochs_done(frame))
+def epochs_done(frame: pd.DataFrame) -> np.ndarray:
+    """Epochs of training done at each row of a history, with fractions where it is written more often than once an epoch."""
+    return frame.index.to_numpy(dtype=float) + (not _inepochs_done(frame))
 
 
 def _n_training_cells(data: Any) -> int:
