@@ -65,7 +65,7 @@ class BetaVAETrainRunner(TrainRunner):
         new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
         super()._update_history()
         both = [name for name in earlier if name in new and earlier[name].index.name == "epoch"]
-        if not any(_inepochs_done(frames[name]) for name in both for frames in (earlier, new)):
+        if not any(_in_epochs_done(frames[name]) for name in both for frames in (earlier, new)):
             return
         offset = max(epochs_done(earlier[name])[-1] for name in both)
         for name in both:
@@ -101,14 +101,14 @@ class BetaVAETrainRunner(TrainRunner):
         self.model.trainer = self.trainer
 
 
-def _inepochs_done(frame: pd.DataFrame) -> bool:
+def _in_epochs_done(frame: pd.DataFrame) -> bool:
     """Whether the index is the number of epochs done, not that of an epoch, counted from 0."""
     return isinstance(frame.index[-1], float)
 
 
 def epochs_done(frame: pd.DataFrame) -> np.ndarray:
-    """Epochs of training done at each row of a history, with fractions where it is written more often than once an epoch."""
-    return frame.index.to_numpy(dtype=float) + (not _inepochs_done(frame))
+    """Epochs done at each row of a history, which may be written more often than once an epoch."""
+    return frame.index.to_numpy(dtype=float) + (not _in_epochs_done(frame))
 
 
 def _n_training_cells(data: Any) -> int:
