@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scvi import settings
 
-from scbetavae.train._plans import ACTIVE_KL
+from scbetavae.train._plan_history import ACTIVE_KL
 from scbetavae.train._runner import epochs_done
 
 if TYPE_CHECKING:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
-from inspect import signature
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from scvi import settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
@@ -22,20 +19,18 @@ from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
+from ._plan_arguments import check_plan_kwargs
+from ._plan_history import HistoryMixin
 from ._schedules import LinearSchedule, Schedule
 from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches
-
-ACTIVE_KL = 0.01
-"""KL in nats above which a latent dimension counts as active."""
 
 FEWEST_REPORTS = 20
 """Times that a run whose learning rate moves is written to the history, at least."""
 
 _OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
-_REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 
 
-class BetaVAETrainingPlan(TrainingPlan):
+class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     r"""Trains a beta-VAE with an annealed regulariser.
 
     The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
@@ -318,90 +313,6 @@ class BetaVAETrainingPlan(TrainingPlan):
         if self.n_steps_done >= self.n_steps:
             self.trainer.should_stop = True
 
-    def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
-        n_cells = loss.n_obs_minibatch
-        sums = {
-            "loss": loss.loss.detach() * n_cells,
-            "nll": loss.reconstruction_loss_sum,
-            "kl_local": loss.kl_local_sum,
-            "kl_per_dimension": loss.kl_per_dimension * n_cells,
-        }
-        for name, value in loss.extra_metrics.items():
-            if isinstance(value, torch.Tensor) and value.ndim == 0:
-                sums[f"extra:{name}"] = value.detach() * n_cells
-        return sums
-
-    def _log_means(self, means: EpochMeans, mode: str, *, within_epoch: bool = False) -> None:
-        distributed = isinstance(self.trainer.strategy, DDPStrategy)
-        values = means.compute(self.trainer.strategy if distributed else None)
-        if not values:
-            return
-        total = "train_loss" if mode == "train" else "validation_loss"
-        values = self._named_means(values, mode)
-        if self._writes_position:  # Lightning knows of whole epochs alone
-            position = self.n_steps_done / self.annealed_beta.steps_per_epoch
-            for logger in self.trainer.loggers:
-                logger.log_metrics(
-                    {k: float(v) for k, v in values.items()} | {"epoch": position}, step=self.n_steps_done
-                )
-        if not within_epoch:
-            if self.divergence_guard is not None:
-                self.divergence_guard.end_epoch(
-                    values[total], "mean training loss" if mode == "train" else "validation loss"
-                )
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=not self._writes_position)
-            self.log_dict(values, logger=not self._writes_position)
-
-    def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
-        """Means over cells under the names of scvi-tools and ours."""
-        kl_per_dimension = values.pop("kl_per_dimension")
-        loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
-        active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
-        names = {
-            "train_loss" if mode == "train" else "validation_loss": loss,
-            f"elbo_{mode}": nll + kl_local,
-            f"reconstruction_loss_{mode}": nll,
-            f"kl_local_{mode}": kl_local,
-            f"kl_global_{mode}": torch.zeros_like(nll),
-            f"nll_{mode}": nll,
-            f"kl_{mode}": kl_per_dimension.sum(),
-            active: (kl_per_dimension > ACTIVE_KL).sum().float(),
-        }
-        if mode == "train":
-            names["beta"] = torch.tensor(self._fraction * self.target_beta)
-            names["lr"] = torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
-        return names | {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
-
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
         if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
             self.prepare_scib_autotune(loss.extra_metrics, stage)
-
-
-def check_plan_kwargs(kwargs: dict[str, Any]) -> None:
-    """Refuse arguments that a plan does not take; scvi-tools would pass them to the loss and fail in the first minibatch.
-
-    Parameters
-    ----------
-    kwargs
-        Arguments meant for :class:`BetaVAETrainingPlan`.
-
-    Raises
-    ------
-    TypeError
-        For the first argument that is not allowed, with what to do instead.
-    """
-    allowed = {name for name, p in signature(TrainingPlan).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    allowed = (allowed | {"fused_optimizer"}) - set(_REPLACED_BY_SCHEDULE)
-    for name in kwargs:
-        if name in allowed:
-            continue
-        if name in _REPLACED_BY_SCHEDULE:
-            msg = (
-                f"{name!r} is not an argument of this plan: beta and its warm-up are set by the model's beta and by "
-                "train(beta_schedule=...), for example scbetavae.train.LinearSchedule(warmup_epochs=50)."
-            )
-            raise TypeError(msg)
-        nearest = difflib.get_close_matches(name, allowed, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        msg = f"{name!r} is not an argument of the training plan.{hint} It takes {sorted(allowed)}."
-        raise TypeError(msg)
