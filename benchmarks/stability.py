@@ -19,9 +19,9 @@ from pathlib import Path
 import anndata
 import numpy as np
 import pandas as pd
-import scanpy as sc
 import scvi
 import torch
+from recipe import variable_genes
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
@@ -30,15 +30,6 @@ from scbetavae.model import BetaVAE
 
 REPRODUCIBLE = 0.9
 DESIGNS = ("different", "same")
-
-
-def variable_genes(adata: anndata.AnnData, n_genes: int) -> anndata.AnnData:
-    """Counts of the most variable genes of log-normalized data."""
-    logs = adata.copy()
-    sc.pp.normalize_total(logs, target_sum=1e4)
-    sc.pp.log1p(logs)
-    sc.pp.highly_variable_genes(logs, n_top_genes=n_genes)
-    return adata[:, logs.var["highly_variable"].to_numpy()].copy()
 
 
 def data_sets(folder: Path) -> dict[str, Callable[[], anndata.AnnData]]:

@@ -17,7 +17,7 @@ PARAMS = "params"
 """``.uns[UNS]`` entry: constructor and training arguments, a flat dict."""
 
 HISTORY = "history"
-"""``.uns[UNS]`` entry: a DataFrame, a row an epoch."""
+"""``.uns[UNS]`` entry: a DataFrame, a row an epoch or, for short runs, more."""
 
 SIMULATION = "simulation"
 """``.uns[UNS]`` entry of simulated data: the parameters that made it."""

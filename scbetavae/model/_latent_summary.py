@@ -15,7 +15,7 @@ from scvi import REGISTRY_KEYS
 from scbetavae import _keys, _stored
 from scbetavae.module._latent_summary import ablation_losses
 from scbetavae.tl._inputs import check_writable
-from scbetavae.train._plans import ACTIVE_KL
+from scbetavae.train._plan_history import ACTIVE_KL
 
 from ._cells import resolve_rows
 from ._latent_summary_anchor import describe_anchor

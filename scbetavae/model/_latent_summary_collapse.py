@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scvi import settings
 
-from scbetavae.train._plans import ACTIVE_KL
+from scbetavae.train._plan_history import ACTIVE_KL
+from scbetavae.train._runner import epochs_done
 
 if TYPE_CHECKING:
     from ._betavae import BetaVAE
@@ -33,13 +34,12 @@ class Run(NamedTuple):
     objective: str
     beta: float
     """Beta of the last minibatch."""
-    n_epochs: int
+    n_steps: int
+    """Minibatches, of all trainings together."""
     n_warmup: int
-    """Epochs before that beta was reached for good."""
+    """Minibatches before that beta was reached for good, to a row of the history."""
     n_near: int
-    """Epochs at the end that trained near that beta."""
-    n_minibatches: int
-    """Minibatches of these epochs."""
+    """Minibatches at the end that trained near that beta."""
     capacity: float
     """Capacity of that objective in nats, 0 for the others."""
 
@@ -50,23 +50,23 @@ def read_run(model: BetaVAE) -> Run | None:
     if "beta" not in history or len(history["beta"]) == 0:
         return None
     betas = history["beta"].to_numpy(dtype=float).ravel()
-    n_near = _n_last_within(betas, _NEAR)
+    # A row holds the beta of its last minibatch. Rows are no epochs: short runs are written several times an epoch.
+    steps = np.rint(epochs_done(history["beta"]) * _minibatches_per_epoch(model)).astype(int)
     capacity = getattr(model.module.regulariser, "capacity", 0.0)
     return Run(
         objective=model.module.objective,
         beta=float(betas[-1]),
-        n_epochs=len(betas),
-        n_warmup=len(betas) - _n_last_within(betas, _EQUAL),
-        n_near=n_near,
-        n_minibatches=n_near * _minibatches_per_epoch(model),
+        n_steps=int(steps[-1]),
+        n_warmup=_last_outside(betas, steps, _EQUAL),
+        n_near=int(steps[-1]) - _last_outside(betas, steps, _NEAR),
         capacity=float(capacity * betas[-1]),
     )
 
 
-def _n_last_within(betas: np.ndarray, tolerance: float) -> int:
-    """Epochs at the end whose beta is that of the last, to a relative tolerance."""
+def _last_outside(betas: np.ndarray, steps: np.ndarray, tolerance: float) -> int:
+    """Minibatches done when beta was last another than the final one, to a relative tolerance."""
     far = np.flatnonzero(np.abs(betas - betas[-1]) > tolerance * betas[-1])
-    return int(len(betas) - (far[-1] + 1 if len(far) else 0))
+    return int(steps[far[-1]]) if len(far) else 0
 
 
 def _minibatches_per_epoch(model: BetaVAE) -> int:
@@ -107,7 +107,7 @@ def describe_collapse(n_empty: int, n_dims: int, kl: float, run: Run | None) -> 
         return f"{what} on these cells. Whether that is the model or the cells, the summary of those it was trained on tells."
     if not _long_enough(run):
         return (
-            f"{what} after {_count(run.n_epochs, 'epoch')}, {run.n_near} of them near the final {_strength(run)}. "
+            f"{what} after {_count(run.n_steps, 'step')}, {run.n_near} of them near the final {_strength(run)}. "
             "That is too early to judge: train longer."
         )
     if n_empty <= _SEVERE_SHARE * n_dims:
@@ -116,10 +116,12 @@ def describe_collapse(n_empty: int, n_dims: int, kl: float, run: Run | None) -> 
             f"{what}. At {_strength(run)} {they}, which is usual; scores leave {'it' if n_empty == 1 else 'them'} out."
         )
     cause, way_out = _cause(run)
-    warmup, better_warmup = _warmup(run)
     n_others = n_dims - n_empty
-    fewer = f", or n_latent={n_others} if so many suffice" if n_others else ""
-    return f"{what}: {cause}, or {warmup}. Try {way_out}, or {better_warmup}{fewer}."
+    ways = [way_out, *([f"n_latent={n_others} if so many suffice"] if n_others else [])]
+    if run.n_warmup == 0:  # longer than the default, a warm-up has not been seen to help
+        cause += ", and it pressed from the first step, for want of a warm-up"
+        ways.append('a warm-up, beta_schedule="linear"')
+    return f"{what}: {cause}. Try {', or '.join(ways)}."
 
 
 def _what(n_empty: int, n_dims: int, kl: float) -> str:
@@ -132,7 +134,7 @@ def _what(n_empty: int, n_dims: int, kl: float) -> str:
 
 
 def _long_enough(run: Run) -> bool:
-    return run.n_minibatches >= ENOUGH_MINIBATCHES
+    return run.n_near >= ENOUGH_MINIBATCHES
 
 
 def _strength(run: Run) -> str:
@@ -152,17 +154,6 @@ def _cause(run: Run) -> tuple[str, str]:
     if run.beta > 1:
         return f"beta {run.beta:.4g} is too strong for this panel", "a smaller beta"
     return f"even at beta {run.beta:.4g} these counts hold no more that the decoder can use", "more genes or cells"
-
-
-def _warmup(run: Run) -> tuple[str, str]:
-    """What the warm-up has to do with it, and what to try."""
-    if run.n_warmup == 0:
-        return "it pressed from the first epoch, for want of a warm-up", 'a warm-up, beta_schedule="linear"'
-    share = min(0.9, max(0.6, round(1.5 * run.n_warmup / run.n_epochs, 1)))
-    return (
-        f"the warm-up ({run.n_warmup} of {_count(run.n_epochs, 'epoch')}) was too short",
-        f"a longer warm-up, beta_schedule=scbetavae.train.LinearSchedule(warmup={share:g})",
-    )
 
 
 def _count(n: int, noun: str) -> str:

@@ -93,7 +93,8 @@ def training_frame(adata: AnnData, *, key: str = _keys.UNS) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns ``epoch`` (from 1), ``quantity`` (``objective``, ``nll``, ``kl``, ``beta``, ``active_dimensions``,
+        Columns ``epoch`` (epochs done, with fractions where the history was written within epochs),
+        ``quantity`` (``objective``, ``nll``, ``kl``, ``beta``, ``active_dimensions``,
         then any other numeric quantity of the history), ``split`` (``train``, ``validation``, or empty for a
         quantity without splits) and ``value`` (nats per cell for the first three). Epochs at which a quantity was not
         recorded are left out.
@@ -125,6 +126,8 @@ def training_frame(adata: AnnData, *, key: str = _keys.UNS) -> pd.DataFrame:
         )
         raise KeyError(msg)
     columns = history.select_dtypes("number")
+    done = columns.index.to_numpy(dtype=float)  # epochs, with fractions where a run was written more often
+    columns = columns.set_axis(done if (done % 1).any() else done.astype(int))
     parts = [_long_column(columns[name], columns) for name in columns]
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if frame.empty:
@@ -142,9 +145,7 @@ def _long_column(column: pd.Series, columns: pd.DataFrame) -> pd.DataFrame:
     if split not in _SPLITS:
         quantity = str(column.name)
         split = "train" if f"{quantity}_validation" in columns else ""
-    return pd.DataFrame(
-        {"epoch": column.index.astype(int), "quantity": quantity, "split": split, "value": column.to_numpy(float)}
-    )
+    return pd.DataFrame({"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)})
 
 
 def _draw_quantity(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import warnings
-from inspect import signature
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from scvi import settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
@@ -22,20 +19,18 @@ from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
+from ._plan_arguments import check_plan_kwargs
+from ._plan_history import HistoryMixin
 from ._schedules import LinearSchedule, Schedule
 from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
-
-ACTIVE_KL = 0.01
-"""KL in nats above which a latent dimension counts as active."""
 
 REPORTS = 25
 """Times that a run whose learning rate moves is written to the history."""
 
 _OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
-_REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 
 
-class BetaVAETrainingPlan(TrainingPlan):
+class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     r"""Trains a beta-VAE with an annealed regulariser.
 
     The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
@@ -49,7 +44,8 @@ class BetaVAETrainingPlan(TrainingPlan):
     - ``lr``: learning rate of the last minibatch;
 
     and the same with ``_validation`` wherever validation runs. A run whose learning rate moves writes them at even distances
-    in place of once an epoch, 25 times or more (each minibatch, if there are fewer); the index is then the number of epochs done.
+    in place of once an epoch, 25 times or more (each minibatch, if there are fewer). The index is then the number of epochs done,
+    as it is where the run ends within an epoch.
 
     Parameters
     ----------
@@ -110,6 +106,7 @@ class BetaVAETrainingPlan(TrainingPlan):
         self.n_steps_done = 0
         self.reported: dict[str, torch.Tensor] = {}
         self._report_every: int | None = None
+        self._writes_position = False
         self.annealed_beta: AnnealedBeta | None = None
         self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
@@ -166,6 +163,7 @@ class BetaVAETrainingPlan(TrainingPlan):
             warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
         if self.lr_schedule is not constant:
             self._report_every = max(1, self.n_steps // REPORTS)
+        self._writes_position = self._report_every is not None or self.n_steps % steps > 0
         # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
@@ -238,9 +236,12 @@ class BetaVAETrainingPlan(TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means to the history, unless they are written at other times."""
-        if self._report_every is None:
+        if not self._writes_position:
             self._log("train", self._means("train"))
-        elif watched(self.trainer):
+            return
+        if self._report_every is None:
+            self._report("train")
+        if watched(self.trainer):
             self._log("train", self.reported or self._report("train"), logger=False)
 
     def on_train_end(self) -> None:
@@ -250,10 +251,10 @@ class BetaVAETrainingPlan(TrainingPlan):
 
     def on_validation_epoch_end(self) -> None:
         """Write the validation means to the history, before anything that watches them looks."""
-        if self._report_every is None:
-            self._log("validation", self._means("validation"))
-        else:
+        if self._writes_position:
             self._log("validation", self._report("validation"), logger=False)
+        else:
+            self._log("validation", self._means("validation"))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step the learning-rate schedule, but look for no plateau while beta still rises.
@@ -322,100 +323,6 @@ class BetaVAETrainingPlan(TrainingPlan):
         if ends:
             self.trainer.should_stop = True
 
-    def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
-        n_cells = loss.n_obs_minibatch
-        sums = {
-            "loss": loss.loss.detach() * n_cells,
-            "nll": loss.reconstruction_loss_sum,
-            "kl_local": loss.kl_local_sum,
-            "kl_per_dimension": loss.kl_per_dimension * n_cells,
-        }
-        for name, value in loss.extra_metrics.items():
-            if isinstance(value, torch.Tensor) and value.ndim == 0:
-                sums[f"extra:{name}"] = value.detach() * n_cells
-        return sums
-
-    def _report(self, mode: str) -> dict[str, torch.Tensor]:
-        """Write the means since the last report to the history; Lightning's own log knows of whole epochs alone, and is slow."""
-        values = self._means(mode)
-        position = self.n_steps_done / self.annealed_beta.steps_per_epoch
-        row = {name: float(value) for name, value in values.items()}
-        for logger in self.trainer.loggers if row else ():
-            logger.log_metrics(row | {"epoch": position}, step=self.n_steps_done)
-        if mode == "train":
-            self.reported = values
-        return values
-
-    def _log(self, mode: str, values: dict[str, torch.Tensor], *, logger: bool = True) -> None:
-        """Hand means to Lightning, for callbacks and, unless they are there already, the history."""
-        values = dict(values)
-        total = "train_loss" if mode == "train" else "validation_loss"
-        if total in values:
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=logger)
-            self.log_dict(values, logger=logger)
-
-    def _means(self, mode: str) -> dict[str, torch.Tensor]:
-        """Means over the cells seen since they were last asked for, by name; empty if there were none."""
-        distributed = isinstance(self.trainer.strategy, DDPStrategy)
-        means = self._train_means if mode == "train" else self._validation_means
-        values = means.compute(self.trainer.strategy if distributed else None)
-        if not values:
-            return {}
-        if self.divergence_guard is not None:
-            what = "mean training loss" if mode == "train" else "validation loss"
-            self.divergence_guard.check_mean(values["loss"], what)
-        return self._named_means(values, mode)
-
-    def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
-        """Means over cells under the names of scvi-tools and ours."""
-        kl_per_dimension = values.pop("kl_per_dimension")
-        loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
-        active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
-        names = {
-            "train_loss" if mode == "train" else "validation_loss": loss,
-            f"elbo_{mode}": nll + kl_local,
-            f"reconstruction_loss_{mode}": nll,
-            f"kl_local_{mode}": kl_local,
-            f"kl_global_{mode}": torch.zeros_like(nll),
-            f"nll_{mode}": nll,
-            f"kl_{mode}": kl_per_dimension.sum(),
-            active: (kl_per_dimension > ACTIVE_KL).sum().float(),
-        }
-        if mode == "train":
-            names["beta"] = torch.tensor(self._fraction * self.target_beta)
-            names["lr"] = torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
-        return names | {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
-
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
         if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
             self.prepare_scib_autotune(loss.extra_metrics, stage)
-
-
-def check_plan_kwargs(kwargs: dict[str, Any]) -> None:
-    """Refuse arguments that a plan does not take; scvi-tools would pass them to the loss and fail in the first minibatch.
-
-    Parameters
-    ----------
-    kwargs
-        Arguments meant for :class:`BetaVAETrainingPlan`.
-
-    Raises
-    ------
-    TypeError
-        For the first argument that is not allowed, with what to do instead.
-    """
-    allowed = {name for name, p in signature(TrainingPlan).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    allowed = (allowed | {"fused_optimizer"}) - set(_REPLACED_BY_SCHEDULE)
-    for name in kwargs:
-        if name in allowed:
-            continue
-        if name in _REPLACED_BY_SCHEDULE:
-            msg = (
-                f"{name!r} is not an argument of this plan: beta and its warm-up are set by the model's beta and by "
-                "train(beta_schedule=...), for example scbetavae.train.LinearSchedule(warmup_epochs=50)."
-            )
-            raise TypeError(msg)
-        nearest = difflib.get_close_matches(name, allowed, n=1)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        msg = f"{name!r} is not an argument of the training plan.{hint} It takes {sorted(allowed)}."
-        raise TypeError(msg)

@@ -56,7 +56,7 @@ def test_loss_history_is_that_of_scvi(counts_adata, beta):
 
     scvi.settings.seed = 1
     BetaVAE.setup_anndata(ours, batch_key="batch")
-    model = BetaVAE(ours, beta=beta, condition_on_batch=True, anchor=None)
+    model = BetaVAE(ours, beta=beta, objective="beta_vae", condition_on_batch=True, anchor=None)
     model.train(beta_schedule="constant" if beta == 4.0 else beta, lr_schedule="constant", initialize=False, **run)
 
     expected, found = history(reference), history(model)
@@ -201,7 +201,7 @@ def test_size_factors_take_the_place_of_library_size(counts_adata):
 def test_library_size_kl_is_never_scaled(counts_adata):
     """With a latent library size the loss is NLL + KL(library) + beta KL(z), whatever beta."""
     BetaVAE.setup_anndata(counts_adata)
-    model = BetaVAE(counts_adata, beta=100.0, use_observed_lib_size=False, **SMALL)
+    model = BetaVAE(counts_adata, objective="beta_vae", beta=100.0, use_observed_lib_size=False, **SMALL)
     model.train(max_epochs=2, beta_schedule="constant", **QUIET)
     found = history(model)
     kl_library = found["kl_local_train"] - found["kl_train"]
@@ -256,7 +256,7 @@ def test_minified_data_decode_as_before(trained):
 
 def test_what_is_stored_is_flat_and_survives_a_round_trip(trained, tmp_path):
     stored = trained.adata.uns["betavae"]
-    assert stored["params"]["beta"] == 4.0
+    assert stored["params"]["beta"] == 2.0
     assert stored["params"]["beta_schedule"] == "linear"
     assert stored["params"]["epochs"] == 2
     assert all(isinstance(value, str | bool | int | float) for value in stored["params"].values())
@@ -337,7 +337,7 @@ def test_a_misspelt_schedule_is_refused_before_any_work(counts_adata):
 
 
 def test_summary_names_what_matters(trained):
-    assert "beta: 4" in trained.summary_string
+    assert "objective: beta_tcvae, beta: 2," in trained.summary_string
     assert "condition_on_batch: False" in trained.summary_string
 
 

@@ -412,7 +412,8 @@ def test_bools_and_simulated_cells_find_their_programme():
     """The condition of simulated cells, as true and false: the genes of its programme change most."""
     adata = scbetavae.datasets.simulate_counts(400, 80, seed=1)
     adata.obs["treated"] = adata.obs["condition"] == "treated"
-    predicted = make_model(adata, epochs=30).counterfactual("treated", False, True, groupby="cell_type")
+    BetaVAE.setup_anndata(adata)
+    predicted = BetaVAE(adata).train(**TRAIN).counterfactual("treated", False, True, groupby="cell_type")
     genes = predicted.uns["betavae"]["counterfactual_genes"]
     change = genes.assign(change=genes["predicted"] - genes["source"]).groupby("gene", sort=False)["change"].mean()
     programme = adata.varm["program_condition"][:, 0]

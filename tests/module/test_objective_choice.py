@@ -76,7 +76,7 @@ def test_defaults_follow_the_papers():
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_beta_has_a_default_where_there_is_a_beta(objective):
     has_beta = objective in ("beta_vae", "beta_tcvae", "factor_vae")
-    assert check_beta(None, objective) == (4.0 if has_beta else 1.0)
+    assert check_beta(None, objective) == (2.0 if has_beta else 1.0)
     assert check_beta(np.float32(1.0), objective) == 1.0
     if has_beta:
         assert check_beta(0.5, objective) == 0.5

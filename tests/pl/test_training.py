@@ -91,6 +91,17 @@ def test_any_numeric_column_comes_back(values, name):
     assert frame["quantity"].unique().tolist() == [name]
 
 
+def test_rows_within_an_epoch_keep_their_place(history, tmp_path):
+    adata = make_adata(history.set_axis([0.5, 1.0, 1.5, 2.0]))
+    adata.write_h5ad(tmp_path / "trained.h5ad")
+    for trained in (adata, read_h5ad(tmp_path / "trained.h5ad")):
+        frame = scbetavae.pl.training_frame(trained)
+        assert frame.loc[frame["quantity"] == "beta", "epoch"].tolist() == [0.5, 1.0, 1.5, 2.0]
+        train, validation = panels(scbetavae.pl.training(trained))["Negative log-likelihood"].get_lines()
+        assert train.get_xdata().tolist() == [0.5, 1.0, 1.5, 2.0]
+        assert validation.get_xdata().tolist() == [1.0, 2.0]
+
+
 def test_text_columns_are_left_out(history):
     frame = scbetavae.pl.training_frame(make_adata(history.assign(note="a")))
     assert "note" not in set(frame["quantity"])

@@ -62,7 +62,7 @@ def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
     assert len(held_out) == 6
     torch.set_num_threads(1)
     scvi.settings.seed = 1
-    model = BetaVAE(cells, beta=4.0, **quick["model_kwargs"])
+    model = BetaVAE(cells, objective="beta_vae", beta=4.0, **quick["model_kwargs"])
     model.train(
         **quick["train_kwargs"],
         enable_progress_bar=False,
@@ -83,6 +83,12 @@ def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
     scores = model.score_disentanglement(["batch", "labels"], seed=1, **quick["score_kwargs"])
     expected = scores[(scores["metric"] == "mig") & (scores["covariate"] == "labels")]["value"].item()
     assert value_of(table, run, "mig", "labels") == expected
+
+
+def test_the_objective_is_that_of_the_default_model(quick, cells, tmp_path):
+    choice = {name: value for name, value in quick.items() if name != "objectives"}
+    table = beta_sweep(cells, out_dir=tmp_path / "s", **choice | {"betas": (2,), "seeds": (0,), "baselines": None})
+    assert set(table["method"]) == {BetaVAE(cells).module.objective}
 
 
 def test_agreement_of_seeds_is_that_of_their_active_dimensions(whole):

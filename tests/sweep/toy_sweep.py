@@ -8,6 +8,7 @@ from anndata import AnnData
 
 QUICK = {
     "betas": (0.5, 4),
+    "objectives": "beta_vae",
     "seeds": (0, 1),
     "covariates": ["batch", "labels"],
     "model_kwargs": {"n_latent": 3, "n_hidden": 8},

@@ -80,7 +80,7 @@ def test_a_run_through_memory_is_the_run_through_scvi_s_loader(counts_adata, mon
         scvi.settings.seed = 0
         adata = counts_adata.copy()
         BetaVAE.setup_anndata(adata, batch_key="batch")
-        model = BetaVAE(adata, n_hidden=16, n_latent=4)
+        model = BetaVAE(adata, n_hidden=16, n_latent=4, objective="beta_vae")
         monkeypatch.setattr(BetaVAE, "_data_splitter_cls", splitter)
         model.train(
             max_epochs=20, batch_size=32, check_val_every_n_epoch=1, accelerator="cpu", enable_progress_bar=False

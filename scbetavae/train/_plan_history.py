@@ -1,0 +1,78 @@
+"""What a plan writes to the history: means over cells, under the names of scvi-tools and ours."""
+
+from __future__ import annotations
+
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from scvi.module.base import LossOutput
+
+ACTIVE_KL = 0.01
+"""KL in nats above which a latent dimension counts as active."""
+
+
+class HistoryMixin:
+    """Writes the means of a :class:`~scbetavae.train.BetaVAETrainingPlan`."""
+
+    def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
+        n_cells = loss.n_obs_minibatch
+        sums = {
+            "loss": loss.loss.detach() * n_cells,
+            "nll": loss.reconstruction_loss_sum,
+            "kl_local": loss.kl_local_sum,
+            "kl_per_dimension": loss.kl_per_dimension * n_cells,
+        }
+        for name, value in loss.extra_metrics.items():
+            if isinstance(value, torch.Tensor) and value.ndim == 0:
+                sums[f"extra:{name}"] = value.detach() * n_cells
+        return sums
+
+    def _report(self, mode: str) -> dict[str, torch.Tensor]:
+        """Write the means since the last report to the history; Lightning's own log knows of whole epochs alone, and is slow."""
+        values = self._means(mode)
+        position = self.n_steps_done / self.annealed_beta.steps_per_epoch
+        row = {name: float(value) for name, value in values.items()}
+        for logger in self.trainer.loggers if row else ():
+            logger.log_metrics(row | {"epoch": position}, step=self.n_steps_done)
+        if mode == "train":
+            self.reported = values
+        return values
+
+    def _log(self, mode: str, values: dict[str, torch.Tensor], *, logger: bool = True) -> None:
+        """Hand means to Lightning, for callbacks and, unless they are there already, the history."""
+        values = dict(values)
+        total = "train_loss" if mode == "train" else "validation_loss"
+        if total in values:
+            self.log(total, values.pop(total), prog_bar=mode == "train", logger=logger)
+            self.log_dict(values, logger=logger)
+
+    def _means(self, mode: str) -> dict[str, torch.Tensor]:
+        """Means over the cells seen since they were last asked for, by name; empty if there were none."""
+        distributed = isinstance(self.trainer.strategy, DDPStrategy)
+        means = self._train_means if mode == "train" else self._validation_means
+        values = means.compute(self.trainer.strategy if distributed else None)
+        if not values:
+            return {}
+        if self.divergence_guard is not None:
+            what = "mean training loss" if mode == "train" else "validation loss"
+            self.divergence_guard.check_mean(values["loss"], what)
+        return self._named_means(values, mode)
+
+    def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
+        """Means over cells under the names of scvi-tools and ours."""
+        kl_per_dimension = values.pop("kl_per_dimension")
+        loss, nll, kl_local = (values.pop(name) for name in ("loss", "nll", "kl_local"))
+        active = "active_dimensions" if mode == "train" else f"active_dimensions_{mode}"
+        names = {
+            "train_loss" if mode == "train" else "validation_loss": loss,
+            f"elbo_{mode}": nll + kl_local,
+            f"reconstruction_loss_{mode}": nll,
+            f"kl_local_{mode}": kl_local,
+            f"kl_global_{mode}": torch.zeros_like(nll),
+            f"nll_{mode}": nll,
+            f"kl_{mode}": kl_per_dimension.sum(),
+            active: (kl_per_dimension > ACTIVE_KL).sum().float(),
+        }
+        if mode == "train":
+            names["beta"] = torch.tensor(self._fraction * self.target_beta)
+            names["lr"] = torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+        return names | {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
