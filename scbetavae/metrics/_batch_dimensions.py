@@ -17,6 +17,8 @@ from scbetavae.metrics._conditional_information import (
     conditional_information,
     stratify,
 )
+from scbetavae.metrics._resampling import make_blocks
+from scbetavae.metrics._zeroing_bill import BeforeAndAfter, neighbour_row
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +38,16 @@ REPEATED_CELLS, MAXIMUM_REPEATS = 1_500, 5
 
 MAXIMUM_WALK_CELLS = 5_000
 """Cells on which the rules measure skills at most."""
+
+N_BOOTSTRAP = 200
+"""Replicates behind the intervals of the report."""
+
+REPORTED = {
+    f"{name}{end}": f"{column}{end}"
+    for name, column in (("before", "skill_before"), ("after", "skill_after"), ("kept", "kept"))
+    for end in ("", "_ci_low", "_ci_high")
+}
+"""Columns of the report, by their name in the bill of zeroing."""
 
 COLUMNS = (
     "dimension",
@@ -89,15 +101,15 @@ class Question:
         """The same question on some of the cells."""
         return Question(self.codes[cells], self.batch.iloc[cells], self.protected.iloc[cells], self.active, self.seed)
 
-    def skills(self, zeroed: Sequence[int], test: np.ndarray | None = None) -> dict[str, float]:
+    def skills(self, zeroed: Sequence[int]) -> dict[str, float]:
         """Held-out skill of batch (named ``""``) and of every protected covariate in active dimensions, without some."""
         mask = self.active.copy()
         mask[list(zeroed)] = False
         kept = self.codes[:, mask] if mask.any() else np.zeros((len(self.codes), 1))
         columns = {"": self.batch} | {str(name): self.protected[name] for name in self.protected}
-        repeats = 1 if test is not None else int(np.clip(REPEATED_CELLS // max(len(kept), 1), 1, MAXIMUM_REPEATS))
+        repeats = int(np.clip(REPEATED_CELLS // max(len(kept), 1), 1, MAXIMUM_REPEATS))
         return {
-            name: float(np.mean([neighbour_skill(kept, column, test=test, seed=self.seed + i) for i in range(repeats)]))
+            name: float(np.mean([neighbour_skill(kept, column, seed=self.seed + i) for i in range(repeats)]))
             for name, column in columns.items()
         }
 
@@ -245,7 +257,7 @@ def unknown(question: Question) -> tuple[pd.DataFrame, Choice, pd.DataFrame]:
             "covariate": [name or str(question.batch.name) for name in names],
             "role": ["protected" if name else "batch" for name in names],
         }
-        | dict.fromkeys(("skill_before", "skill_after", "kept", "implied_skill"), np.nan)
+        | dict.fromkeys((*REPORTED.values(), "implied_skill"), np.nan)
     )
     return frame.assign(rank=0), Choice((), "", _walk_frame(question, (), [skills])), covariates
 
@@ -262,23 +274,24 @@ def add_walk(frame: pd.DataFrame, choice: Choice) -> pd.DataFrame:
 
 
 def report(question: Question, decide: np.ndarray, dimensions: Sequence[int]) -> pd.DataFrame:
-    """Skill of batch and of every protected covariate before and after zeroing, on the cells that decided nothing."""
+    """Accuracy of batch and of every protected covariate before and after zeroing, on the cells that decided nothing."""
     test = ~decide
-    before, after = (question.skills(zeroed, test=test) for zeroed in ((), dimensions))
+    left = question.active.copy()
+    left[list(dimensions)] = False
+    before = question.codes[:, question.active]
+    after = question.codes[:, left] if left.any() else np.zeros((len(before), 1))
+    blocks = make_blocks(len(before), None, N_BOOTSTRAP, np.random.default_rng(question.seed))
+    cells = BeforeAndAfter(before, after, None, test, blocks, question.seed)
     implied = implied_skill(question.batch, question.protected, test=test, seed=question.seed)
-    rows = [
-        (
-            name or str(question.batch.name),
-            "protected" if name else "batch",
-            before[name],
-            after[name],
-            _kept(before[name], after[name], 1 / np.sqrt(max(int(test.sum()), 1))),
-            np.nan if name else implied,
-        )
-        for name in before
-    ]
-    columns = ["covariate", "role", "skill_before", "skill_after", "kept", "implied_skill"]
-    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(columns[2:], np.float64))
+    rows = [neighbour_row(cells, question.batch_covariate, "batch", implied)]
+    rows += [neighbour_row(cells, covariate, "protected", np.nan) for covariate in question.covariates]
+    frame = pd.DataFrame(rows).rename(columns={"implied": "implied_skill"} | REPORTED)
+    frame["covariate"] = [str(question.batch.name), *map(str, question.protected)]
+    told = frame["skill_before"] > 2 / np.sqrt(max(int(test.sum()), 1))  # two standard errors
+    kept = frame["skill_after"].where(told) / frame["skill_before"]
+    frame = frame.assign(kept=kept)[["covariate", "role", *REPORTED.values(), "implied_skill"]]
+    frame.loc[~told, ["kept_ci_low", "kept_ci_high"]] = np.nan
+    return frame.astype(dict.fromkeys(frame.columns[2:], np.float64))
 
 
 def _candidates(frame: pd.DataFrame, fdr: float) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,11 @@ from scbetavae.metrics._checks import Covariate, check_codes, check_column, chec
 from scbetavae.metrics._resampling import Blocks, make_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import ArrayLike
+
+    from scbetavae.metrics._probe_plan import Plan
 
 _LEAST_SKILL = 0.05
 """Below this a ratio of skills says nothing."""
@@ -31,7 +36,7 @@ _N_BINS = 4
 _COLUMNS = ("before", "after", "kept")
 
 
-class _Cells(NamedTuple):
+class BeforeAndAfter(NamedTuple):
     """What every row of the bill shares."""
 
     before: np.ndarray
@@ -124,37 +129,45 @@ def zeroing_bill(
     members = check_groups(groups, len(first))
     mask = None if test is None else np.asarray(test)
     rng = np.random.default_rng(seed)
-    cells = _Cells(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
+    cells = BeforeAndAfter(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
     implied = implied_skill(batch, protected, groups=groups, test=mask, seed=seed)
-    rows = [*_skill_rows(cells, of_batch, "batch", implied), _ilisi_row(cells, of_batch, covariates)]
-    for covariate in covariates:
-        rows += _skill_rows(cells, covariate, "protected", np.nan)
+    rows = [make(cells, of_batch, "batch", implied) for make in (neighbour_row, _forest_row)]
+    rows.append(_ilisi_row(cells, of_batch, covariates))
+    rows += [
+        make(cells, covariate, "protected", np.nan) for covariate in covariates for make in (neighbour_row, _forest_row)
+    ]
     return _to_frame(rows)
 
 
-def _skill_rows(cells: _Cells, covariate: Covariate, role: str, implied: float) -> list[dict[str, Any]]:
-    """A row for each of the two predictors."""
-    rows = []
-    for probe, make_plan, predict in (
-        (
-            "neighbours",
-            make_neighbour_plan,
-            lambda codes, plan: predict_by_neighbours(codes, plan, N_NEIGHBORS, cells.seed),
-        ),
-        ("random_forest", make_forest_plan, lambda codes, plan: predict_by_forest(codes, plan, cells.seed)),
-    ):
-        plan = make_plan(covariate, cells.groups, cells.test, cells.seed)
-        said = [predict(codes, plan) for codes in (cells.before, cells.after)]
-        values = [plan.skill(predicted) for predicted in said]
-        replicates = [plan.replicates(predicted, cells.blocks) for predicted in said]
-        rows.append(
-            _row(role, covariate.name, probe, values, replicates)
-            | {"implied": implied, "n_cells": len(plan.reported), "n_classes": plan.n_classes, "flag": plan.problem}
-        )
-    return rows
+def neighbour_row(cells: BeforeAndAfter, covariate: Covariate, role: str, implied: float) -> dict[str, Any]:
+    """The row of k-NN accuracy."""
+    plan = make_neighbour_plan(covariate, cells.groups, cells.test, cells.seed)
+    predict = partial(predict_by_neighbours, plan=plan, n_neighbors=N_NEIGHBORS, seed=cells.seed)
+    return _classifier_row(cells, covariate, role, "neighbours", plan, predict) | {"implied": implied}
 
 
-def _ilisi_row(cells: _Cells, batch: Covariate, protected: list[Covariate]) -> dict[str, Any]:
+def _forest_row(cells: BeforeAndAfter, covariate: Covariate, role: str, implied: float) -> dict[str, Any]:
+    plan = make_forest_plan(covariate, cells.groups, cells.test, cells.seed)
+    predict = partial(predict_by_forest, plan=plan, seed=cells.seed)
+    return _classifier_row(cells, covariate, role, "random_forest", plan, predict) | {"implied": implied}
+
+
+def _classifier_row(
+    cells: BeforeAndAfter,
+    covariate: Covariate,
+    role: str,
+    name: str,
+    plan: Plan,
+    predict: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, Any]:
+    said = [predict(codes) for codes in (cells.before, cells.after)]
+    values = [plan.skill(predicted) for predicted in said]
+    replicates = [plan.replicates(predicted, cells.blocks) for predicted in said]
+    counted = {"n_cells": len(plan.reported), "n_classes": plan.n_classes, "flag": plan.problem}
+    return _row(role, covariate.name, name, values, replicates) | counted
+
+
+def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, protected: list[Covariate]) -> dict[str, Any]:
     values, replicates = [], []
     for codes in (cells.before, cells.after):
         hoods = _ilisi.find_neighbourhoods(codes, batch.labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=cells.seed)

@@ -113,7 +113,8 @@ def batch_dimensions(
     axes.set_aspect("equal")
     axes.set_xlabel(f"{protected} that {batch} does not explain (nats)")
     axes.set_ylabel(f"{batch} that what is protected does not explain (nats)")
-    axes.legend(loc="best", frameon=False, fontsize="small")
+    hollow = None if frame["significant"].all() else "open: batch is not significant"
+    axes.legend(loc="best", frameon=False, fontsize="small", title=hollow, title_fontsize="small")
     if verdict:
         axes.set_title(textwrap.fill(verdict, _LETTERS), fontsize="small", loc="left")
     axes.spines[["top", "right"]].set_visible(False)

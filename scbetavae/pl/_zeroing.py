@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from scbetavae import _keys
+from scbetavae import _keys, _stored
 from scbetavae.pl._embedding import _cells_to_draw, _draw_panel, _legend_width
 from scbetavae.pl._figure import Picture, write_reason
 from scbetavae.pl._score_tables import read_table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
 _COLUMNS = ("role", "covariate", "probe", *_INTERVALS, "implied")
 _MAKE = "model.zero_batch_dimensions(dimensions)` or `scbetavae.tl.zero_batch_dimensions(adata, dimensions, batch_key)"
-_PROBES = {"neighbours": "neighbours", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
+_PROBES = {"neighbours": "k-NN", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
 _BEFORE, _AFTER, _IMPLIED = "#7F7F7F", "#0072B2", "#D55E00"  # grey; Okabe and Ito's blue and vermilion
 _ROW_HEIGHT = 0.42  # inches
 _SHIFT = 0.12  # of a row, between the dots of a pair
@@ -42,7 +42,8 @@ def zeroing(
 
     The bill has a line a covariate and probe: from the skill before (grey) to the skill after (blue), with 95% intervals. For
     batch, at the top, a vermilion bar marks what the protected covariates alone imply: dots are to move there, and not beyond.
-    iLISI goes the other way, up to 1 for mixed cells. A bill in which nothing could be measured is drawn as the reason.
+    iLISI goes the other way, up to 1 for mixed cells. To the right is the share of its accuracy that each protected covariate
+    keeps. The title names the dimensions and the outcome. A bill in which nothing could be measured is drawn as the reason.
 
     Parameters
     ----------
@@ -98,11 +99,12 @@ def zeroing(
     bill = zeroing_frame(data, key=key)
     names = _names_to_draw(data, color, bill, (basis, zeroed_basis))
     longest = max(bill["label"].str.len())
-    bill_width = 2.6 + 0.075 * longest
+    bill_width = 3.4 + 0.075 * longest
     bill_height = _ROW_HEIGHT * len(bill) + 1.1
     if not names:
         figure = Picture(bill_width, bill_height)
         _draw_bill(figure.subplots(), bill)
+        _write_outcome(figure, data, key)
         return figure
     sides = {when: _cells_to_draw(data, names, name) for when, name in (("before", basis), ("after", zeroed_basis))}
     widths = [_PANEL, _PANEL, 0.2 + 0.085 * max(_legend_width(sides["before"].obs[name]) for name in names), bill_width]
@@ -115,6 +117,7 @@ def zeroing(
             axes.set(title=f"{name}, {when}", xlabel="", ylabel="")
         _move_legend(panels, figure.add_subplot(grid[line, 2]))
     _draw_bill(figure.add_subplot(grid[:, 3]), bill)
+    _write_outcome(figure, data, key)
     return figure
 
 
@@ -190,6 +193,15 @@ def _move_legend(panels: list[Axes], beside: Axes) -> None:
             legend.remove()
 
 
+def _write_outcome(figure: Picture, data: AnnData | pd.DataFrame, key: str) -> None:
+    """Dimensions and outcome as the title, where they are known."""
+    known = {} if isinstance(data, pd.DataFrame) else _stored.parameters(data, key)
+    if known.get("outcome"):
+        dimensions = str(known.get("dimensions", ""))
+        of = f"Without dimension{'s' if ', ' in dimensions else ''} {dimensions}: " if dimensions else ""
+        figure.suptitle(f"{of}{known['outcome']}", fontsize="medium")
+
+
 def _draw_bill(axes: Axes, bill: pd.DataFrame) -> None:
     heights = np.arange(len(bill))
     for row, height in zip(bill.itertuples(), heights, strict=True):
@@ -202,12 +214,20 @@ def _draw_bill(axes: Axes, bill: pd.DataFrame) -> None:
             low, high = getattr(row, f"{name}_ci_low"), getattr(row, f"{name}_ci_high")
             axes.plot([low, high], [height + shift] * 2, color=color, linewidth=1.6, zorder=3)
             axes.plot(getattr(row, name), height + shift, color=color, marker="o", markersize=5.5, zorder=4)
+        if not np.isnan(getattr(row, "kept", np.nan)):
+            axes.annotate(
+                f"keeps {row.kept:.0%}",
+                (1.02, height),
+                xycoords=axes.get_yaxis_transform(),
+                va="center",
+                fontsize="small",
+            )
     values = bill[list(_INTERVALS)].to_numpy()
     axes.set_xlim(min(-0.04, np.nanmin(values) - 0.03), 1.04)
     axes.set_ylim(len(bill) - 0.5, -0.5)
     axes.set_yticks(heights, bill["label"])
     axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
-    axes.set_xlabel("skill (0 chance, 1 perfect)")
+    axes.set_xlabel("accuracy (0 chance, 1 perfect)")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.axvline(0, color="#E4E4E4", linewidth=0.8, zorder=0)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from scbetavae.metrics._batch_dimensions import REPORTED
+from scbetavae.tl import _removal_status
+from scbetavae.tl._zeroing_verdict import number, tell_noise
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from scbetavae.metrics._batch_dimensions import Choice
     from scbetavae.metrics._conditional_information import Strata
 
-_LOST = 0.95  # of a skill; below, zeroing is said to cost something
-_LEFT = 0.15  # of batch skill above what is implied; beyond, much is left
-_BELOW = 0.05  # under the implied batch skill, a sign of destruction
 _ALTERNATIVE = "BetaVAE(adata, condition_on_batch=True) keeps batch out of the latent space instead."
 
 
@@ -53,7 +54,7 @@ def describe(finding: Finding, clusters: pd.Series | None, small: str) -> str:
         sentences = [f"No dimension is chosen: {_reason(finding)}."]
         if finding.choice.reason != "mixed":
             sentences += [
-                f"Batch skill stays at {_skill(finding.batch['skill_before'])}{_implied(finding)}.",
+                f"k-NN accuracy for batch stays at {number(finding.batch['skill_before'])}{_implied(finding)}.",
                 _ALTERNATIVE,
             ]
     else:
@@ -84,24 +85,38 @@ def _describe_found(finding: Finding, clusters: pd.Series | None) -> list[str]:
     ]
     whose = "its" if len(kept) == 1 else "their"
     effect = (
-        f"Without dimension{'s' if n > 1 else ''} {_listed(sorted(finding.choice.dimensions))}, batch skill "
-        f"goes from {_skill(batch['skill_before'])} to {_skill(batch['skill_after'])}{_implied(finding)}, and "
-        f"{_listed(kept)} of {whose} skill, on the half of the cells that decided nothing."
+        f"Without dimension{'s' if n > 1 else ''} {_listed(sorted(finding.choice.dimensions))}, k-NN accuracy for "
+        f"{batch['covariate']!r} goes from {number(batch['skill_before'])} to {number(batch['skill_after'])}"
+        f"{_implied(finding)}, and {_listed(kept)} of {whose} k-NN accuracy, on held-out cells."
     )
     sentences = [effect]
     if finding.strata.problem:
         sentences.append(f"Careful: {finding.strata.problem}.")
-    suffering = protected.loc[protected["kept"] < _LOST, "covariate"]
+    rows = _as_bill(finding.covariates)
+    remains, lost = (
+        _removal_status.batch_remains(rows.iloc[:1]),
+        _removal_status.biology_lost(rows.iloc[1:]),
+    )
+    suffering = protected.loc[lost.yes, "covariate"]
     if len(suffering):
         sentences.append(f"Careful: zeroing costs {_names(suffering)} more than 5%. {_ALTERNATIVE}")
-    noise = 2 / np.sqrt(finding.n_cells / 2)  # two standard errors of a balanced accuracy of 0.5, scaled to a skill
-    below = batch["implied_skill"] > _BELOW + noise and batch["skill_after"] < batch["implied_skill"] - _BELOW - noise
-    # Neighbours are less sharp than the rule behind what is implied: where the skills were kept, it is that.
-    if below and (len(suffering) or protected["kept"].isna().all()):
+    sentences += tell_noise(rows.iloc[1:], lost)
+    # Neighbours are less sharp than the rule behind what is implied: where accuracies were kept, it is that.
+    if _removal_status.is_below_expected(rows.iloc[:1]) and (len(suffering) or protected["kept"].isna().all()):
         sentences.append("Careful: this is less than the protected covariates imply, a sign that they went with it.")
-    elif batch["skill_after"] > max(batch["implied_skill"], 0.0) + _LEFT:
+    elif remains.yes.any():
         sentences.append(f"Much batch is left, in dimensions that also hold what is protected. {_ALTERNATIVE}")
+    elif remains.too_wide.any():
+        sentences.append("Cells are too few to tell whether batch is left.")
+    elif remains.noise.any():
+        sentences.append("What is left of batch beyond what is expected is within noise.")
     return sentences
+
+
+def _as_bill(covariates: pd.DataFrame) -> pd.DataFrame:
+    """The report with the column names of the bill of zeroing."""
+    names = {column: name for name, column in REPORTED.items()} | {"implied_skill": "implied"}
+    return covariates.rename(columns=names).assign(probe="neighbours")
 
 
 def _reason(finding: Finding) -> str:
@@ -110,27 +125,23 @@ def _reason(finding: Finding) -> str:
     if reason == "insignificant":
         return f"no active dimension holds significantly more of {name} than the protected covariates explain"
     if reason == "mixed":
-        return f"batch skill is {_skill(finding.batch['skill_before'])} already{_implied(finding)}"
+        return f"k-NN accuracy for batch is {number(finding.batch['skill_before'])} already{_implied(finding)}"
     if reason == "guard":
         last = walk[(walk["n_zeroed"] == 1) & (walk["role"] == "protected")].sort_values("kept").iloc[0]
         return (
             f"zeroing dimension {last['dimension']}, the first in rank, would leave {last['covariate']!r} "
-            f"{_share(last['kept'])} of its skill"
+            f"{_share(last['kept'])} of its k-NN accuracy"
         )
     if reason == "all":
         return f"every active dimension holds {name}, and nothing would be left of the cells"
     if finding.rule == "dominant":
-        return f"no dimension alone has more skill for {name} than for what is protected"
-    return "zeroing the dimensions that can be given up does not lower batch skill"
+        return f"no dimension alone has a higher k-NN accuracy for {name} than for what is protected"
+    return "zeroing the dimensions that can be given up does not lower k-NN accuracy for batch"
 
 
 def _implied(finding: Finding) -> str:
     implied = finding.batch["implied_skill"]
-    return "" if np.isnan(implied) else f" (what is protected implies {_skill(implied)})"
-
-
-def _skill(value: float) -> str:
-    return f"{value:.2f}".replace("-0.00", "0.00")
+    return "" if np.isnan(implied) else f" ({number(max(implied, 0.0))} is expected from composition)"
 
 
 def _share(value: float) -> str:

@@ -116,6 +116,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         Skill of batch and of each protected covariate before and after, on the half that decided nothing: ``covariate``,
         ``role`` (``"batch"`` or ``"protected"``), ``skill_before``, ``skill_after``, ``kept`` (their ratio; NaN where the
         skill before is within two standard errors of chance, so that there is none to lose),
+        ends of their 95% bootstrap intervals, as ``skill_after_ci_low``, and
         ``implied_skill`` (of batch, by the protected covariates alone: :func:`scbetavae.metrics.implied_skill`).
     ``f"{key_added}_walk"``
         Every step of the guarded rule on the deciding half: ``n_zeroed``, ``dimension`` (-1 for none), ``covariate``,

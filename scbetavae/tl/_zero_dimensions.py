@@ -100,8 +100,10 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         that took no part in choosing them. Dimensions that are switched off take no part, as in all scores; their tiny
         means stay as they are, and trees, which see no scale, may still read batch there.
     ``.uns["betavae"][f"{key_added}_params"]``
-        What was zeroed and how, a flat dict, with the ``outcome`` (``"clean"``, ``"batch remains"``, ``"biology lost"``,
-        ``"batch unknown"`` or ``"nothing zeroed"``) and the ``verdict``, a few sentences.
+        What was zeroed and how, a flat dict, with the ``verdict``, a few sentences, and the ``outcome``. It is decided on
+        the 95% intervals of both classifiers: ``"batch remains"`` if one is wholly more than 0.15 above what is expected
+        from composition; ``"biology lost"`` if that of ``kept`` is wholly below 95%; ``"undecided"`` if one holds its
+        threshold and reaches 0.2 beyond it; else ``"clean"``. ``"batch unknown"`` and ``"nothing zeroed"`` speak for themselves.
     ``.uns["betavae"]["batch_dimensions"]`` and what belongs to it
         What :func:`find_batch_dimensions` writes, if it was asked.
 
@@ -118,8 +120,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     Warns
     -----
     UserWarning
-        If nothing was zeroed, or if zeroing took more than 5% of the skill for a protected covariate, or took batch skill
-        below what the protected covariates alone imply.
+        If nothing was zeroed, or if zeroing took more than 5% of the skill for a protected covariate, beyond noise, or
+        took batch skill below what the protected covariates alone imply.
 
     See Also
     --------

@@ -6,16 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-ALLOWED_LOSS = 0.05
-"""Share of a protected covariate's skill whose loss is worth a warning."""
-
-REMAINING = 0.15
-"""Batch skill above what the protected covariates imply that counts as batch left."""
-
-_LEAST_IMPLIED = 0.05
-"""A floor below this cannot be told from chance."""
-
-_NAMES = {"neighbours": "k-nearest neighbours", "random_forest": "random forest"}
+from scbetavae.tl import _removal_status
+from scbetavae.tl._removal_status import ALLOWED_LOSS, CLASSIFIERS
 
 ALTERNATIVE = (
     "Fewer dimensions cost less; a decoder that is told the batch, BetaVAE(adata, condition_on_batch=True), "
@@ -27,7 +19,7 @@ class Verdict(NamedTuple):
     """What the bill says."""
 
     outcome: str
-    """``"clean"``, ``"batch remains"``, ``"biology lost"``, ``"batch unknown"`` (too few cells) or ``"nothing zeroed"``."""
+    """``"clean"``, ``"batch remains"``, ``"biology lost"``, ``"undecided"``, ``"batch unknown"`` or ``"nothing zeroed"``."""
     sentence: str
     warning: str
     """What deserves a warning; empty if nothing does."""
@@ -51,16 +43,15 @@ def judge(bill: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Verdi
     clusters
         Whether clusters of the codes stood in for protected covariates.
     """
-    batch = bill[(bill["role"] == "batch") & bill["probe"].isin(list(_NAMES)) & bill["after"].notna()]
-    lost = _losses(bill)
-    below = _is_below_implied(batch)
-    # Probes are less sharp than the rule behind the implied skill. Where the protected covariates are seen to be kept, it is
-    # that, and nothing is destroyed.
-    measured = bool(bill.loc[bill["role"] == "protected", "kept"].notna().any())
-    destroyed = below and (len(lost) > 0 or not measured)
+    batch = bill[(bill["role"] == "batch") & bill["probe"].isin(list(CLASSIFIERS)) & bill["after"].notna()]
+    protected = bill[(bill["role"] == "protected") & bill["kept"].notna()]
+    remains, lost = _removal_status.batch_remains(batch), _removal_status.biology_lost(protected)
+    below = _removal_status.is_below_expected(batch)
+    # Classifiers are less sharp than the rule behind the expected accuracy. Where the protected covariates are seen to be
+    # kept, it is that, and nothing is destroyed.
+    destroyed = below and (bool(lost.yes.any()) or protected.empty)
     several = "s" if len(dimensions) > 1 else ""
     parts = [f"Zeroing dimension{several} {', '.join(map(str, dimensions))}: {_tell_batch(bill, batch)}"]
-    remaining = batch.loc[batch["after"] - batch["implied"].clip(lower=0).fillna(0) > REMAINING, "probe"].tolist()
     if destroyed:
         parts.append(
             "That is less than the protected covariates alone imply: batch and protected covariates are confounded, and "
@@ -69,70 +60,111 @@ def judge(bill: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Verdi
     elif below:
         parts.append(
             "That is less than the protected covariates alone imply. It would be a sign of destruction, but they are kept: with "
-            "few cells or weak confounding, probes fall short of it."
+            "few cells or weak confounding, classifiers fall short of it."
         )
-    elif remaining == ["random_forest"]:
-        parts.append(
-            "Batch remains in shifts of other dimensions that a random forest finds and distances do not show."
-        )
-    elif remaining:
-        parts.append("Batch remains in other dimensions.")
-    parts.append(_tell_protected(bill, lost))
+    else:
+        parts += _tell_remaining(batch, remains)
+    parts += [_tell_protected(protected, lost)]
     if clusters:
         parts.append(
             "No labels were protected: clusters of the codes stood in for them, which batch itself may have shaped."
         )
-    outcome = "batch unknown" if batch.empty else "batch remains" if remaining else "clean"
-    if len(lost) or destroyed:
+    outcome = _outcome(batch, remains, lost)
+    if destroyed:
         outcome = "biology lost"
     warning = f"{' '.join(parts)} {ALTERNATIVE}" if outcome == "biology lost" else ""
     return Verdict(outcome, " ".join(parts), warning)
 
 
-def _losses(bill: pd.DataFrame) -> pd.DataFrame:
-    """Protected covariates and probes that lost too much of a skill above chance."""
-    told = ~(bill["before_ci_low"] <= 0)
-    return bill[(bill["role"] == "protected") & (bill["kept"] < 1 - ALLOWED_LOSS) & told]
-
-
-def _is_below_implied(batch: pd.DataFrame) -> bool:
-    """Whether zeroing took batch skill below its floor, by every probe.
-
-    Codes that hold little of the protected covariates are below it from the start, and lost nothing.
-    """
-    if batch.empty or batch["implied"].isna().all():
-        return False
-    floor = batch["implied"]
-    after = batch["after_ci_high"].fillna(batch["after"])
-    before = batch["before_ci_low"].fillna(batch["before"])
-    return bool(((floor > _LEAST_IMPLIED) & (after < floor) & (after < before)).all())
+def _outcome(batch: pd.DataFrame, remains: _removal_status.Answer, lost: _removal_status.Answer) -> str:
+    """One word: what is shown by a whole interval, and clean where nothing is and the intervals are narrow."""
+    if lost.yes.any():
+        return "biology lost"
+    if batch.empty:
+        return "batch unknown"
+    if remains.yes.any():
+        return "batch remains"
+    return "undecided" if remains.too_wide.any() or lost.too_wide.any() else "clean"
 
 
 def _tell_batch(bill: pd.DataFrame, batch: pd.DataFrame) -> str:
     if batch.empty:
         reasons = [flag for flag in bill.loc[bill["role"] == "batch", "flag"] if flag]
         return f"batch could not be probed{': ' + reasons[0] if reasons else ''}."
-    skills = "; ".join(f"{_NAMES[row.probe]} {row.before:.2f} to {row.after:.2f}" for row in batch.itertuples())
+    changes = [
+        f"{CLASSIFIERS[row.probe]} accuracy for batch {row.covariate!r} from {number(row.before)} to "
+        f"{number(row.after)}{interval(row, 'after')}"
+        for row in batch.itertuples()
+    ]
     implied = batch["implied"].iloc[0]
-    beside = "" if pd.isna(implied) else f", where the protected covariates alone imply {max(implied, 0):.2f}"
-    return f"skill for batch {batch['covariate'].iloc[0]!r} went from {skills}{beside}."
+    beside = "" if pd.isna(implied) else f"; {number(max(implied, 0))} is expected from composition alone"
+    return f"{', '.join(changes)}{beside}."
 
 
-def _tell_protected(bill: pd.DataFrame, lost: pd.DataFrame) -> str:
-    protected = bill[(bill["role"] == "protected") & bill["kept"].notna()]
-    if len(lost):
-        worst = lost.sort_values("kept").drop_duplicates("covariate")
-        costs = "; ".join(
-            f"{row.covariate!r} {1 - row.kept:.0%} ({row.before:.2f} to {row.after:.2f}, {_NAMES[row.probe]})"
-            for row in worst.itertuples()
-        )
-        return f"It took more than {ALLOWED_LOSS:.0%} of the skill for protected covariates: {costs}."
+def _tell_remaining(batch: pd.DataFrame, remains: _removal_status.Answer) -> list[str]:
+    """What of batch is left, what may be, and what is too uncertain to say."""
+    shown = batch.loc[remains.yes, "probe"].tolist()
+    if shown == ["random_forest"]:
+        return ["Batch remains in shifts of other dimensions that the random forest finds and k-NN does not."]
+    if shown:
+        return [f"Batch remains in other dimensions ({_classifiers(batch[remains.yes])})."]
+    told = []
+    if remains.too_wide.any():
+        told.append(f"Too few cells to tell whether batch remains ({_classifiers(batch[remains.too_wide])}).")
+    noise = batch[remains.noise & ~remains.too_wide]
+    if len(noise):
+        told.append(f"What is left of batch beyond that is within noise ({_classifiers(noise)}).")
+    return told
+
+
+def _tell_protected(protected: pd.DataFrame, lost: _removal_status.Answer) -> str:
     if protected.empty:
         return "The codes told too little of the protected covariates for a loss to be measured."
-    least = protected.loc[protected["kept"].idxmin()]
-    if least["kept"] >= 1:
-        return "No protected covariate loses skill."
-    return (
-        f"Every protected covariate keeps at least {least['kept']:.0%} of its skill "
-        f"(least: {least['covariate']!r}, {_NAMES[least['probe']]})."
-    )
+    told = []
+    if lost.yes.any():
+        worst = protected[lost.yes].sort_values("kept").drop_duplicates("covariate")
+        costs = "; ".join(
+            f"{row.covariate!r} {1 - row.kept:.0%} ({number(row.before)} to {number(row.after)}, {CLASSIFIERS[row.probe]})"
+            for row in worst.itertuples()
+        )
+        told.append(f"It took more than {ALLOWED_LOSS:.0%} of the accuracy for protected covariates: {costs}.")
+    shares = [
+        f"{name!r} keeps {' and '.join(f'{r.kept:.0%} ({CLASSIFIERS[r.probe]})' for r in rows.itertuples())}"
+        for name, rows in protected.groupby("covariate", sort=False)
+        if not lost.yes[rows.index].any()
+    ]
+    if shares:
+        told.append(f"{'; '.join(shares)} of its accuracy.")
+    told += tell_noise(protected, lost)
+    return " ".join(told)
+
+
+def tell_noise(protected: pd.DataFrame, lost: _removal_status.Answer) -> list[str]:
+    """Losses that may be chance, and those of which nothing can be said."""
+    told = []
+    for rows, what in (
+        (protected[lost.noise & ~lost.too_wide], "The loss is within noise"),
+        (protected[lost.too_wide], f"Too few cells to tell whether more than {ALLOWED_LOSS:.0%} is lost"),
+    ):
+        spans = [
+            f"{row.covariate!r}, {CLASSIFIERS[row.probe]}: kept {row.kept_ci_low:.0%} to {row.kept_ci_high:.0%}"
+            for row in rows.itertuples()
+        ]
+        if spans:
+            told.append(f"{what} ({'; '.join(spans)}).")
+    return told
+
+
+def number(value: float) -> str:
+    """Two decimals, and no negative zero."""
+    return f"{value:.2f}".replace("-0.00", "0.00")
+
+
+def interval(row: NamedTuple, name: str) -> str:
+    """The 95% interval of a value in brackets, if there is one."""
+    low, high = (getattr(row, f"{name}_ci_{end}", float("nan")) for end in ("low", "high"))
+    return "" if pd.isna(low) or pd.isna(high) else f" [{number(low)}, {number(high)}]"
+
+
+def _classifiers(rows: pd.DataFrame) -> str:
+    return " and ".join(CLASSIFIERS[name] for name in rows["probe"])

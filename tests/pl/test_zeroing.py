@@ -43,7 +43,7 @@ def test_draws_the_bill_alone(bill):
     floors = [line.get_xdata()[0] for line in axes.lines if line.get_color() == "#D55E00"]
     assert floors == [0.05, 1.0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == ["plate, neighbours", "plate, iLISI (1: mixed)", "cell/type, neighbours"]
+    assert labels == ["plate, k-NN", "plate, iLISI (1: mixed)", "cell/type, k-NN"]
     assert labels == scbetavae.pl.zeroing_frame(bill)["label"].tolist()
     intervals = [tuple(line.get_xdata()) for line in axes.lines if line.get_color() == "#0072B2"]
     assert (0.1 - 0.05, 0.1 + 0.05) in intervals
