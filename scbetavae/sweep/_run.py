@@ -98,7 +98,8 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
         if on_gpu:
             costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
         history = adata.uns[_keys.UNS][_keys.HISTORY]
-        costs["epochs"] = len(history)
+        parameters = adata.uns[_keys.UNS][_keys.PARAMS]
+        costs |= {"steps": parameters["steps"], "epochs": parameters["epochs"]}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
