@@ -9,7 +9,7 @@ bundled PBMCs with a planted batch, the simulator, and ``kang_subset.h5ad``, ``o
 - ``confounded``: the batch of a simulation whose cell types follow it with a Cramer's V of .6 and of .9: the same, and what
   the stepwise removal of batch dimensions leaves and keeps.
 
-A row per data set, factor, method, seed and measure in ``benchmarks/results/unsolved.csv``. Runs that are there are not made again.
+A row per data set, factor, method, seed and measure in ``benchmarks/results/unsolved.csv``; finished runs are not made again.
 ``python benchmarks/unsolved.py --table`` makes the table of the docs from them.
 """
 

@@ -104,8 +104,9 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     model_kwargs
         Arguments of :class:`~scbetavae.model.BetaVAE` for all models, such as ``{"n_latent": 20}``.
     train_kwargs
-        Arguments of :meth:`scbetavae.model.BetaVAE.train` for all models, such as ``{"max_steps": 1000}``;
-        by default they train as long as a single model would. Early stopping looks at the held-out cells, whose likelihood is then no longer that of cells never looked at.
+        Arguments of :meth:`scbetavae.model.BetaVAE.train` for all models, such as ``{"max_steps": 1000}``; by default they
+        train as long as a single model would. Early stopping looks at the held-out cells, whose likelihood is then no
+        longer that of cells never looked at.
     score_kwargs
         Arguments of :func:`scbetavae.tl.score_disentanglement`; by default 20 permutations and no bootstrap, as seeds give
         the interval.
