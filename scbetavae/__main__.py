@@ -134,7 +134,9 @@ def _load(options: Namespace) -> AnnData:
     options.batch_key = options.batch_key or "batch"
     options.labels_key = options.labels_key or "bulk_labels"
     options.covariates = options.covariates or list(dict.fromkeys((options.batch_key, options.labels_key, "phase")))
-    # The planted batch is the one difference between these cells that is known, so it stands for a condition, too.
+    # The planted batch is the one difference between these cells that is known, so it stands for a condition, too. It was planted
+    # equally on all cells, which is what a mean shift is made for: a counterfactual of it would show nothing.
+    options.counterfactual = options.condition is not None
     options.condition = options.condition or options.batch_key
     return pbmc68k(planted_batches=2)
 

@@ -56,6 +56,7 @@ class Actions:
         self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
         if options.condition is not None:
             self._act("condition", ("condition_prediction",), self._predict)
+        if options.condition is not None and options.counterfactual:
             self._act("what if", ("counterfactual",), self._counterfact)
 
     def write(self) -> None:
