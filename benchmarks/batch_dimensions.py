@@ -38,6 +38,8 @@ REAL = {
     "kang_subset": ("condition", ["cell_type"]),
     "mixology_rnamix": ("protocol", ["H2228_prop", "H1975_prop", "HCC827_prop"]),
 }
+PLAIN = {"lr_schedule": "constant", "initialize": False}
+"""Training as scVI's: what the published rows were measured with, on models without an anchor."""
 MOVED = 0.1
 """Share of its variance that batch must move for a dimension to carry batch."""
 
@@ -46,9 +48,9 @@ def train(adata: anndata.AnnData, arguments: dict, batch_key: str, seed: int, ep
     """Train one model with ten latent dimensions."""
     scbetavae.model.BetaVAE.setup_anndata(adata, batch_key=batch_key)
     scvi.settings.seed = seed
-    model = scbetavae.model.BetaVAE(adata, **arguments)
+    model = scbetavae.model.BetaVAE(adata, anchor=None, **arguments)
     schedule = scbetavae.train.LinearSchedule(warmup=0.1)
-    model.train(max_epochs=epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False)
+    model.train(max_epochs=epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False, **PLAIN)
     return model
 
 

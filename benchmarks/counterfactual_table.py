@@ -30,6 +30,7 @@ import scbetavae
 from scbetavae import metrics
 from scbetavae.model import BetaVAE
 from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
+from scbetavae.train import LinearSchedule
 
 # name: objective, beta, whether the decoder is told the condition. The last is scVI with beta 1 and our warm-up.
 MODELS = {
@@ -40,6 +41,8 @@ MODELS = {
 }
 METHODS = ("group_shift", "dimension", "nearest")
 N_COMPONENTS = 10
+PLAIN = {"lr_schedule": "constant", "initialize": False, "beta_schedule": LinearSchedule(warmup=0.4)}
+"""Training as scVI's, with a long warm-up: what the published rows were measured with, on models without an anchor."""
 
 
 def train(adata: anndata.AnnData, name: str, covariate: str, seed: int, epochs: int, folder: Path | None) -> BetaVAE:
@@ -49,8 +52,8 @@ def train(adata: anndata.AnnData, name: str, covariate: str, seed: int, epochs: 
         return BetaVAE.load(str(folder), adata, accelerator="cpu")
     scvi.settings.seed = seed
     BetaVAE.setup_anndata(adata, batch_key=covariate if told else None)
-    model = BetaVAE(adata, objective=objective, beta=beta, condition_on_batch=told)
-    model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
+    model = BetaVAE(adata, objective=objective, beta=beta, anchor=None, condition_on_batch=told)
+    model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, **PLAIN)
     if folder is not None:
         model.save(str(folder), overwrite=True)
     return model

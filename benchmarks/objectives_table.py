@@ -57,9 +57,10 @@ def train(
     scvi.settings.seed = seed
     adata = adata.copy()
     BetaVAE.setup_anndata(adata)
-    model = BetaVAE(adata, n_latent=N_LATENT, **arguments)
+    model = BetaVAE(adata, n_latent=N_LATENT, anchor=None, **arguments)
     schedule = LinearSchedule(warmup=warmup)
-    model.train(max_epochs=max_epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False)
+    plain = {"lr_schedule": "constant", "initialize": False}  # as scVI's
+    model.train(max_epochs=max_epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False, **plain)
     last = adata.uns["betavae"]["history"].iloc[-1]
     means, variances = model.get_latent_representation(return_dist=True)
     found = {"nll": last["nll_train"], "kl": last["kl_train"], "active_dimensions": int(last["active_dimensions"])}

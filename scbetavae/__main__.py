@@ -5,6 +5,7 @@ Run as ``scbetavae`` or ``python -m scbetavae``. Everything heavy is imported af
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -12,10 +13,10 @@ import threading
 import time
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scbetavae import __version__, _keys
-from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, class_columns, train_parser
+from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, anchor_of, class_columns, train_parser
 from scbetavae._command._extras import Extras, line, reason_of
 from scbetavae._command._output import check_output, staged_folder
 from scbetavae._command._sweep import run_sweep, sweep_parser
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    import pandas as pd
     from anndata import AnnData
 
     from scbetavae.model import BetaVAE
@@ -99,7 +99,7 @@ def train(options: Namespace) -> int:
             f"the model and the cells with their latent representation are in {options.out}/, nothing else was written"
         )
         try:
-            _report_end(adata.uns[_keys.UNS][_keys.HISTORY], model, seconds)
+            _report_end(adata.uns[_keys.UNS], model, seconds)
             with _users_mistakes(OSError), staged_folder(options.out) as folder:
                 extras = Extras(folder, debug=options.debug)
                 make_results(adata, model, options, extras)
@@ -184,6 +184,7 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         beta=options.beta,
         objective=options.objective,
         objective_kwargs=dict(options.objective_arg) or None,
+        anchor=anchor_of(options),
         n_latent=options.n_latent,
         condition_on_batch=options.condition_on_batch,
         gene_likelihood=options.gene_likelihood,
@@ -210,24 +211,24 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     """Train, and return the seconds it took."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from scbetavae._command._console import EpochProgress
+    from scbetavae._command._console import StepProgress
     from scbetavae.model import TrainingDivergedError
 
-    # Held-out cells are a tenth; looking at them every epoch of a long run would only cost time.
-    validate_every = 1 if options.max_epochs is not None and options.max_epochs < 50 else 5
+    validate_every = 1 if options.early_stopping else _epochs_between_validations(model, options)
     started = time.perf_counter()
     try:
         # scvi-tools prints a line of its own when training ends early.
         with _users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError), redirect_stdout(StringIO()):
             model.train(
                 max_epochs=options.max_epochs,
+                max_steps=options.max_steps,
                 beta_schedule=options.schedule,
                 batch_size=options.batch_size,
                 early_stopping=options.early_stopping,
-                check_val_every_n_epoch=None if options.early_stopping else validate_every,
+                check_val_every_n_epoch=validate_every,
                 accelerator=options.accelerator,
-                enable_progress_bar=False,
-                callbacks=[EpochProgress()],
+                simple_progress_bar=False,  # ours is in its place
+                callbacks=[StepProgress()],
             )
     except SystemExit as stop:
         # Lightning turns an interrupt from the keyboard into an exit with code 1, and a request to terminate, such as
@@ -236,6 +237,16 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
             raise KeyboardInterrupt from stop
         raise TerminatedError from stop
     return time.perf_counter() - started
+
+
+def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
+    """Epochs after which held-out cells, a tenth, are looked at: about twenty times a run, as each time costs some."""
+    from scbetavae.train import default_steps
+
+    n_cells = max(round(0.9 * model.adata.n_obs), 1)
+    n_steps = options.max_steps or default_steps(n_cells)
+    n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
+    return max(int(n_epochs // 20), 1)
 
 
 def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
@@ -273,7 +284,7 @@ def _report_start(adata: AnnData, model: BetaVAE, changes: Sequence[str], option
     if options.objective in ("beta_vae", "beta_tcvae", "factor_vae"):
         beta = model.module.beta if isinstance(options.schedule, str) else options.schedule
         strength.insert(0, f"beta {beta:g}")
-    if isinstance(options.schedule, str):
+    if options.schedule != "linear" and isinstance(options.schedule, str):
         strength.append(f"{options.schedule} schedule")
     described = [
         options.objective,
@@ -284,15 +295,26 @@ def _report_start(adata: AnnData, model: BetaVAE, changes: Sequence[str], option
     line("model", ", ".join(described))
 
 
-def _report_end(history: pd.DataFrame, model: BetaVAE, seconds: float) -> None:
+def _report_end(stored: Mapping[str, Any], model: BetaVAE, seconds: float) -> None:
+    history, parameters = stored[_keys.HISTORY], stored[_keys.PARAMS]
     last = history.iloc[-1]
-    line("training", f"{len(history)} epochs in {seconds:.0f} s on {model.device}")
+    line("training", f"{parameters['steps']} steps in {seconds:.0f} s on {model.device}")
     for title, quantity in (("NLL", "nll"), ("KL", "kl")):
         held_out = history.get(f"{quantity}_validation")
         held_out = None if held_out is None else held_out.dropna()
         tail = "" if held_out is None or held_out.empty else f" in training, {held_out.iloc[-1]:.2f} held out"
         line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
     line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
+    if model.module.anchor is not None:
+        line("anchor", _describe_anchor(model))
+
+
+def _describe_anchor(model: BetaVAE) -> str:
+    """How many dimensions were anchored, and how stable their components are."""
+    anchor = model.module.anchor
+    known = anchor.stability[anchor.stability >= 0]
+    described = f"{anchor.n_components} of {model.module.n_latent} dimensions anchored ({anchor.kind})"
+    return described + (f", stability {known.min():.2f} to {known.max():.2f}" if len(known) else "")
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 import importlib.util
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -17,6 +19,27 @@ def test_the_table_of_training_speed_is_made_from_its_results():
     lines = (ROOT / "benchmarks" / "results" / "train_speed_cpu.jsonl").read_text().splitlines()
     table = (ROOT / "docs" / "user_guide" / "train_speed.inc").read_text()
     assert table.strip() == load_benchmark("train_speed").table_of(lines)
+
+
+def test_the_table_of_unsolved_factors_is_made_from_its_results():
+    frame = pd.read_csv(ROOT / "benchmarks" / "results" / "unsolved.csv", dtype=str)
+    table = (ROOT / "docs" / "user_guide" / "unsolved.inc").read_text()
+    assert table.strip() == load_benchmark("unsolved").table_of(frame)
+    for heading in ("Factors of many levels", "Weak factors", "Batch confounded with cell type"):
+        assert f"| {heading} | | PCA | ICA | no anchor | default |" in table
+
+
+def test_cells_of_that_table_show_the_lowest_seed_where_seeds_differ():
+    of_run = {"data": "Kang", "factor": "donor", "kind": "weak", "measure": "mig"}
+    values = {"PCA": (0.1, 0.1), "ICA": (0.1, 0.3), "no anchor": (0.2, 0.21), "default": (0.5, 0.0)}
+    rows = [
+        of_run | {"method": m, "seed": s, "value": str(v)} for m, pair in values.items() for s, v in enumerate(pair)
+    ]
+    rows += [row | {"data": "V .9", "kind": "confounded", "measure": "status", "value": "clean"} for row in rows[:-1]]
+    rows.append(rows[-1] | {"seed": 1, "value": "biology lost"})
+    lines = load_benchmark("unsolved").table_of(pd.DataFrame(rows)).splitlines()
+    assert lines[2] == "| Kang, `donor` | MIG | 0.10 | 0.20 (0.10) | 0.20 | 0.25 (0.00) |"
+    assert lines[-1] == "| V .9 | status | clean | clean | clean | clean (1), biology lost (1) |"
 
 
 def test_rows_of_a_case_are_put_together():

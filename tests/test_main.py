@@ -94,7 +94,7 @@ def assert_refused(result, *words):
     """Exit code 2, one line on standard error that holds the words, nothing written."""
     code, _, errors = result
     assert code == 2
-    lines = [line for line in errors.splitlines() if not line.startswith("epoch ")]
+    lines = [line for line in errors.splitlines() if not line.startswith("step ")]
     assert len(lines) == 1, errors
     assert lines[0].startswith("scbetavae: error: ")
     for word in words:
@@ -123,7 +123,7 @@ def test_users_file(first):
         assert pixels.shape[1] > 300
         assert pixels.std() > 5
 
-    for text in ("60 cells x 20 genes", "3 batches (donor)", "2 labels (cell_type)", "20 epochs in", "of 3 active"):
+    for text in ("60 cells x 20 genes", "3 batches (donor)", "2 labels (cell_type)", "20 steps in", "of 3 active"):
         assert text in report
     assert report.count("nats per cell") == 2
     assert str(out) in report
@@ -137,7 +137,8 @@ def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
     lines = progress.splitlines()
     stages = [line for line in lines[10:] if not line.startswith("scbetavae: warning: ")]
     assert stages == ["scores ...", "summary, batch dimensions, traversal, predictions ...", "neighbours and UMAP ..."]
-    assert [line.split(",")[0] for line in lines[:10]] == [f"epoch {epoch} of 20" for epoch in range(2, 21, 2)]
+    assert [line.split(",")[0] for line in lines[:10]] == [f"step {step} of 20" for step in range(2, 21, 2)]
+    assert all(line.endswith(" s left") for line in lines[:9])
     assert "\r" not in progress
     assert "\x1b" not in report + progress
     assert not any(word in report + progress for word in ("TPU", "Trainer", "Warning:", "litmodels"))
@@ -148,6 +149,7 @@ def test_progress_bar_on_a_terminal(folder, capsys, monkeypatch):
     code, report, progress = run(capsys, folder / "cells.h5ad", *QUICK)
     assert code == 0
     assert "Training" in progress
+    assert "2/2" in progress  # minibatches
     assert "\r" in progress
     assert "\r" not in report
 
@@ -161,6 +163,52 @@ def test_embedded_cells_without_an_argument(capsys):
     assert not set(names_in("scbetavae-out")) & set(PREDICTED)
     for text in ("700 cells x 765 genes", "2 batches (batch)", "10 labels (bulk_labels)"):
         assert text in report
+
+
+def test_the_defaults_are_those_of_the_model(cells, folder, capsys, monkeypatch):
+    seen = []
+    monkeypatch.setattr(scbetavae.model.BetaVAE, "train", lambda self, **kwargs: seen.append((self, kwargs)) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main([str(folder / "cells.h5ad")])
+    (model, training) = seen[0]
+    scbetavae.model.BetaVAE.setup_anndata(cells)
+    default = scbetavae.model.BetaVAE(cells)
+    assert (model.module.objective, model.module.beta) == (default.module.objective, default.module.beta)
+    assert model.module.anchor.kind == default.module.anchor.kind == "ica"
+    assert training["max_epochs"] is training["max_steps"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "anchored", "said"),
+    [
+        (["--max-steps", "7"], "ica", "anchored (ica), stability"),
+        (["--max-steps", "7", "--anchor", "programs"], "programs", "anchored (programs)"),
+        (["--max-steps", "7", "--anchor", "none"], None, None),
+    ],
+)
+def test_length_in_steps_and_anchor(arguments, anchored, said, folder, capsys):
+    arguments += ["--n-latent", "3", "--accelerator", "cpu", "--no-scores", "--no-actions", "--layer", "counts"]
+    code, report, errors = run(capsys, folder / "cells.h5ad", *arguments)
+    assert code == 0, errors
+    parameters = anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["params"]
+    assert parameters["steps"] == 7
+    assert "7 steps in" in report
+    assert parameters.get("anchor") == anchored
+    lines = [line for line in report.splitlines() if line.startswith("anchor ")]
+    if said is None:
+        assert not lines
+    else:
+        assert f"{parameters['anchor_components']} of 3 dimensions {said}" in lines[0]
+
+
+def test_held_out_cells_are_looked_at_about_twenty_times(folder, capsys):
+    for length, looks in ((["--max-epochs", "60"], 20), (["--max-steps", "3"], 3)):
+        arguments = [*length, "--n-latent", "3", "--accelerator", "cpu", "--no-scores", "--no-actions"]
+        code, report, errors = run(capsys, folder / "cells.h5ad", *arguments)
+        assert code == 0, errors
+        assert report.count("held out") == 2
+        history = anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["history"]
+        assert history["nll_validation"].notna().sum() == looks
 
 
 def test_every_option_reaches_the_model(folder, capsys):
@@ -257,6 +305,9 @@ def test_our_warnings_are_shown_and_others_are_not(folder, capsys, monkeypatch):
         (["--schedule", "whatever"], ["'whatever'", "cyclical", "a number"]),
         (["--schedule", "-2"], ["'-2'"]),
         (["--max-epochs", "0"], ["--max-epochs", "1 or more"]),
+        (["--max-steps", "9.5"], ["--max-steps", "whole number"]),
+        (["--max-steps", "9", "--max-epochs", "1"], ["not allowed with argument"]),
+        (["--anchor", "pca"], ["'pca'", "programs"]),
         (["--n-latent", "2.5"], ["--n-latent", "whole number"]),
         (["--gene-likelihood", "gaussian"], ["'gaussian'", "poisson"]),
         (["--batch", "donor"], ["--batch"]),
@@ -364,7 +415,7 @@ def test_signal_in_training(number, exit_code, word, folder, capsys, monkeypatch
     # Lightning catches both and turns them into exits with codes 1 and 0.
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(
-        "scbetavae._command._console.EpochProgress.on_train_epoch_end", lambda *_: signal.raise_signal(number)
+        "scbetavae._command._console.StepProgress.on_train_batch_end", lambda *_: signal.raise_signal(number)
     )
     try:
         code, report, errors = run(capsys, folder / "cells.h5ad", *QUICK)

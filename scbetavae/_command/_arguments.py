@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SCHEDULES = ("linear", "cosine", "sigmoid", "cyclical", "constant")
 OBJECTIVES = ("beta_vae", "capacity", "beta_tcvae", "factor_vae", "dip_vae_i", "dip_vae_ii")
+ANCHORS = ("ica", "programs", "none")
 LIKELIHOODS = ("nb", "zinb", "poisson", "normal")
 CELLS, MODEL, CURVES, UMAP = TRAINING_OUTPUTS = (MARK, "model", "training.png", "umap.png")
 SCORES, SCORES_PICTURE, DIMENSIONS, DIMENSIONS_PICTURE = SCORE_OUTPUTS = (
@@ -50,7 +51,7 @@ _EPILOG = f"""\
 what is written to the folder --out
   {CELLS:<14} the cells, with the latent space in .obsm["{_keys.LATENT}"], neighbours and UMAP
   {MODEL + "/":<14} the model, for scbetavae.model.BetaVAE.load("OUT/{MODEL}", adata)
-  {CURVES:<14} likelihood, KL, beta and active dimensions over epochs
+  {CURVES:<14} likelihood, KL, beta and active dimensions during training
   {UMAP:<14} UMAP of the latent space, coloured by labels and batch
   {SCORES:<14} how the dimensions line up with the covariates; {SCORES_PICTURE} draws it
   {DIMENSIONS}, {DIMENSIONS_PICTURE}
@@ -71,8 +72,12 @@ examples
       the 700 blood cells, to see how it works
   scbetavae cells.h5ad --layer counts --batch-key donor --labels-key cell_type
       your cells: raw counts in .layers["counts"], the donor as batch
-  scbetavae cells.h5ad --beta 10 --schedule cosine --max-epochs 200 --out strong
+  scbetavae cells.h5ad --beta 10 --out strong
       a stronger pressure towards independent dimensions
+  scbetavae cells.h5ad --labels-key cell_type --anchor programs --n-latent 32
+      one dimension per cell type or gene program
+  scbetavae cells.h5ad --batch-key donor --condition-on-batch --objective beta_vae --beta 1 --anchor none
+      a plain scVI, trained in seconds
   scbetavae cells.h5ad --objective capacity --objective-arg capacity=10 --objective-arg gamma=50
       hold the KL at 10 nats a cell
   scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --group-key donor
@@ -120,6 +125,7 @@ def train_parser() -> argparse.ArgumentParser:
     _add_training(parser.add_argument_group("training"))
     _add_scores(parser.add_argument_group("scores"))
     _add_actions(parser.add_argument_group("acting on dimensions"))
+    parser.set_defaults(counterfactual=True)
     return parser
 
 
@@ -160,8 +166,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         "--beta",
         metavar="X",
         type=_weight,
-        help="weight of the regulariser, 0 or more [4, where the objective has one]",
+        help="weight of the regularizer, 0 or more [2, where the objective has one]",
     )
+    _add_anchor(group)
     group.add_argument("--n-latent", metavar="N", type=_whole(1), default=10, help="latent dimensions [%(default)s]")
     group.add_argument(
         "--condition-on-batch",
@@ -181,10 +188,32 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         default="linear",
         help=f"how beta rises: {', '.join(SCHEDULES)}, or a number that stands for a constant beta [%(default)s]",
     )
-    group.add_argument("--max-epochs", metavar="N", type=_whole(1), help="epochs [400, fewer beyond 20 000 cells]")
+    _add_length(group)
     group.add_argument("--batch-size", metavar="N", type=_whole(2), default=128, help="cells a step [%(default)s]")
-    group.add_argument("--early-stopping", action="store_true", help="stop when held-out cells no longer improve")
+    group.add_argument(
+        "--early-stopping",
+        action="store_true",
+        help="train at a constant learning rate until held-out cells no longer improve, up to 400 epochs",
+    )
     group.add_argument("--accelerator", default="auto", metavar="NAME", help="auto, cpu, gpu, mps, ... [%(default)s]")
+
+
+def _add_anchor(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--anchor",
+        choices=ANCHORS,
+        default="ica",
+        help="where dimensions start: ica, at independent components, the same in every seed; programs, one dimension "
+        "per gene program (try --n-latent 32); none [%(default)s]",
+    )
+
+
+def _add_length(group: argparse._ArgumentGroup) -> None:
+    length = group.add_mutually_exclusive_group()
+    length.add_argument(
+        "--max-epochs", metavar="N", type=_whole(1), help="epochs [300 to 3000 minibatches, by the number of cells]"
+    )
+    length.add_argument("--max-steps", metavar="N", type=_whole(1), help="minibatches, in place of epochs")
 
 
 def _add_scores(group: argparse._ArgumentGroup) -> None:
@@ -283,6 +312,11 @@ def _number(text: str) -> float | None:
 
 def _names(text: str) -> list[str]:
     return [name for name in text.split(",") if name]
+
+
+def anchor_of(options: argparse.Namespace) -> str | None:
+    """The anchor, as :class:`~scbetavae.model.BetaVAE` takes it."""
+    return None if options.anchor == "none" else options.anchor
 
 
 def class_columns(options: argparse.Namespace) -> list[str]:

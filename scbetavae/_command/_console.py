@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 import time
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import lightning.pytorch
 import scvi  # noqa: F401  (it sets its logger's level when it loads, so it has to load before we do)
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 if TYPE_CHECKING:
@@ -43,8 +44,10 @@ def _show_warning(message: Warning | str, *_args: object, **_kwargs: object) -> 
     print(f"scbetavae: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-class EpochProgress(Callback):
-    """A progress bar on a terminal; in a log, a plain line for about every tenth of the epochs.
+class StepProgress(ProgressBar):
+    """A bar of minibatches with the time left on a terminal; in a log, a plain line for about every tenth of them.
+
+    Of the kind of Lightning's own bars, so that training may go on in steps of several minibatches.
 
     Parameters
     ----------
@@ -53,27 +56,37 @@ class EpochProgress(Callback):
     """
 
     def __init__(self, stream: TextIO | None = None):
+        super().__init__()
         self._stream = sys.stderr if stream is None else stream
         self._bar: tqdm | None = None
         self._started = 0.0
+        self._tenths = 0
+
+    def disable(self) -> None:
+        """Lightning asks for it in processes other than the first."""
+        self._stream = io.StringIO()
 
     def on_train_start(self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule) -> None:
         """Open the bar on a terminal."""
         self._started = time.perf_counter()
         if self._stream.isatty():
-            self._bar = tqdm(total=trainer.max_epochs, desc="Training", unit="epoch", file=self._stream, leave=False)
+            self._bar = tqdm(total=pl_module.n_steps, desc="Training", unit="step", file=self._stream, leave=False)
 
-    def on_train_epoch_end(
-        self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule
+    def on_train_batch_end(
+        self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule, *args: Any
     ) -> None:
         """Move the bar, or print a line."""
+        done, total = pl_module.n_steps_done, pl_module.n_steps
         if self._bar is not None:
-            self._bar.update()
+            self._bar.total = total  # the plan learns it after callbacks have started
+            self._bar.update(done - self._bar.n)
             return
-        epoch, total = trainer.current_epoch + 1, trainer.max_epochs
-        if epoch % max(1, round(total / 10)) == 0 or epoch == total:
+        tenths = 10 * done // total
+        if tenths > self._tenths:
+            self._tenths = tenths
             seconds = time.perf_counter() - self._started
-            print(f"epoch {epoch} of {total}, {seconds:.0f} s", file=self._stream, flush=True)
+            left = f", {seconds * (total - done) / done:.0f} s left" if done < total else ""
+            print(f"step {done} of {total}, {seconds:.0f} s{left}", file=self._stream, flush=True)
 
     def on_train_end(self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule) -> None:
         """Close the bar."""

@@ -12,7 +12,7 @@ class StepProgressBar(ProgressBar):
     """Counts the minibatches of a :class:`~scbetavae.train.BetaVAETrainingPlan`; tqdm adds the time left."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar, now that the length of the run is known."""
+        """Open the bar; the plan learns the length of a run in epochs only after callbacks have started."""
         from scvi.utils import track
 
         super(ProgressBar, self).on_train_start(trainer, pl_module)
@@ -28,6 +28,7 @@ class StepProgressBar(ProgressBar):
         """Move the bar to the minibatches that are done, and show the loss."""
         super().on_train_batch_end(trainer, pl_module, *args)
         if self.is_enabled:
+            self.main_progress_bar.total = pl_module.n_steps
             if "train_loss" in pl_module.reported:
                 self.main_progress_bar.set_postfix(loss=f"{float(pl_module.reported['train_loss']):.1f}", refresh=False)
             self.main_progress_bar.update(pl_module.n_steps_done - self.main_progress_bar.n)

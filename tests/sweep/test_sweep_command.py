@@ -122,10 +122,12 @@ def test_without_a_file_it_takes_the_embedded_cells(capsys, monkeypatch, tmp_pat
         "scbetavae: interrupted; finished runs are in scbetavae-sweep, and the same command goes on from there\n"
     )
     assert seen["shape"] == (700, 765)
-    assert seen["betas"] == (0.1, 0.5, 1.0, 2.0, 4.0, 10.0)
+    assert seen["betas"] == (1.0, 2.0, 4.0, 10.0)
+    assert seen["objectives"] == ["beta_tcvae"]
+    assert seen["model_kwargs"]["anchor"] == "ica"
     assert list(seen["seeds"]) == [0, 1, 2]
     assert seen["covariates"] == ["batch", "bulk_labels", "phase"]
-    assert seen["train_kwargs"]["max_epochs"] is None  # the length of train()
+    assert seen["train_kwargs"]["max_epochs"] is seen["train_kwargs"]["max_steps"] is None  # the length of train()
     assert (seen["engine"], seen["n_jobs"], seen["baselines"]) == ("local", 1, ["pca", "ica"])
 
 
@@ -171,6 +173,8 @@ def test_all_models_failed(file, capsys, monkeypatch, tmp_path):
         (["--objectives", "beta_tc_vae"], "did you mean 'beta_tcvae'"),
         (["--engine", "dask"], "invalid choice"),
         (["--covariates", "label"], "Did you mean 'labels'"),
+        (["--max-steps", "5"], "not allowed with argument --max-epochs"),
+        (["--anchor", "pca"], "invalid choice: 'pca'"),
         (["--baselines", "nmf"], "baselines has 'nmf'"),
         (["--score", "migg"], "did you mean 'mig'"),
     ],
