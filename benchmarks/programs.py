@@ -143,7 +143,7 @@ def main() -> None:
             row = {"set": name, "method": method, "objective": objective, "seed": seed}
             rows.append(row | score(codes, adata, name) | found)
             print(json.dumps(rows[-1]), flush=True)
-            pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.4g")
+            pd.DataFrame(rows).to_csv(options.out, index=False, float_format="%.5g")
     frame = pd.DataFrame(rows).fillna({"objective": ""}).drop(columns="seed")
     print(frame.groupby(["set", "method", "objective"], sort=False).mean().round(3).to_string())
 

@@ -125,7 +125,6 @@ def train_parser() -> argparse.ArgumentParser:
     _add_training(parser.add_argument_group("training"))
     _add_scores(parser.add_argument_group("scores"))
     _add_actions(parser.add_argument_group("acting on dimensions"))
-    parser.set_defaults(counterfactual=True)
     return parser
 
 

@@ -123,6 +123,16 @@ def test_no_others_together_tell_a_shared_factor(flips, shared):
     assert is_shared_factor(np.column_stack([others, level]))[2] == shared
 
 
+@pytest.mark.parametrize(("n_leading", "shared"), [(3, False), (None, True)])
+def test_leading_others_tell_a_shared_factor_among_noise(n_leading, shared):
+    """Thirty components of noise hide the two that tell the level together from clusters of all."""
+    rng = np.random.default_rng(0)
+    one, two = rng.choice([-1.0, 1.0], size=(2, 1000))
+    noise = rng.laplace(scale=0.5**0.5, size=(1000, 30))
+    values = np.column_stack([one, two, one * two, noise])
+    assert is_shared_factor(values, n_leading)[2] == shared
+
+
 def test_minibatch_targets_are_those_that_were_fitted(model):
     rows = np.asarray(model.train_indices)
     counts = model.adata.X[rows]
