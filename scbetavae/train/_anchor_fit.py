@@ -14,16 +14,20 @@ from ._programs import find_programs
 logger = logging.getLogger(__name__)
 
 
-def fit_anchor(anchor: torch.nn.Module, cells: TrainingCells) -> None:
+def fit_anchor(module: torch.nn.Module, cells: TrainingCells) -> None:
     """Fit the components that posterior means are anchored to, and store their map.
+
+    Dimensions without a component start unused: encoder and decoder ignore them, until the loss asks for them. Otherwise which
+    of them take a part of the anchored factors over would depend on the seed.
 
     Parameters
     ----------
-    anchor
-        A :class:`~scbetavae.module.Anchor`.
+    module
+        A :class:`~scbetavae.module.BetaVAEModule` with an anchor.
     cells
         Training cells.
     """
+    anchor = module.anchor
     groups = cells.batch if anchor.n_groups > 1 else np.zeros(len(cells.batch), dtype=np.int64)
     n_latent = anchor.weights.shape[1]
     logs = log_normalize(cells.counts)
@@ -47,3 +51,13 @@ def fit_anchor(anchor: torch.nn.Module, cells: TrainingCells) -> None:
         )
     like = anchor.weights
     store(*(torch.as_tensor(array, dtype=like.dtype, device=like.device) for array in found))
+    if anchor.n_components:
+        _leave_unused(module, anchor.n_components)
+
+
+@torch.no_grad()
+def _leave_unused(module: torch.nn.Module, n_used: int) -> None:
+    """Let the posterior means of further dimensions be 0, and the decoder not read them."""
+    for parameter in (module.z_encoder.mean_encoder.weight, module.z_encoder.mean_encoder.bias):
+        parameter[n_used:] = 0.0
+    module.decoder.px_decoder.fc_layers[0][0].weight[:, n_used : module.n_latent] = 0.0

@@ -56,7 +56,7 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
     The cells.
     """
     if getattr(data, "reads_directly", False):
-        rows = np.asarray(data.train_idx)
+        rows = np.sort(data.train_idx)  # in an order that the seed of the split does not change
         if len(rows) > most:
             rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
         return _read_rows(data.adata_manager, rows)

@@ -175,14 +175,13 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def _start_from_data(self) -> None:
         """Initialize the decoder and fit the anchor, on training cells alone."""
-        anchor = self.module.anchor if self.anchored else None
-        if not self.initialize and anchor is None:
+        if not self.initialize and not self.anchored:
             return
         cells = training_cells(self.trainer.datamodule, self.trainer.train_dataloader)
         if self.initialize:
             initialize_decoder(self.module, cells)
-        if anchor is not None:
-            fit_anchor(anchor, cells)
+        if self.anchored:
+            fit_anchor(self.module, cells)
 
     def training_step(self, batch: dict[str, torch.Tensor] | Minibatches, batch_idx: int) -> torch.Tensor | None:
         """Loss of one minibatch at the current beta; or train on each of several.

@@ -179,6 +179,31 @@ def test_dimension_zero_is_dimension_zero_in_every_seed(seeds):
     torch.testing.assert_close(models[0].module.anchor.weights, models[1].module.anchor.weights)
 
 
+def test_dimensions_without_a_component_stay_unused(seeds):
+    for model in seeds:
+        k = model.module.anchor.n_components
+        kl = model.get_latent_summary()["kl"].to_numpy()
+        assert k < 10
+        assert (kl[:k] > 0.01).all()
+        assert (kl[k:] < 0.01).all()
+
+
+@pytest.mark.parametrize("arguments", [{}, {"batch_representation": "embedding"}, {"n_layers": 2}])
+def test_they_start_where_encoder_and_decoder_ignore_them(counts_adata, arguments):
+    BetaVAE.setup_anndata(counts_adata, batch_key="batch")
+    model = BetaVAE(counts_adata, condition_on_batch=True, anchor_kwargs={"n_components": 2}, **SMALL, **arguments)
+    model.train(max_steps=1, plan_kwargs={"lr": 1e-12}, **QUIET)
+    means = model.get_latent_representation()
+    assert (means[:, :2].std(axis=0) > 1e-3).all()
+    np.testing.assert_allclose(means[:, 2:], 0, atol=1e-6)
+    moved = means + [0.0, 0.0, 3.0, -3.0]
+    batch = counts_adata.obs["batch"].astype(str).to_list()
+    np.testing.assert_allclose(model.decode(moved, batch=batch), model.decode(means, batch=batch), rtol=1e-5)
+    assert not np.allclose(
+        model.decode(means + [1.0, 0.0, 0.0, 0.0], batch=batch), model.decode(means, batch=batch), rtol=1e-3
+    )
+
+
 def test_a_batch_conditioned_decoder_is_anchored_within_batches(counts_adata):
     BetaVAE.setup_anndata(counts_adata, batch_key="batch")
     model = BetaVAE(counts_adata, condition_on_batch=True, **SMALL).train(max_steps=2, train_size=1.0, **QUIET)
