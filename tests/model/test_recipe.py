@@ -41,7 +41,7 @@ def test_length_of_the_default_run(n_cells, steps):
 
 
 def test_default_run_has_that_length(model):
-    model.train(**QUIET)
+    model.train(batch_size=16, **QUIET)
     params = model.adata.uns["betavae"]["params"]
     assert params["steps"] == 300
     assert steps_taken(model) == {300}
