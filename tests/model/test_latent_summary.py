@@ -472,7 +472,7 @@ CONSTANT = {"lr_schedule": "constant", "beta_schedule": "constant"}
 @pytest.mark.parametrize(
     ("run", "steps"),
     [
-        ({"max_steps": 214}, 214),  # three rows in an epoch of 22, and beta within a tenth from the third on
+        ({"max_steps": 215}, 215),  # a row after each 8 steps, and beta within a tenth from the third on
         ({"max_steps": 199, **CONSTANT}, 199),  # a row an epoch, and one for a part of it
         ({"max_epochs": 9, **CONSTANT}, 198),
     ],
@@ -490,7 +490,7 @@ def test_a_short_training_is_not_judged(counts_adata, run, steps):
     )
 
 
-@pytest.mark.parametrize("run", [{"max_steps": 215}, {"max_steps": 200, **CONSTANT}])
+@pytest.mark.parametrize("run", [{"max_steps": 216}, {"max_steps": 200, **CONSTANT}])
 def test_a_training_of_200_minibatches_near_its_beta_is_judged(counts_adata, run):
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, **STRONG, **SMALL)
