@@ -149,8 +149,10 @@ def table_of(frame: pd.DataFrame) -> str:
     """The docs' table: mean over seeds, and the lowest where seeds differ by .02 or more."""
     lines = []
     for kind, heading in HEADINGS.items():
-        lines += ["", f"| {heading} | | {' | '.join(METHODS)} |", "| --- | --- |" + " --- |" * len(METHODS)]
         of_kind = frame[frame["kind"] == kind]
+        if of_kind.empty:
+            continue
+        lines += ["", f"| {heading} | | {' | '.join(METHODS)} |", "| --- | --- |" + " --- |" * len(METHODS)]
         for (data, factor), part in of_kind.groupby(["data", "factor"], sort=False):
             title = data if kind == "confounded" else f"{data}, `{factor}`"
             for key in (key for key in NAMES if key in set(part["measure"])):

@@ -31,7 +31,7 @@ def test_the_table_of_unsolved_factors_is_made_from_its_results():
 
 def test_cells_of_that_table_show_the_lowest_seed_where_seeds_differ():
     of_run = {"data": "Kang", "factor": "donor", "kind": "weak", "measure": "mig"}
-    values = {"PCA": (0.1, 0.1), "ICA": (0.1, 0.3), "no anchor": (0.2, 0.21), "default": (0.5, 0.0)}
+    values = {"PCA": (0.1, 0.1), "ICA": (0.1, 0.3), "no anchor": (0.2, 0.208), "default": (0.5, 0.0)}
     rows = [
         of_run | {"method": m, "seed": s, "value": str(v)} for m, pair in values.items() for s, v in enumerate(pair)
     ]

@@ -106,7 +106,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         self.n_steps_done = 0
         self.reported: dict[str, torch.Tensor] = {}
         self._report_every: int | None = None
-        self._writes_position = False
+        self.writes_position = False  # whether the history has the number of epochs done, not that of the epoch
         self.annealed_beta: AnnealedBeta | None = None
         self.divergence_guard: DivergenceGuard | None = None
         self._fraction = 1.0
@@ -163,7 +163,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             warnings.warn(self.annealed_beta.describe_shortfall(), UserWarning, stacklevel=settings.warnings_stacklevel)
         if self.lr_schedule is not constant:
             self._report_every = max(1, self.n_steps // REPORTS)
-        self._writes_position = self._report_every is not None or self.n_steps % steps > 0
+        self.writes_position = self._report_every is not None or self.n_steps % steps > 0
         # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
@@ -235,7 +235,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means to the history, unless they are written at other times."""
-        if not self._writes_position:
+        if not self.writes_position:
             self._log("train", self._means("train"))
             return
         if self._report_every is None:
@@ -250,7 +250,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def on_validation_epoch_end(self) -> None:
         """Write the validation means to the history, before anything that watches them looks."""
-        if self._writes_position:
+        if self.writes_position:
             self._log("validation", self._report("validation"), logger=False)
         else:
             self._log("validation", self._means("validation"))

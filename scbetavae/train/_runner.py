@@ -64,6 +64,10 @@ class BetaVAETrainRunner(TrainRunner):
         earlier = dict(model.history_) if model.is_trained_ and isinstance(model.history_, dict) else {}
         new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
         super()._update_history()
+        # Whole numbers too, such as those of validation, are then epochs done.
+        if getattr(self.training_plan, "writes_position", False):
+            new = {name: _with_float_index(frame) for name, frame in new.items()}
+            model.history_ |= {name: frame for name, frame in new.items() if name not in earlier}
         both = [name for name in earlier if name in new and earlier[name].index.name == "epoch"]
         if not any(_in_epochs_done(frames[name]) for name in both for frames in (earlier, new)):
             return
@@ -104,6 +108,13 @@ class BetaVAETrainRunner(TrainRunner):
 def _in_epochs_done(frame: pd.DataFrame) -> bool:
     """Whether the index is the number of epochs done, not that of an epoch, counted from 0."""
     return isinstance(frame.index[-1], float)
+
+
+def _with_float_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with its epochs as floats; one that is not written by epoch is left alone."""
+    if frame.index.name != "epoch":
+        return frame
+    return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name=frame.index.name))
 
 
 def epochs_done(frame: pd.DataFrame) -> np.ndarray:

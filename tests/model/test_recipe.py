@@ -41,7 +41,7 @@ def test_length_of_the_default_run(n_cells, steps):
 
 
 def test_default_run_has_that_length(model):
-    model.train(**QUIET)
+    model.train(batch_size=16, **QUIET)
     params = model.adata.uns["betavae"]["params"]
     assert params["steps"] == 300
     assert steps_taken(model) == {300}
@@ -81,6 +81,21 @@ def test_history_has_twenty_rows_at_least(model, max_epochs, rows):
     assert rows <= n_rows == len(model.history["nll_train"]) <= 60
     assert history["nll_validation"].notna().sum() == max_epochs
     assert model.history["nll_validation"].index[-1] == model.history["nll_train"].index[-1]
+
+
+@pytest.mark.parametrize(
+    "runs", [[{"max_epochs": 1}, {"max_epochs": 1}], [{"max_epochs": 2, "batch_size": 60}, {"max_epochs": 25}]]
+)
+def test_epochs_of_several_runs_add_up(model, runs):
+    """Also where the epochs done are whole numbers in all rows, and in those of validation."""
+    done = 0
+    for run in runs:
+        model.train(check_val_every_n_epoch=1, **run, **QUIET)
+        done += run["max_epochs"]
+        stored = model.adata.uns["betavae"]
+        assert stored["params"]["epochs"] == stored["history"].index[-1] == done
+        assert stored["history"].index.is_unique
+        assert stored["history"]["nll_validation"].dropna().index.tolist() == list(range(1, done + 1))
 
 
 def test_rows_within_an_epoch_are_means_of_their_own_minibatches(model):
