@@ -56,6 +56,7 @@ NAMES = {
     "lms": "LMS",
     "knn": "k-NN accuracy",
     "batch_after": "batch accuracy after removal",
+    "implied": "expected from cell types",
     "kept": "cell type kept",
     "status": "status",
 }

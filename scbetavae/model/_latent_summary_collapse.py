@@ -9,7 +9,6 @@ import numpy as np
 from scvi import settings
 
 from scbetavae.train._plans import ACTIVE_KL
-from scbetavae.train._runner import epochs_done
 
 if TYPE_CHECKING:
     from ._betavae import BetaVAE
@@ -34,10 +33,10 @@ class Run(NamedTuple):
     objective: str
     beta: float
     """Beta of the last minibatch."""
-    n_epochs: float
-    n_warmup: float
+    n_epochs: int
+    n_warmup: int
     """Epochs before that beta was reached for good."""
-    n_near: float
+    n_near: int
     """Epochs at the end that trained near that beta."""
     n_minibatches: int
     """Minibatches of these epochs."""
@@ -50,24 +49,24 @@ def read_run(model: BetaVAE) -> Run | None:
     history = model.history if isinstance(model.history, dict) else {}
     if "beta" not in history or len(history["beta"]) == 0:
         return None
-    betas, done = history["beta"].to_numpy(dtype=float).ravel(), epochs_done(history["beta"])
-    n_near = _n_last_within(betas, done, _NEAR)
+    betas = history["beta"].to_numpy(dtype=float).ravel()
+    n_near = _n_last_within(betas, _NEAR)
     capacity = getattr(model.module.regulariser, "capacity", 0.0)
     return Run(
         objective=model.module.objective,
         beta=float(betas[-1]),
-        n_epochs=float(done[-1]),
-        n_warmup=float(done[-1]) - _n_last_within(betas, done, _EQUAL),
+        n_epochs=len(betas),
+        n_warmup=len(betas) - _n_last_within(betas, _EQUAL),
         n_near=n_near,
-        n_minibatches=round(n_near * _minibatches_per_epoch(model)),
+        n_minibatches=n_near * _minibatches_per_epoch(model),
         capacity=float(capacity * betas[-1]),
     )
 
 
-def _n_last_within(betas: np.ndarray, done: np.ndarray, tolerance: float) -> float:
-    """Epochs at the end whose beta is that of the last, to a relative tolerance; a row may be less than an epoch."""
+def _n_last_within(betas: np.ndarray, tolerance: float) -> int:
+    """Epochs at the end whose beta is that of the last, to a relative tolerance."""
     far = np.flatnonzero(np.abs(betas - betas[-1]) > tolerance * betas[-1])
-    return float(done[-1] - (done[far[-1]] if len(far) else 0))
+    return int(len(betas) - (far[-1] + 1 if len(far) else 0))
 
 
 def _minibatches_per_epoch(model: BetaVAE) -> int:
@@ -108,7 +107,7 @@ def describe_collapse(n_empty: int, n_dims: int, kl: float, run: Run | None) -> 
         return f"{what} on these cells. Whether that is the model or the cells, the summary of those it was trained on tells."
     if not _long_enough(run):
         return (
-            f"{what} after {_count(run.n_epochs, 'epoch')}, {run.n_near:.3g} of them near the final {_strength(run)}. "
+            f"{what} after {_count(run.n_epochs, 'epoch')}, {run.n_near} of them near the final {_strength(run)}. "
             "That is too early to judge: train longer."
         )
     if n_empty <= _SEVERE_SHARE * n_dims:
@@ -161,10 +160,10 @@ def _warmup(run: Run) -> tuple[str, str]:
         return "it pressed from the first epoch, for want of a warm-up", 'a warm-up, beta_schedule="linear"'
     share = min(0.9, max(0.6, round(1.5 * run.n_warmup / run.n_epochs, 1)))
     return (
-        f"the warm-up ({run.n_warmup:.3g} of {_count(run.n_epochs, 'epoch')}) was too short",
+        f"the warm-up ({run.n_warmup} of {_count(run.n_epochs, 'epoch')}) was too short",
         f"a longer warm-up, beta_schedule=scbetavae.train.LinearSchedule(warmup={share:g})",
     )
 
 
-def _count(n: float, noun: str) -> str:
-    return f"{n:.3g} {noun}" if n == 1 else f"{n:.3g} {noun}s"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -30,7 +30,6 @@ from scbetavae.train import (
     resolve_schedule,
     schedule_to_dict,
 )
-from scbetavae.train._runner import epochs_done
 
 from ._fingerprint import check_unchanged
 
@@ -224,10 +223,7 @@ class TrainingMixin:
         arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
         objective_kwargs = arguments.pop("objective_kwargs", None) or {}
         arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
-        arguments |= schedule_to_dict(schedule) | {
-            "beta": target,
-            "epochs": float(epochs_done(self.history["beta"])[-1]),
-        }
+        arguments |= schedule_to_dict(schedule) | {"beta": target, "epochs": len(self.history["beta"])}
         return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
 
     def _describe_recipe(self, lr_schedule: str | Callable[[float], float], seconds: float) -> dict[str, Any]:

@@ -50,11 +50,11 @@ _BATCH_SIZE = 128
 
 def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     adata: AnnData,
-    betas: Iterable[float] = (1, 2, 4, 10),
+    betas: Iterable[float] = (0.1, 0.5, 1, 2, 4, 10),
     *,
     covariates: str | Iterable[str],
     out_dir: str | Path,
-    objectives: str | Iterable[str] = ("beta_tcvae",),
+    objectives: str | Iterable[str] = ("beta_vae",),
     seeds: Iterable[int] = (0, 1, 2),
     group_key: str | None = None,
     labels_key: str | None = None,
@@ -82,8 +82,7 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     adata
         Cells on which ``BetaVAE.setup_anndata`` was called. Nothing in them is changed.
     betas
-        Weights of the regularizer, at least 0. ``"beta_tcvae"`` weighs total correlation by ``beta - 1``, so a beta below 1 asks
-        for more of it. Objectives without beta are trained once a seed.
+        Weights of the regulariser, at least 0. Objectives without beta are trained once a seed.
     covariates
         Columns of ``.obs`` that dimensions are scored against.
     out_dir
@@ -104,9 +103,8 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     model_kwargs
         Arguments of :class:`~scbetavae.model.BetaVAE` for all models, such as ``{"n_latent": 20}``.
     train_kwargs
-        Arguments of :meth:`scbetavae.model.BetaVAE.train` for all models, such as ``{"max_steps": 1000}``; by default they
-        train as long as a single model would. Early stopping looks at the held-out cells, whose likelihood is then no
-        longer that of cells never looked at.
+        Arguments of :meth:`scbetavae.model.BetaVAE.train` for all models, such as ``{"max_epochs": 200}``. Early stopping looks
+        at the held-out cells, whose likelihood is then no longer that of cells never looked at.
     score_kwargs
         Arguments of :func:`scbetavae.tl.score_disentanglement`; by default 20 permutations and no bootstrap, as seeds give
         the interval.
@@ -136,8 +134,8 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
         cells: the scores of :func:`scbetavae.tl.score_disentanglement` and :func:`scbetavae.tl.score_integration`, and
         over the seeds of the setting ``agreement``, how well the active dimensions of a run agree with those of the others,
         and ``udr`` (:func:`scbetavae.tl.consensus_dimensions`). Cost: ``seconds`` of training,
-        ``scoring_seconds``, ``steps``, ``epochs``, ``peak_memory`` and, on a GPU, ``peak_gpu_memory`` (MiB, of the process
-        that did the run).
+        ``scoring_seconds``, ``epochs``, ``peak_memory`` and, on a GPU, ``peak_gpu_memory`` (MiB, of the process that did
+        the run).
     ``null``, ``p_value``, ``ceiling``, ``adjusted``, ``ci_low``, ``ci_high``, ``n_cells``, ``n_classes``, ``flag``
         As in :func:`scbetavae.tl.score_disentanglement`; NaN and empty for what has none.
     ``status``, ``error``
@@ -187,7 +185,7 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     ...     progress=False,
     ... )
     >>> sorted(table["run"].unique())
-    ['beta_tcvae-beta1-seed0', 'beta_tcvae-beta4-seed0', 'ica', 'pca']
+    ['beta_vae-beta1-seed0', 'beta_vae-beta4-seed0', 'ica', 'pca']
     """
     runs = plan_runs(objectives, betas, seeds, baselines)
     runner = make_engine(engine, n_jobs, num_threads, engine_kwargs)

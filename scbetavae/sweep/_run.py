@@ -98,8 +98,7 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
         if on_gpu:
             costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
         history = adata.uns[_keys.UNS][_keys.HISTORY]
-        parameters = adata.uns[_keys.UNS][_keys.PARAMS]
-        costs |= {"steps": parameters["steps"], "epochs": parameters["epochs"]}
+        costs["epochs"] = len(history)
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),

@@ -70,10 +70,10 @@ class BetaVAETrainRunner(TrainRunner):
         both = [name for name in earlier if name in new and earlier[name].index.name == "epoch"]
         if not any(_in_epochs_done(frames[name]) for name in both for frames in (earlier, new)):
             return
-        offset = max(epochs_done(earlier[name])[-1] for name in both)
+        offset = max(_epochs_done(earlier[name])[-1] for name in both)
         for name in both:
             frame = pd.concat([earlier[name], new[name]])
-            done = np.concatenate([epochs_done(earlier[name]), offset + epochs_done(new[name])])
+            done = np.concatenate([_epochs_done(earlier[name]), offset + _epochs_done(new[name])])
             model.history_[name] = frame.set_axis(pd.Index(done, name="epoch"))
 
     def _run_training_core(self) -> None:
@@ -109,8 +109,8 @@ def _in_epochs_done(frame: pd.DataFrame) -> bool:
     return isinstance(frame.index[-1], float)
 
 
-def epochs_done(frame: pd.DataFrame) -> np.ndarray:
-    """Epochs done at each row of a history, which may be written more often than once an epoch."""
+def _epochs_done(frame: pd.DataFrame) -> np.ndarray:
+    """Epochs done at each row."""
     return frame.index.to_numpy(dtype=float) + (not _in_epochs_done(frame))
 
 
