@@ -56,6 +56,7 @@ NAMES = {
     "lms": "LMS",
     "knn": "k-NN accuracy",
     "batch_after": "batch accuracy after removal",
+    "implied": "expected from cell types",
     "kept": "cell type kept",
     "status": "status",
 }
@@ -177,6 +178,7 @@ def main() -> None:
     """Parse the command line, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="folder with the three files")
+    parser.add_argument("--sets", type=lambda text: text.split(";"), default=list(FACTORS), help="names, parted by ;")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument(
@@ -193,7 +195,7 @@ def main() -> None:
         for name in ("lightning.pytorch", "lightning.fabric", "lightning.fabric.utilities.seed", "scvi"):
             logging.getLogger(name).setLevel(logging.ERROR)
         done = set(zip(frame["data"], frame["method"], frame["seed"].astype(int), strict=True))
-        for name in FACTORS:
+        for name in options.sets:
             for rows in rows_of(name, options.folder, options.seeds, done):
                 frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
                 frame.to_csv(options.out, index=False)

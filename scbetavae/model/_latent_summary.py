@@ -242,7 +242,8 @@ class LatentSummaryMixin:
         frame = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
         frame["anchor"] = "" if self.module.anchor is None else self.module.anchor.target_names
         run = read_run(self) if self._was_trained_on(adata) else None
-        collapse = describe_collapse(int((kl <= ACTIVE_KL).sum()), n_dims, float(kl.sum()), run)
+        used = self._n_used()
+        collapse = describe_collapse(int((kl[:used] <= ACTIVE_KL).sum()), used, float(kl.sum()), run)
         frame.attrs["collapse"] = collapse
         parameters = {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}
         return (
@@ -307,6 +308,11 @@ class LatentSummaryMixin:
             kl = self._moments(adata, batch_size)[2]
         return len(kl) == len(frame) and np.allclose(frame["kl"], kl, rtol=1e-3, atol=1e-6)
 
+    def _n_used(self) -> int:
+        """Dimensions that were to be used: those with a component of the anchor, or all."""
+        anchor = self.module.anchor
+        return self.module.n_latent if anchor is None or not anchor.n_components else anchor.n_components
+
     def _warn_of_collapse(self) -> None:
         """Say once after training that most dimensions are empty, from what training has counted."""
         self.minibatches_per_epoch_ = getattr(self.trainer.lightning_module, "minibatches_per_epoch", None)
@@ -314,8 +320,8 @@ class LatentSummaryMixin:
         if not all(name in self.history for name in counted):  # a logger of the user's keeps what it likes
             return
         last = {name: float(self.history[name].iloc[-1, 0]) for name in counted}
-        n_dims, run = self.module.n_latent, read_run(self)
-        n_empty = n_dims - int(last["active_dimensions"])
+        n_dims, run = self._n_used(), read_run(self)
+        n_empty = max(n_dims - int(last["active_dimensions"]), 0)
         if np.isfinite(last["kl_train"]) and is_severe(n_empty, n_dims, run):
             message = describe_collapse(n_empty, n_dims, last["kl_train"], run)
             warnings.warn(message, PosteriorCollapseWarning, stacklevel=3)

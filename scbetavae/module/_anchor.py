@@ -29,8 +29,8 @@ class Anchor(torch.nn.Module):
     .. math:: S_i = \ln(1 + 10^4 x_i / \ell_i)\, A + c_{g(i)}, \qquad
               \frac{w}{2} \, a(u) \, \frac1B \sum_i \lVert \mu_i - S_i \rVert^2, \qquad a(u) = \max(0, 1 - u / h)
 
-    with progress :math:`u` of the run in [0, 1]. Dimensions without a component have target 0, and start unused. The map is fitted before the
-    first training step and is part of the model's state.
+    with progress :math:`u` of the run in [0, 1]. Dimensions without a component have target 0, and start
+    unused. The map is fitted before the first training step and is part of the model's state.
 
     Parameters
     ----------

@@ -25,6 +25,10 @@ _LABELS = {
     "kl": ("KL divergence from the prior", "nats per cell"),
     "beta": ("Weight of the regulariser", "beta"),
     "active_dimensions": ("Active dimensions", "latent dimensions"),
+    "lr": ("Learning rate", "learning rate"),
+    "mutual_information": ("Mutual information", "nats per cell"),
+    "total_correlation": ("Total correlation", "nats per cell"),
+    "dimension_kl": ("KL of the dimensions", "nats per cell"),
 }
 _FROM_ZERO = ("beta", "active_dimensions")
 _MAX_COLUMNS = 3

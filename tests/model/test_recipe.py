@@ -211,11 +211,11 @@ def test_they_start_where_encoder_and_decoder_ignore_them(counts_adata, argument
     means = model.get_latent_representation()
     assert (means[:, :2].std(axis=0) > 1e-3).all()
     np.testing.assert_allclose(means[:, 2:], 0, atol=1e-6)
-    moved = means + [0.0, 0.0, 3.0, -3.0]
+    moved = means + np.array([0.0, 0.0, 3.0, -3.0])
     batch = counts_adata.obs["batch"].astype(str).to_list()
     np.testing.assert_allclose(model.decode(moved, batch=batch), model.decode(means, batch=batch), rtol=1e-5)
     assert not np.allclose(
-        model.decode(means + [1.0, 0.0, 0.0, 0.0], batch=batch), model.decode(means, batch=batch), rtol=1e-3
+        model.decode(means + np.array([1.0, 0.0, 0.0, 0.0]), batch=batch), model.decode(means, batch=batch), rtol=1e-3
     )
 
 

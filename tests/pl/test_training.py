@@ -26,6 +26,7 @@ def history():
             "kl_train": [3.0, 10.0, 8.0, 7.5],
             "active_dimensions": [10.0, 9.0, 9.0, 8.0],
             "active_dimensions_validation": [np.nan, 9.0, np.nan, 9.0],
+            "lr": [1e-3, 1e-2, 1e-2, 1e-5],
             "dip_off_diagonal": [4.0, 3.0, 2.0, 1.0],
             "total_correlation_train": [1.0, 0.5, 0.25, 0.1],
         },
@@ -45,8 +46,9 @@ def test_panels_in_order_with_units(history):
         ("KL divergence from the prior", "nats per cell"),
         ("Weight of the regulariser", "beta"),
         ("Active dimensions", "latent dimensions"),
+        ("Learning rate", "learning rate"),
         ("Dip off diagonal", "value"),
-        ("Total correlation", "value"),
+        ("Total correlation", "nats per cell"),
     ]
     assert {axes.get_xlabel() for axes in figure.axes} == {"epoch"}
 
