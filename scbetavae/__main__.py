@@ -241,10 +241,8 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
 
 def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
     """Epochs after which held-out cells, a tenth, are looked at: about twenty times a run, as each time costs some."""
-    from scbetavae.train import default_steps
-
     n_cells = max(round(0.9 * model.adata.n_obs), 1)
-    n_steps = options.max_steps or default_steps(n_cells)
+    n_steps = options.max_steps or 15 * math.sqrt(n_cells)  # the default length, near enough
     n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
     return max(int(n_epochs // 20), 1)
 

@@ -2,7 +2,9 @@
 
 from ._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 from ._components import Components, independent_components, log_normalize, parallel_analysis
-from ._divergence import TrainingDivergedError
+from ._divergence import (
+    TrainingDivergedError as TrainingDivergedError,  # public as scbetavae.model.TrainingDivergedError
+)
 from ._factor_vae import FactorVAETrainingPlan
 from ._initialization import TrainingCells, initialize_decoder
 from ._learning_rate import PEAK, one_cycle, resolve_lr_schedule
@@ -38,7 +40,6 @@ __all__ = [
     "SigmoidSchedule",
     "StepProgressBar",
     "TrainingCells",
-    "TrainingDivergedError",
     "can_hold_sparse",
     "default_steps",
     "find_programs",
