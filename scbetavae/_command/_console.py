@@ -80,6 +80,8 @@ class StepProgress(ProgressBar):
         if self._bar is not None:
             self._bar.total = total  # the plan learns it after callbacks have started
             self._bar.update(done - self._bar.n)
+            if done == total:
+                self._bar.refresh()  # however little time has passed since the last
             return
         tenths = 10 * done // total
         if tenths > self._tenths:
