@@ -56,10 +56,10 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
     The cells.
     """
     if getattr(data, "reads_directly", False):
-        rows = np.sort(data.train_idx)  # in an order that the seed of the split does not change
+        rows = np.sort(data.train_idx)
         if len(rows) > most:
-            rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))
-        return _read_rows(data.adata_manager, rows)
+            rows = np.random.default_rng(0).choice(rows, most, replace=False)
+        return _in_canonical_order(_read_rows(data.adata_manager, rows))
     blocks, n_cells = [], 0
     with torch.random.fork_rng(devices=[]):
         for batch in loader:
@@ -68,12 +68,27 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
             if n_cells >= most:
                 break
     sizes = [block.size_factors for block in blocks]
-    return TrainingCells(
+    cells = TrainingCells(
         sparse.vstack([block.counts for block in blocks], format="csr")[:most],
         np.concatenate([block.batch for block in blocks])[:most],
         np.concatenate([block.labels for block in blocks])[:most],
         None if any(size is None for size in sizes) else np.concatenate(sizes)[:most],
     )
+    return _in_canonical_order(cells)
+
+
+def _in_canonical_order(cells: TrainingCells) -> TrainingCells:
+    """The same cells in an order that follows from their counts, whatever the order in which they were read.
+
+    Decompositions start from random vectors over cells, so that another order may end at another solution.
+    """
+    order = canonical_order(cells.counts)
+    return TrainingCells(*(None if part is None else part[order] for part in cells))
+
+
+def canonical_order(counts: sparse.csr_matrix) -> np.ndarray:
+    """Order of cells by a fixed random projection of their counts, indices of shape ``(n_cells,)``."""
+    return np.argsort(counts @ np.random.default_rng(0).random(counts.shape[1]), kind="stable")
 
 
 def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
