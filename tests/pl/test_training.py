@@ -47,8 +47,8 @@ def test_panels_in_order_with_units(history):
         ("Weight of the regulariser", "beta"),
         ("Active dimensions", "latent dimensions"),
         ("Learning rate", "learning rate"),
-        ("Dip off diagonal", "value"),
         ("Total correlation", "nats per cell"),
+        ("Dip off diagonal", "value"),
     ]
     assert {axes.get_xlabel() for axes in figure.axes} == {"epoch"}
 
