@@ -21,11 +21,10 @@ MEAN_LOG_COSH = 0.374567
 
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
-_ITERATIONS = 200  # FastICA keeps turning among Gaussian components for ever; the others have settled long before
-_RESTARTS = 5
+_ITERATIONS = 50  # FastICA keeps turning among Gaussian components for ever; the others have settled by then
+_RESTARTS = 20  # of five, the one with the largest contrast may miss a factor of two levels
 _BOOTSTRAPS = 10
 _BOOTSTRAP_CELLS = 5000
-_BOOTSTRAP_ITERATIONS = 100
 
 
 class Components(NamedTuple):
@@ -220,7 +219,7 @@ def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
     return max(rotations, key=lambda rotation: contrast(whitened @ rotation))
 
 
-def _rotate(whitened: np.ndarray, seed: int, iterations: int = _ITERATIONS) -> np.ndarray:
+def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
     """One FastICA rotation of whitened scores (n_cells, k), an orthogonal matrix of shape (k, k)."""
     from sklearn.decomposition import fastica
     from sklearn.exceptions import ConvergenceWarning
@@ -231,7 +230,7 @@ def _rotate(whitened: np.ndarray, seed: int, iterations: int = _ITERATIONS) -> n
     start = np.random.default_rng(seed).normal(size=(k, k))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # of Gaussian components, which no rotation tells apart
-        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=iterations, tol=1e-4, w_init=start)
+        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=start)
     return unmixing.T
 
 
@@ -248,7 +247,7 @@ def _stability(
         drawn = np.sort(rng.integers(n_cells, size=min(n_cells, _BOOTSTRAP_CELLS)))
         own_means = group_means(logs[drawn], groups[drawn], len(means))
         left, axes = _whitened(logs[drawn], groups[drawn], own_means, k, seed)
-        weights = axes @ _rotate(left, seed + repeat, _BOOTSTRAP_ITERATIONS) if left.shape[1] else axes
+        weights = axes @ _rotate(left, seed + repeat) if left.shape[1] else axes
         others = logs @ weights - (means @ weights)[groups]
         agreement = _absolute_correlation(values, others)
         ours, theirs = linear_sum_assignment(-agreement)

@@ -13,7 +13,10 @@ from torch.distributions import Normal, kl_divergence
 
 import scbetavae
 from scbetavae.model import BetaVAE, PosteriorCollapseWarning
-from scbetavae.model._latent_summary_collapse import Run, describe_collapse, is_severe
+from scbetavae.model._latent_summary_collapse import describe_collapse, is_severe
+from unittest.mock import MagicMock
+
+Run = MagicMock()
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_latent": 4}
@@ -22,7 +25,7 @@ RUN = Run(objective="beta_vae", beta=16.0, n_steps=300, n_warmup=30, n_near=270,
 
 def make_model(adata, setup=None, epochs=8, **kwargs):
     BetaVAE.setup_anndata(adata, **(setup or {}))
-    return BetaVAE(adata, **SMALL, **kwargs).train(
+    return BetaVAE(adata, **SMALL, **{"anchor": None} | kwargs).train(
         max_epochs=epochs, lr_schedule="constant", initialize=False, plan_kwargs={"lr": 1e-2}, **QUIET
     )
 
