@@ -13,10 +13,7 @@ from torch.distributions import Normal, kl_divergence
 
 import scbetavae
 from scbetavae.model import BetaVAE, PosteriorCollapseWarning
-from scbetavae.model._latent_summary_collapse import describe_collapse, is_severe
-from unittest.mock import MagicMock
-
-Run = MagicMock()
+from scbetavae.model._latent_summary_collapse import Run, describe_collapse, is_severe
 
 QUIET = {"enable_progress_bar": False, "accelerator": "cpu"}
 SMALL = {"n_hidden": 16, "n_latent": 4}
