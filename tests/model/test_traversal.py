@@ -19,7 +19,7 @@ def trained(adata, epochs=3, setup=None, **kwargs):
     BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="labels", **(setup or {}))
     kwargs = {"n_hidden": 16, "n_latent": 3, "beta": 0.1, **kwargs}
     return BetaVAE(adata, **{"anchor": None} | kwargs).train(
-        max_epochs=epochs, accelerator="cpu", enable_progress_bar=False
+        max_epochs=epochs, batch_size=16, accelerator="cpu", enable_progress_bar=False
     )
 
 
