@@ -3,10 +3,10 @@
 ``python benchmarks/batch_dimensions.py`` simulates cells of which every factor is known (5 seeds of 2000 cells, 500 genes and a
 batch as strong as cell type): true factors as an embedding, a plain beta-VAE and a beta-TCVAE. Which dimensions truly carry
 batch is seen by intervention: the same cells are drawn in the other batch and encoded again.
-``python benchmarks/batch_dimensions.py --real DIR`` takes ``kang_subset.h5ad`` (condition as batch, cell type protected) and
+``python benchmarks/batch_dimensions.py --real DIR`` takes ``kang_subset.h5ad`` (condition as batch, cell type conserved) and
 ``mixology_rnamix.h5ad`` (protocol, three RNA proportions) from a folder.
 
-Every bill is that of ``scbetavae.tl.zero_batch_dimensions``, on the half of the cells that decided nothing. Rows go to a CSV
+Every report is that of ``scbetavae.tl.zero_batch_dimensions``, on the half of the cells that decided nothing. Rows go to a CSV
 as they come; ``--embeddings DIR`` keeps trained embeddings there, so that a second run trains nothing.
 """
 
@@ -28,7 +28,7 @@ from sklearn.decomposition import FastICA
 import scbetavae
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("guarded", "dominant")
+RULES = ("stepwise", "dominant")
 MODELS = {
     "beta_tcvae, beta 10": {"objective": "beta_tcvae", "beta": 10.0},
     "beta_vae, beta 4": {"objective": "beta_vae", "beta": 4.0},
@@ -59,29 +59,29 @@ def divergences(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
     return 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(axis=0)
 
 
-def bill(
-    adata: anndata.AnnData, batch_key: str, protect: list[str], rule: str, kl: np.ndarray | None, seed: int
+def report(
+    adata: anndata.AnnData, batch_key: str, conserve: list[str], rule: str, kl: np.ndarray | None, seed: int
 ) -> dict:
     """Find and zero the dimensions of ``obsm["X_betavae"]``; one row of the table."""
-    scbetavae.tl.zero_batch_dimensions(adata, None, batch_key, protect=protect, rule=rule, kl=kl, seed=seed)
+    scbetavae.tl.zero_batch_dimensions(adata, None, batch_key, conserve=conserve, rule=rule, kl=kl, seed=seed)
     stored = adata.uns["betavae"]
     table = stored["zeroed"]
-    batch = table[table["role"] == "batch"].set_index("probe")
-    kept = table[(table["role"] == "protected") & (table["probe"] == "neighbours")].set_index("covariate")
+    batch = table[table["role"] == "batch"].set_index("classifier")
+    kept = table[(table["role"] == "conserved") & (table["classifier"] == "knn")].set_index("covariate")
     least = kept["kept"].idxmin()
     return {
-        "status": stored["batch_dimensions_params"]["status"],
-        "outcome": stored["zeroed_params"]["outcome"],
+        "search": stored["batch_dimensions_params"]["status"],
+        "status": stored["zeroed_params"]["status"],
         "dimensions": stored["zeroed_params"]["dimensions"],
-        "batch_before": batch.loc["neighbours", "before"],
-        "batch_after": batch.loc["neighbours", "after"],
-        "batch_implied": batch.loc["neighbours", "implied"],
+        "batch_before": batch.loc["knn", "before"],
+        "batch_after": batch.loc["knn", "after"],
+        "batch_expected": batch.loc["knn", "expected"],
         "forest_before": batch.loc["random_forest", "before"],
         "forest_after": batch.loc["random_forest", "after"],
         "ilisi_before": batch.loc["ilisi", "before"],
         "ilisi_after": batch.loc["ilisi", "after"],
-        "protected_before": kept["before"].min(),
-        "protected_after": kept["after"].min(),
+        "conserved_before": kept["before"].min(),
+        "conserved_after": kept["after"].min(),
         "kept_least": kept.loc[least, "kept"],
         "kept_least_of": least,
     }
@@ -148,7 +148,7 @@ def simulated(seed: int, epochs: int, out: list[dict]) -> None:
     """True factors and two trained models on one draw of cells."""
     effects = scbetavae.datasets.FactorEffects(batch=1.0)  # as strong as cell type
     adata = scbetavae.datasets.simulate_counts(2000, 500, effects=effects, seed=seed)
-    protect = ["cell_type", "condition"]
+    conserve = ["cell_type", "condition"]
     for name in ("true factors", *MODELS):
         started = time.perf_counter()
         kl = None
@@ -162,7 +162,7 @@ def simulated(seed: int, epochs: int, out: list[dict]) -> None:
         active = scbetavae.metrics.active_dimensions(codes, kl=kl)
         carriers = set(np.flatnonzero((moved >= MOVED) & active).tolist())
         for rule in RULES:
-            row = {"embedding": name, "seed": seed, "rule": rule, **bill(adata, "batch", protect, rule, kl, seed)}
+            row = {"embedding": name, "seed": seed, "rule": rule, **report(adata, "batch", conserve, rule, kl, seed)}
             chosen = set(adata.uns["betavae"]["batch_dimensions"].query("chosen")["dimension"])
             row["carriers"] = ", ".join(map(str, sorted(carriers)))
             row["moved"] = ", ".join(f"{share:.2f}" for share in moved)
@@ -172,10 +172,10 @@ def simulated(seed: int, epochs: int, out: list[dict]) -> None:
                 len(chosen - carriers),
             )
             gradient = [
-                scbetavae.metrics.neighbour_skill(array, adata.obs["gradient"], seed=seed)
+                scbetavae.metrics.knn_accuracy(array, adata.obs["gradient"], seed=seed)
                 for array in (codes, adata.obsm["X_betavae_zeroed"])
             ]
-            row["unprotected_kept"] = gradient[1] / gradient[0]  # the gradient, which nobody asked to keep
+            row["unconserved_kept"] = gradient[1] / gradient[0]  # the gradient, which nobody asked to keep
             out.append(row)
             say(row, started)
 
@@ -209,7 +209,7 @@ def embed(adata: anndata.AnnData, name: str, batch_key: str, seed: int, epochs: 
 
 def real(folder: Path, seed: int, epochs: int, keep: Path | None, picture: Path | None, out: list[dict]) -> None:
     """All embeddings of both data sets."""
-    for dataset, (batch_key, protect) in REAL.items():
+    for dataset, (batch_key, conserve) in REAL.items():
         adata = load(folder / f"{dataset}.h5ad", 2000)
         for name in (*MODELS, CONDITIONED, "ICA", "PCA"):
             started = time.perf_counter()
@@ -225,33 +225,33 @@ def real(folder: Path, seed: int, epochs: int, keep: Path | None, picture: Path 
             for rule in ("none",) if name == CONDITIONED else RULES:
                 row = {"dataset": dataset, "embedding": name, "seed": seed, "rule": rule}
                 row |= (
-                    as_it_is(cells, batch_key, protect, seed)
+                    as_it_is(cells, batch_key, conserve, seed)
                     if rule == "none"
-                    else bill(cells, batch_key, protect, rule, kl if len(kl) else None, seed)
+                    else report(cells, batch_key, conserve, rule, kl if len(kl) else None, seed)
                 )
                 out.append(row)
                 say(row, started)
-                if picture is not None and not picture.exists() and rule == "guarded":
+                if picture is not None and not picture.exists() and rule == "stepwise":
                     scbetavae.pl.batch_dimensions(cells).figure.savefig(picture, dpi=110)
 
 
-def as_it_is(adata: anndata.AnnData, batch_key: str, protect: list[str], seed: int) -> dict:
+def as_it_is(adata: anndata.AnnData, batch_key: str, conserve: list[str], seed: int) -> dict:
     """The same row for an embedding of which nothing is zeroed."""
     codes = adata.obsm["X_betavae"]
-    table = scbetavae.metrics.zeroing_bill(
-        codes, codes, batch=adata.obs[batch_key], protected=adata.obs[protect], n_bootstrap=0, seed=seed
+    table = scbetavae.metrics.evaluate_batch_removal(
+        codes, codes, batch=adata.obs[batch_key], conserved=adata.obs[conserve], n_bootstrap=0, seed=seed
     )
-    batch = table[table["role"] == "batch"].set_index("probe")
-    kept = table[(table["role"] == "protected") & (table["probe"] == "neighbours")]["after"]
+    batch = table[table["role"] == "batch"].set_index("classifier")
+    kept = table[(table["role"] == "conserved") & (table["classifier"] == "knn")]["after"]
     return {
+        "search": "",
         "status": "",
-        "outcome": "",
         "dimensions": "",
-        "batch_after": batch.loc["neighbours", "after"],
-        "batch_implied": batch.loc["neighbours", "implied"],
+        "batch_after": batch.loc["knn", "after"],
+        "batch_expected": batch.loc["knn", "expected"],
         "forest_after": batch.loc["random_forest", "after"],
         "ilisi_after": batch.loc["ilisi", "after"],
-        "protected_after": kept.min(),
+        "conserved_after": kept.min(),
     }
 
 
@@ -264,8 +264,8 @@ def say(row: dict, started: float) -> None:
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
     """Median over seeds, with the range, a line an embedding and rule."""
     keys = [name for name in ("dataset", "embedding", "rule") if name in frame]
-    columns = ["batch_before", "batch_after", "forest_after", "ilisi_after", "protected_after", "kept_least"]
-    columns += [name for name in ("unprotected_kept", "found", "missed", "wrong") if name in frame]
+    columns = ["batch_before", "batch_after", "forest_after", "ilisi_after", "conserved_after", "kept_least"]
+    columns += [name for name in ("unconserved_kept", "found", "missed", "wrong") if name in frame]
     grouped = frame.groupby(keys, sort=False)
     texts = {}
     for name in columns:

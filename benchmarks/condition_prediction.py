@@ -2,7 +2,7 @@
 
 ``python benchmarks/condition_prediction.py cells.h5ad --covariates condition,cell_type --out results/condition.csv``
 
-Each embedding has as many dimensions. With ``--group-key`` whole donors are held out. ``logistic`` in the table is the skill
+Each embedding has as many dimensions. With ``--group-key`` whole donors are held out. ``logistic`` in the table is the accuracy
 of a logistic regression with balanced class weights on all dimensions and the same folds, beside our discriminant
 (``all``). Prints medians over seeds; ``--out`` keeps every row, ``--picture`` draws the first covariate for the last model.
 """
@@ -28,40 +28,40 @@ from scbetavae.metrics import _held_out
 from scbetavae.metrics._checks import check_column, check_groups
 
 
-def logistic_skill(adata: anndata.AnnData, name: str, covariate: str, group_key: str | None, seed: int) -> float:
-    """Held-out skill of a balanced logistic regression on all dimensions; NaN for numbers."""
+def logistic_accuracy(adata: anndata.AnnData, name: str, covariate: str, donor_key: str | None, seed: int) -> float:
+    """Held-out accuracy of a balanced logistic regression on all dimensions; NaN for numbers."""
     target = _held_out.make_target(check_column(adata.obs[covariate], adata.n_obs, covariate))
     if not target.n_classes:
         return float("nan")
-    groups = None if group_key is None else check_groups(adata.obs[group_key], adata.n_obs)
+    groups = None if donor_key is None else check_groups(adata.obs[donor_key], adata.n_obs)
     codes, fold = np.asarray(adata.obsm[name])[target.keep], _held_out.split_folds(target, groups, seed)
     predicted = np.zeros(len(fold), dtype=np.int64)
     for held_out in (fold == i for i in range(fold.max() + 1)):
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=500))
         model.fit(codes[~held_out], target.values[~held_out])
         predicted[held_out] = model.predict(codes[held_out])
-    return _held_out.skill(predicted, target)
+    return _held_out.accuracy(predicted, target)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Best dimension, all dimensions, nuisances, and how many dimensions predict; medians over seeds."""
+    """Best dimension, all dimensions, technical covariates, and how many dimensions predict; medians over seeds."""
     keys = ["covariate", "embedding", "seed"]
     parts = {}
     for run, rows in frame.groupby(keys, sort=False):
-        dimensions = rows[(rows["predictor"] == "dimension") & rows["active"]].sort_values("skill", ascending=False)
+        dimensions = rows[(rows["predictor"] == "dimension") & rows["active"]].sort_values("accuracy", ascending=False)
         best, last = dimensions.iloc[0], rows.set_index("predictor")
         parts[run] = {
             "active": len(dimensions),
             "told": int((dimensions["p_adjusted"] < 0.05).sum()),
-            "best": best["skill"],
+            "best": best["accuracy"],
             "best_p": best["p_adjusted"],
             "best_auroc": best["auroc"],
-            "second": dimensions["skill"].iloc[1] if len(dimensions) > 1 else np.nan,
-            "beyond": best["beyond_nuisance"],
-            "all": last.loc["all", "skill"],
+            "second": dimensions["accuracy"].iloc[1] if len(dimensions) > 1 else np.nan,
+            "beyond": best["beyond_technical"],
+            "all": last.loc["all", "accuracy"],
             "all_p": last.loc["all", "p_value"],
             "logistic": rows["logistic"].iloc[0],
-            "nuisance": last.loc["nuisance", "skill"],
+            "technical": last.loc["technical", "accuracy"],
         }
     table = pd.DataFrame(parts).T.rename_axis(keys)
     return table.groupby(keys[:2], sort=False).median().round(3)
@@ -104,14 +104,14 @@ def main() -> None:
                     adata,
                     covariate,
                     obsm_key=name,
-                    group_key=arguments.group_key,
+                    donor_key=arguments.donor_key,
                     n_permutations=arguments.permutations,
                     active=active.get(name),
                     seed=seed,
                     key_added=covariate,
                 )
                 seconds += time.perf_counter() - started
-                logistic = logistic_skill(adata, name, covariate, arguments.group_key, seed)
+                logistic = logistic_accuracy(adata, name, covariate, arguments.donor_key, seed)
                 frames.append(frame.assign(embedding=name, seed=seed, logistic=logistic))
         print(f"seed {seed}: done", flush=True)
     frame = pd.concat(frames, ignore_index=True)

@@ -76,7 +76,7 @@ class Judge:
             {
                 "scale": scale,
                 "genes": label,
-                "error_ratio": metrics.error_ratio(predicted[genes], source[genes], target[genes]),
+                "relative_error": metrics.relative_error(predicted[genes], source[genes], target[genes]),
                 "r2": metrics.squared_correlation(predicted[genes], target[genes]),
             }
             for label, genes in (("all", slice(None)), ("top_50", top))
@@ -184,7 +184,7 @@ def frame_rows(
     for row in table[(table["group"] == group) & (table["method"] == "split_half")].itertuples():
         rows.append(
             {"method": "split_half", "added": False, "scale": "cells", "genes": row.genes}
-            | {"error_ratio": row.error_ratio, "r2": row.r2}
+            | {"relative_error": row.relative_error, "r2": row.r2}
         )
     return rows
 
@@ -243,9 +243,9 @@ def run(
 def summary(frame: pd.DataFrame, scale: str, genes: str) -> pd.DataFrame:
     """Error ratio, a line a model and method, averaged over seeds; the last column averages over groups."""
     part = frame[(frame["scale"] == scale) & (frame["genes"] == genes)]
-    table = part.pivot_table(index=["model", "method", "added"], columns="held_out", values="error_ratio")
+    table = part.pivot_table(index=["model", "method", "added"], columns="held_out", values="relative_error")
     table["mean"] = table.mean(axis=1)
-    per_seed = part.groupby(["model", "method", "added", "seed"])["error_ratio"].mean()
+    per_seed = part.groupby(["model", "method", "added", "seed"])["relative_error"].mean()
     table["sd over seeds"] = per_seed.groupby(["model", "method", "added"]).std()
     return table.sort_values("mean").round(2)
 

@@ -38,8 +38,8 @@ def fit_dispersion(counts: np.ndarray, labels: np.ndarray) -> tuple[float, float
     gene_mean = counts.mean(0)
     bins = np.array_split(np.argsort(gene_mean), N_BINS)
     phi = np.array([np.median(excess[b] / squared_mean[b]) for b in bins])
-    centre = np.array([np.exp(np.log(gene_mean[b]).mean()) for b in bins])
-    slope, intercept = np.polyfit(np.log(centre), np.log(phi), 1)
+    center = np.array([np.exp(np.log(gene_mean[b]).mean()) for b in bins])
+    slope, intercept = np.polyfit(np.log(center), np.log(phi), 1)
     return float(np.exp(intercept)), float(-slope)
 
 
@@ -51,8 +51,8 @@ def fit() -> dict[str, float]:
     per_gene = counts.sum(0)
     log_share = np.log(per_gene / per_gene.sum())
     at_one, exponent = fit_dispersion(counts, adata.obs["bulk_labels"].astype(str).to_numpy())
-    standardised = (log_share - log_share.mean()) / log_share.std()
-    sys.stdout.write(f"skewness of log gene shares: {np.mean(standardised**3):.2f}\n")
+    standardized = (log_share - log_share.mean()) / log_share.std()
+    sys.stdout.write(f"skewness of log gene shares: {np.mean(standardized**3):.2f}\n")
     fitted = {
         "COUNTS_PER_GENE": float(np.median(depth)) / counts.shape[1],
         "LOG_LIBRARY_SIZE_SD": float(np.log(depth).std()),

@@ -68,7 +68,7 @@ def train(
 
 
 def baselines(adata: anndata.AnnData, seed: int) -> dict[str, np.ndarray]:
-    """PCA of the log-normalised counts, and ICA of the components."""
+    """PCA of the log-normalized counts, and ICA of the components."""
     adata = adata.copy()
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)

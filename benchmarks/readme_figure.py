@@ -58,7 +58,7 @@ def draw(adata: anndata.AnnData) -> plt.Figure:
     """The whole picture."""
     stored = adata.uns["betavae"]
     removed = [int(number) for number in stored["zeroed_params"]["dimensions"].split(", ")]
-    report = stored["zeroed"].query("probe == 'neighbours'").set_index("covariate")
+    report = stored["zeroed"].query("classifier == 'knn'").set_index("covariate")
     figure = plt.figure(figsize=(11, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, 4, width_ratios=[0.85, 1, 1, 0.85])
     draw_dimensions(figure.add_subplot(grid[:, 0]), adata, removed)

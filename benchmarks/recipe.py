@@ -115,7 +115,7 @@ def describe(means: np.ndarray, adata: anndata.AnnData, factors: list[str], cell
         else {}
     )
     if cell_type is not None:
-        found["knn_cell_type"] = scbetavae.metrics.neighbour_skill(means, adata.obs[cell_type])
+        found["knn_cell_type"] = scbetavae.metrics.knn_accuracy(means, adata.obs[cell_type])
     return found
 
 
@@ -141,16 +141,16 @@ def removal(name: str, folder: Path | None, seed: int) -> dict:
     BetaVAE.setup_anndata(adata, batch_key=factors[0], labels_key=cell_type)
     model, _ = fit(adata, BetaVAE, seed, {})
     started = time.process_time()
-    model.zero_batch_dimensions(protect=PROTECTED.get(name), seed=seed)
+    model.zero_batch_dimensions(conserve=PROTECTED.get(name), seed=seed)
     table, parameters = adata.uns["betavae"]["zeroed"], adata.uns["betavae"]["zeroed_params"]
-    batch = table[table["role"] == "batch"].set_index("probe")
+    batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[table["role"] != "batch"]
     return {
-        "status": parameters.get("status", parameters.get("outcome")),
-        "knn_after": batch.loc["neighbours", "after"],
+        "status": parameters.get("status", parameters.get("status")),
+        "knn_after": batch.loc["knn", "after"],
         "forest_after": batch.loc["random_forest", "after"],
-        "kept_knn": kept.loc[kept["probe"] == "neighbours", "kept"].min(),
-        "kept_forest": kept.loc[kept["probe"] == "random_forest", "kept"].min(),
+        "kept_knn": kept.loc[kept["classifier"] == "knn", "kept"].min(),
+        "kept_forest": kept.loc[kept["classifier"] == "random_forest", "kept"].min(),
         "cpu_seconds": time.process_time() - started,
     }
 

@@ -30,7 +30,7 @@ SHOWN = ("mig", "sap", "lms", "dci_completeness", "dci_informativeness")
 
 
 def linear_embeddings(adata: anndata.AnnData, n_dims: int, seed: int) -> None:
-    """``X_pca`` and ``X_ica`` of the logarithm of normalised counts."""
+    """``X_pca`` and ``X_ica`` of the logarithm of normalized counts."""
     log = adata.copy()
     sc.pp.normalize_total(log)
     sc.pp.log1p(log)
@@ -58,7 +58,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     room = frame["ceiling"] - frame["null"]
     ends = [(frame[name] - frame["null"]) / room for name in ("ci_low", "ci_high")]
     texts = []
-    for value, low, high in zip(frame["adjusted"].round(2) + 0.0, *(end.round(2) + 0.0 for end in ends), strict=True):
+    for value, low, high in zip(frame["normalized"].round(2) + 0.0, *(end.round(2) + 0.0 for end in ends), strict=True):
         interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
         texts.append("-" if np.isnan(value) else f"{value:.2f}{interval}")
     table = frame.assign(text=texts).pivot(index=["covariate", "embedding"], columns="metric", values="text")
@@ -111,14 +111,14 @@ def main() -> None:
         adata,
         arguments.covariates,
         ["X_pca", "X_ica", *MODELS],
-        group_key=arguments.group_key,
+        donor_key=arguments.donor_key,
         active=active,
         seed=arguments.seed,
     )
     print(f"scored {adata.n_obs} cells x {adata.n_vars} genes in {time.perf_counter() - started:.0f} s")
     print(summary(frame).to_string())
     joint = frame[frame["metric"].isin(("dci_disentanglement", "dcimig", "mig_sup"))]
-    print(joint.pivot(index="embedding", columns="metric", values="adjusted").round(2).to_string())
+    print(joint.pivot(index="embedding", columns="metric", values="normalized").round(2).to_string())
     if arguments.out:
         frame.round(4).to_csv(arguments.out, index=False)
     if arguments.picture:

@@ -1,4 +1,4 @@
-"""Cells per second of training: ours, scVI and DRVI, beside the floor that matrix products and the optimiser set.
+"""Cells per second of training: ours, scVI and DRVI, beside the floor that matrix products and the optimizer set.
 
 ``python benchmarks/train_speed.py`` runs the main case, ``--all`` the whole grid, ``--device cuda`` either on a GPU.
 
@@ -94,13 +94,13 @@ def trainer_of(
 
 
 def floor_of(adata: anndata.AnnData, options: argparse.Namespace, batch_size: int) -> Callable[[], float]:
-    """Function that runs the products and the optimiser of an epoch, and returns its cells per second."""
+    """Function that runs the products and the optimizer of an epoch, and returns its cells per second."""
     n_genes, device = adata.n_vars, options.device
     x = torch.rand(batch_size, n_genes, device=device)
     hidden = torch.rand(batch_size, N_HIDDEN, device=device)
     weights = [torch.randn(N_HIDDEN, n_genes, device=device), torch.randn(n_genes, N_HIDDEN, device=device)]
     parameters = [torch.nn.Parameter(w) for w in weights]
-    optimiser = torch.optim.Adam(parameters, lr=1e-9, fused=True)
+    optimizer = torch.optim.Adam(parameters, lr=1e-9, fused=True)
     n_steps = options.epochs * -(-adata.n_obs // batch_size)
 
     def run() -> float:
@@ -113,7 +113,7 @@ def floor_of(adata: anndata.AnnData, options: argparse.Namespace, batch_size: in
                 _ = logits @ decoder
                 parameters[0].grad = hidden.T @ x
                 parameters[1].grad = logits.T @ hidden
-            optimiser.step()
+            optimizer.step()
         _wait(device)
         return options.epochs * adata.n_obs / (time.perf_counter() - started)
 

@@ -1,6 +1,6 @@
 """Peak memory of a traversal: ``python benchmarks/traversal_memory.py --genes 30000 --dims 64``.
 
-A process of its own makes counts and a model, walks along every dimension, and reports its peak resident memory: imports, data,
+A process of its own makes counts and a model, searches along every dimension, and reports its peak resident memory: imports, data,
 model and the returned frame included. The model is trained for one epoch on few cells, since memory does not depend on what it
 learnt. Prints a JSON line.
 """
@@ -52,8 +52,8 @@ def main() -> None:
     started = time.perf_counter()
     frame = model.traverse(range(options.dims), n_steps=options.steps, n_anchors=options.anchors)
     seconds = time.perf_counter() - started
-    after_walk = peak_mib()
-    ranked = scbetavae.tl.rank_dimension_genes(frame, on_support_only=False)
+    after_steps = peak_mib()
+    ranked = scbetavae.tl.rank_dimension_genes(frame, in_range_only=False)
     row = {
         "n_genes": options.genes,
         "n_dims": options.dims,
@@ -63,7 +63,7 @@ def main() -> None:
         "frame_mib": round(frame.memory_usage().sum() / 2**20),
         "ranked_rows": len(ranked),
         "peak_before_mib": round(before),
-        "peak_mib": round(after_walk),
+        "peak_mib": round(after_steps),
         "peak_with_ranking_mib": round(peak_mib()),
         "seconds": round(seconds, 1),
     }

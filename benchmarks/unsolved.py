@@ -56,7 +56,7 @@ NAMES = {
     "lms": "LMS",
     "knn": "k-NN accuracy",
     "batch_after": "batch accuracy after removal",
-    "implied": "expected from cell types",
+    "expected": "expected from cell types",
     "kept": "cell type kept",
     "status": "status",
 }
@@ -105,7 +105,7 @@ def measure(adata: anndata.AnnData, factor: str, kind: str, codes: np.ndarray, k
     values = values.astype(float) if factor == "age" else values.astype(str)
     found = {
         "mig": metrics.mig(codes, values.to_frame())[factor],
-        "knn": metrics.neighbour_skill(codes, values),
+        "knn": metrics.knn_accuracy(codes, values),
     }
     if kind == "many":
         alignment = metrics.class_alignment(codes, values.to_frame(), binning="width", n_bins=10, correction=None)
@@ -116,16 +116,16 @@ def measure(adata: anndata.AnnData, factor: str, kind: str, codes: np.ndarray, k
 
 
 def remove(adata: anndata.AnnData, codes: np.ndarray, kl: np.ndarray | None) -> dict:
-    """What the default removal leaves of the batch and keeps of cell type, by nearest neighbours."""
+    """What the default removal leaves of the batch and keeps of cell type, by nearest neighbors."""
     adata.obsm["codes"] = codes
-    tl.zero_batch_dimensions(adata, batch_key="batch", protect="cell_type", obsm_key="codes", kl=kl)
+    tl.zero_batch_dimensions(adata, batch_key="batch", conserve="cell_type", obsm_key="codes", kl=kl)
     table, parameters = adata.uns["betavae"]["zeroed"], adata.uns["betavae"]["zeroed_params"]
-    of_neighbours = table[table["probe"] == "neighbours"].set_index("covariate")
+    of_neighbors = table[table["classifier"] == "knn"].set_index("covariate")
     return {
-        "batch_after": of_neighbours.loc["batch", "after"],
-        "implied": of_neighbours.loc["batch", "implied"],
-        "kept": of_neighbours.loc["cell_type", "kept"],
-        "status": parameters.get("status", parameters.get("outcome")),
+        "batch_after": of_neighbors.loc["batch", "after"],
+        "expected": of_neighbors.loc["batch", "expected"],
+        "kept": of_neighbors.loc["cell_type", "kept"],
+        "status": parameters.get("status", parameters.get("status")),
     }
 
 

@@ -16,10 +16,10 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from scbetavae import __version__, _keys
-from scbetavae._command._arguments import CELLS, MODEL, OUTPUTS, anchor_of, class_columns, train_parser
-from scbetavae._command._extras import Extras, line, reason_of
-from scbetavae._command._output import check_output, staged_folder
-from scbetavae._command._sweep import run_sweep, sweep_parser
+from scbetavae._core.folders import check_output, staged_folder
+from scbetavae.cli._arguments import CELLS, MODEL, OUTPUTS, anchor_of, class_columns, train_parser
+from scbetavae.cli._extras import Extras, line, reason_of
+from scbetavae.cli._sweep import run_sweep, sweep_parser
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -80,9 +80,9 @@ def train(options: Namespace) -> int:
     with _users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
-    from scbetavae._command._console import quiet_libraries
-    from scbetavae._command._results import make_results
-    from scbetavae._command._writable import make_writable
+    from scbetavae.cli._console import quiet_libraries
+    from scbetavae.cli._results import make_results
+    from scbetavae.cli._writable import make_writable
 
     with quiet_libraries(), _terminable():
         adata = _load(options)
@@ -121,7 +121,7 @@ COMMANDS = {"train": (train_parser, train), "sweep": (sweep_parser, run_sweep)}
 def _load(options: Namespace) -> AnnData:
     """The user's cells, or the embedded ones, whose columns are then the default keys."""
     if options.file is not None:
-        from scbetavae._io import read_cells
+        from scbetavae.cli._io import read_cells
 
         with _users_mistakes(OSError, ValueError, ModuleNotFoundError):
             adata = read_cells(options.file)
@@ -140,7 +140,7 @@ def _load(options: Namespace) -> AnnData:
 def _follow(renamed: Mapping[str, Mapping[str, str]], options: Namespace) -> None:
     """Name what was renamed by its new name."""
     columns = renamed.get("obs", {})
-    for name in ("batch_key", "labels_key", "size_factor_key", "group_key", "condition"):
+    for name in ("batch_key", "labels_key", "size_factor_key", "donor_key", "condition"):
         setattr(options, name, columns.get(getattr(options, name), getattr(options, name)))
     for name in ("covariates", "categorical_covariate_keys", "continuous_covariate_keys"):
         if getattr(options, name) is not None:
@@ -170,14 +170,14 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
         encoder_obsm_key=options.encoder_obsm_key,
     )
     # A mistake shows now, not after training.
-    from scbetavae._command._results import scores_are_wanted
+    from scbetavae.cli._results import scores_are_wanted
     from scbetavae.tl._inputs import read_columns
 
     if scores_are_wanted(options):
-        columns = options.covariates, options.group_key
+        columns = options.covariates, options.donor_key
         read_columns(adata, *columns, categorical=options.categorical, registered=class_columns(options))
     if options.condition is not None and not options.no_actions:
-        read_columns(adata, options.condition, options.group_key, categorical=options.condition)
+        read_columns(adata, options.condition, options.donor_key, categorical=options.condition)
         _check_ends(adata, options)
     return BetaVAE(
         adata,
@@ -193,7 +193,7 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
 
 def _check_ends(adata: AnnData, options: Namespace) -> None:
     """Refuse a source or a target that no cell has."""
-    from scbetavae.tl._inputs import class_name
+    from scbetavae._core.columns import class_name
 
     values = [class_name(value) for value in adata.obs[options.condition].dropna().unique()]
     for name in ("source", "target"):
@@ -211,7 +211,7 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     """Train, and return the seconds it took."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    from scbetavae._command._console import StepProgress
+    from scbetavae.cli._console import StepProgress
     from scbetavae.model import TrainingDivergedError
 
     validate_every = 1 if options.early_stopping else _epochs_between_validations(model, options)

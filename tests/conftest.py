@@ -75,9 +75,9 @@ def _counts_adata() -> anndata.AnnData:
     adata = anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)), obs=obs, var=var)
     adata.layers["counts"] = adata.X.copy()
 
-    log_normalised = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
-    centred = log_normalised - log_normalised.mean(axis=0)
-    left, singular, _ = np.linalg.svd(centred, full_matrices=False)
+    log_normalized = np.log1p(counts / counts.sum(axis=1, keepdims=True) * 1e4)
+    centered = log_normalized - log_normalized.mean(axis=0)
+    left, singular, _ = np.linalg.svd(centered, full_matrices=False)
     adata.obsm["X_pca"] = (left[:, :5] * singular[:5]).astype(np.float32)
     return adata
 
@@ -88,7 +88,7 @@ def counts_adata(_counts_adata: anndata.AnnData) -> anndata.AnnData:
 
     ``X`` and ``layers["counts"]`` are the same counts (CSR, float32). ``obs`` has the categories ``batch`` (2),
     ``labels`` (3), ``donor`` (4) and ``condition`` (2), and the numbers ``age`` (20 to 80) and ``sf``, the size factor
-    that made the counts (around 1). ``obsm["X_pca"]`` has 5 principal components of the log-normalised counts.
+    that made the counts (around 1). ``obsm["X_pca"]`` has 5 principal components of the log-normalized counts.
     Batch, labels and condition change the means, donor and age do not.
     """
     return _counts_adata.copy()

@@ -9,7 +9,7 @@ import pytest
 from anndata import AnnData
 from scipy.sparse import csr_matrix
 
-from scbetavae._io import SUFFIXES, read_cells
+from scbetavae.cli._io import SUFFIXES, read_cells
 
 COUNTS = np.random.default_rng(0).poisson(1.0, size=(6, 4)).astype(np.float32)
 
@@ -96,7 +96,7 @@ def test_loom_is_read(tmp_path):
 def test_loom_without_loompy_says_what_to_install(tmp_path, monkeypatch):
     (tmp_path / "cells.loom").touch()
     monkeypatch.setitem(sys.modules, "loompy", None)
-    monkeypatch.setattr("scbetavae._io.find_spec", lambda _name: None)
+    monkeypatch.setattr("scbetavae.cli._io.find_spec", lambda _name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install loompy"):
         read_cells(tmp_path / "cells.loom")
 

@@ -136,7 +136,7 @@ def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
     _, report, progress, _ = first
     lines = progress.splitlines()
     stages = [line for line in lines[10:] if not line.startswith("scbetavae: warning: ")]
-    assert stages == ["scores ...", "summary, batch dimensions, traversal, predictions ...", "neighbours and UMAP ..."]
+    assert stages == ["scores ...", "summary, batch dimensions, traversal, predictions ...", "neighbors and UMAP ..."]
     assert [line.split(",")[0] for line in lines[:10]] == [f"step {step} of 20" for step in range(2, 21, 2)]
     assert all(line.endswith(" s left") for line in lines[:9])
     assert "\r" not in progress
@@ -415,7 +415,7 @@ def test_signal_in_training(number, exit_code, word, folder, capsys, monkeypatch
     # Lightning catches both and turns them into exits with codes 1 and 0.
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(
-        "scbetavae._command._console.StepProgress.on_train_batch_end", lambda *_: signal.raise_signal(number)
+        "scbetavae.cli._console.StepProgress.on_train_batch_end", lambda *_: signal.raise_signal(number)
     )
     try:
         code, report, errors = run(capsys, folder / "cells.h5ad", *QUICK)
@@ -548,7 +548,7 @@ def test_scores_are_printed_written_and_stored(first):
     assert lines[start + 1].split() == ["MIG", "SAP", "LMS", "DCI"]
     row = scores[(scores["covariate"] == "cell_type") & (scores["metric"] == "lms")].iloc[0]
     (line,) = (line for line in lines[start:] if line.startswith("  cell_type"))
-    assert f"{row['adjusted']:.2f} [" in line
+    assert f"{row['normalized']:.2f} [" in line
     assert [line.split()[0] for line in lines[start + 2 : start + 5]] == ["donor", "cell_type", "all"]
 
 
@@ -560,7 +560,7 @@ def test_covariates_and_groups_of_the_users_choice(folder, capsys):
     assert scores["covariate"].drop_duplicates().tolist() == ["age", "cell_type", "all"]
     assert scores["flag"].str.contains("3 groups").any()
     parameters = anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["disentanglement_params"]
-    assert parameters["group_key"] == "donor"
+    assert parameters["donor_key"] == "donor"
     (line,) = (line for line in report.splitlines() if line.startswith("  age"))
     assert " - " in line  # a number has no classes, hence no LMS
 
@@ -585,7 +585,7 @@ def test_actions_are_reported_written_and_stored(first):
     ):
         assert len(pd.read_csv(out / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0
     assert stored.obsm["X_betavae_zeroed"].shape == (60, 3)
-    assert stored.uns["betavae"]["zeroed_params"]["verdict"] in report
+    assert stored.uns["betavae"]["zeroed_params"]["summary"] in report
     for title in ("summary ", "batch ", "traversal "):
         assert any(line.startswith(title) for line in report.splitlines())
     assert not any(line.startswith(("condition ", "what if ")) for line in report.splitlines())
@@ -625,8 +625,8 @@ def test_a_condition_is_predicted_and_asked_what_if(cells, folder, capsys):
     assert code == 0, errors
     assert set(names_in("scbetavae-out")) >= set(PREDICTED)
     assert not set(names_in("scbetavae-out")) & set(ZEROED)  # no batch was named
-    skills = pd.read_csv("scbetavae-out/condition_prediction.csv")
-    assert skills.loc[skills["predictor"] == "all", "skill"].item() > 0.8
+    accuracies = pd.read_csv("scbetavae-out/condition_prediction.csv")
+    assert accuracies.loc[accuracies["predictor"] == "all", "accuracy"].item() > 0.8
     assert "treatment control -> treated: error 0." in report
     # The other way round, by name.
     ends = ["--source", "treated", "--target", "control", "--out", "back"]

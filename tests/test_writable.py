@@ -13,7 +13,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scbetavae.__main__ import main
-from scbetavae._command._writable import make_writable
+from scbetavae.cli._writable import make_writable
 from scbetavae.model import BetaVAE
 
 N = 12
@@ -150,7 +150,7 @@ def test_the_rest_is_refused_before_any_work(entry, tmp_path, monkeypatch, capsy
     (tmp_path / "cells.h5ad").touch()
     adata = make_cells()
     REFUSED[entry](adata)
-    monkeypatch.setattr("scbetavae._io.read_cells", lambda _: adata)
+    monkeypatch.setattr("scbetavae.cli._io.read_cells", lambda _: adata)
     monkeypatch.setattr(BetaVAE, "train", lambda *_, **__: pytest.fail("it trained"))
     assert main(["cells.h5ad", *QUICK]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -220,7 +220,7 @@ def test_command_on_entries_that_are_converted(monkeypatch, capsys):
     adata.uns["order"] = ("a", "b")
     adata.obs["dose"] = pd.Series([0, "high", 2.5] * (N // 3), index=adata.obs_names)
     Path("cells.h5ad").touch()
-    monkeypatch.setattr("scbetavae._io.read_cells", lambda _: adata)
+    monkeypatch.setattr("scbetavae.cli._io.read_cells", lambda _: adata)
     code = main(["cells.h5ad", *QUICK, "--batch-key", "dose"])
     captured = capsys.readouterr()
     assert code == 0, captured.err

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 
 import numpy as np
 
-# The same strings as in scbetavae._keys, which this sub-package may not import; a test compares them.
+# The same strings as in scbetavae._core.keys, which this sub-package may not import; a test compares them.
 UNS = "betavae"
 SIMULATION = "simulation"
 PLANTED_BATCH = "planted_batch"

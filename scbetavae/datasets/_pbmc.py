@@ -22,7 +22,7 @@ _MAX_REPRODUCTION_ERROR = 0.5e-3 + 1e-6
 
 _SOURCE = (
     "Zheng et al. 2017, doi:10.1038/ncomms14049: 68k PBMCs of 10x Genomics, donor A; 700 cells and 765 genes from "
-    "scanpy.datasets.pbmc68k_reduced(); raw counts recovered from its log-normalised values"
+    "scanpy.datasets.pbmc68k_reduced(); raw counts recovered from its log-normalized values"
 )
 
 
@@ -121,17 +121,17 @@ def _load_counts() -> AnnData:
         return AnnData(counts.astype(np.float32), obs=obs, var=var, uns={"source": _SOURCE})
 
 
-def _recover_counts(normalised: sp.csr_matrix, library_size: np.ndarray) -> sp.csr_matrix:
-    per_value = np.repeat(library_size, np.diff(normalised.indptr)) / 1e4
-    exact = np.expm1(normalised.data) * per_value
+def _recover_counts(normalized: sp.csr_matrix, library_size: np.ndarray) -> sp.csr_matrix:
+    per_value = np.repeat(library_size, np.diff(normalized.indptr)) / 1e4
+    exact = np.expm1(normalized.data) * per_value
     rounded = np.rint(exact)
     distance = np.abs(exact - rounded).max()
     if not distance <= _MAX_DISTANCE_TO_INTEGER:  # also refuses NaN
         _refuse(f"recovered counts lie up to {distance:.3g} from whole numbers (allowed: {_MAX_DISTANCE_TO_INTEGER})")
-    error = np.abs(np.log1p(rounded / per_value) - normalised.data).max()
+    error = np.abs(np.log1p(rounded / per_value) - normalized.data).max()
     if not error <= _MAX_REPRODUCTION_ERROR:
         _refuse(f"recovered counts miss the stored values by up to {error:.3g} (allowed: {_MAX_REPRODUCTION_ERROR:g})")
-    counts = sp.csr_matrix((rounded, normalised.indices, normalised.indptr), shape=normalised.shape)
+    counts = sp.csr_matrix((rounded, normalized.indices, normalized.indptr), shape=normalized.shape)
     counts.eliminate_zeros()
     depth = np.asarray(counts.sum(axis=1)).ravel()
     if depth.min() < 1 or (depth > library_size).any():

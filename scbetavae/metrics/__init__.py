@@ -6,15 +6,15 @@ with its null, ceiling and confidence interval; the other functions give one sco
 
 from scbetavae.metrics._active import active_dimensions
 from scbetavae.metrics._association import covariate_association
-from scbetavae.metrics._batch_probes import implied_skill, neighbour_skill, random_forest_skill
+from scbetavae.metrics._batch_classifiers import expected_accuracy, knn_accuracy, random_forest_accuracy
 from scbetavae.metrics._betavae_score import betavae_score
 from scbetavae.metrics._class_alignment import ClassAlignment, class_alignment, class_alignment_from_similarity
 from scbetavae.metrics._clustering import kmeans_ari
 from scbetavae.metrics._condition_prediction import condition_prediction
 from scbetavae.metrics._counterfactual_error import (
     differential_genes,
-    error_ratio,
     log_profile,
+    relative_error,
     split_half_error,
     squared_correlation,
 )
@@ -27,6 +27,7 @@ from scbetavae.metrics._dci import (
 from scbetavae.metrics._dcimig import dcimig
 from scbetavae.metrics._dimension_matching import DimensionMatches, match_dimensions
 from scbetavae.metrics._dimension_table import dimension_covariate_table
+from scbetavae.metrics._evaluate_batch_removal import evaluate_batch_removal
 from scbetavae.metrics._explicitness import explicitness
 from scbetavae.metrics._factorvae_score import factorvae_score
 from scbetavae.metrics._ilisi import ilisi
@@ -42,7 +43,6 @@ from scbetavae.metrics._total_correlation import (
     gaussian_total_correlation_from_covariance,
 )
 from scbetavae.metrics._udr import udr, udr_from_similarity
-from scbetavae.metrics._zeroing_bill import zeroing_bill
 
 __all__ = [
     "DEFAULT_METRICS",
@@ -63,14 +63,15 @@ __all__ = [
     "differential_genes",
     "dimension_covariate_table",
     "disentanglement_from_importance",
-    "error_ratio",
+    "evaluate_batch_removal",
+    "expected_accuracy",
     "explicitness",
     "factorvae_score",
     "gaussian_total_correlation",
     "gaussian_total_correlation_from_covariance",
     "ilisi",
-    "implied_skill",
     "kmeans_ari",
+    "knn_accuracy",
     "log_profile",
     "match_dimensions",
     "mig",
@@ -78,8 +79,8 @@ __all__ = [
     "modularity",
     "modularity_from_mi",
     "mutual_information_matrix",
-    "neighbour_skill",
-    "random_forest_skill",
+    "random_forest_accuracy",
+    "relative_error",
     "resolve_metrics",
     "sap",
     "score_frame",
@@ -87,5 +88,4 @@ __all__ = [
     "squared_correlation",
     "udr",
     "udr_from_similarity",
-    "zeroing_bill",
 ]

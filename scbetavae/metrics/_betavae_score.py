@@ -33,7 +33,7 @@ def betavae_score(
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims); standardised first.
+        Codes of shape (n_cells, n_dims); standardized first.
     factors
         Covariates, one row per cell; numeric ones are binned. Classes of one cell are left out.
     batch_size, n_train, n_test

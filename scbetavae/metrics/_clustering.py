@@ -61,12 +61,12 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
 
     array = check_codes(codes)
     covariate = check_column(np.asarray(labels, dtype=object), len(array), "labels").as_classes()
-    labelled = covariate.labels >= 0
-    truth = covariate.labels[labelled]
+    labeled = covariate.labels >= 0
+    truth = covariate.labels[labeled]
     n_classes = len(np.unique(truth))
     if n_classes < 2:
         return float("nan")
     # Codes that take fewer values than there are classes have no more clusters than values.
-    n_clusters = min(n_classes, len(np.unique(array[labelled], axis=0)))
-    clusters = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(array[labelled])
+    n_clusters = min(n_classes, len(np.unique(array[labeled], axis=0)))
+    clusters = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(array[labeled])
     return float(adjusted_rand_score(truth, clusters))

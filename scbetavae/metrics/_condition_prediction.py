@@ -1,4 +1,4 @@
-"""How well a covariate can be predicted from single dimensions, from all, and from nuisances alone."""
+"""How well a covariate can be predicted from single dimensions, from all, and from technical covariates alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 _NUMBERS = (
-    "skill",
+    "accuracy",
     "null",
     "null_low",
     "null_high",
@@ -28,7 +28,7 @@ _NUMBERS = (
     "ci_low",
     "ci_high",
     "auroc",
-    "beyond_nuisance",
+    "beyond_technical",
     "beyond_low",
     "beyond_high",
 )
@@ -41,16 +41,16 @@ def condition_prediction(
     covariate: ArrayLike | pd.Series,
     *,
     groups: ArrayLike | pd.Series | None = None,
-    nuisance: ArrayLike | None = None,
+    technical_covariates: ArrayLike | None = None,
     active: ArrayLike | None = None,
     n_permutations: int = 200,
     n_bootstrap: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Held-out skill of linear models that predict a covariate from one dimension, from all, and from nuisances.
+    r"""Held-out accuracy of linear models that predict a covariate from one dimension, from all, and from technical covariates.
 
     Classes are predicted by the linear discriminant with equal prior for every class (in one dimension: the nearest class
-    mean), numbers by ridge regression, in four folds. The skill of classes is the mean recall :math:`a` corrected for
+    mean), numbers by ridge regression, in four folds. The accuracy of classes is the mean recall :math:`a` corrected for
     chance, :math:`(a - 1/C)/(1 - 1/C)`; that of numbers the squared correlation of prediction and truth, with the sign of
     the correlation. Every permutation fits all models anew, which makes the test exact.
 
@@ -64,8 +64,8 @@ def condition_prediction(
     groups
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
-    nuisance
-        Columns of shape (n_cells, n_nuisances) that a dimension should know more than, for example the library size.
+    technical_covariates
+        Columns of shape (n_cells, n_technical covariates) that a dimension should know more than, for example the library size.
     active
         Boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     n_permutations
@@ -77,30 +77,30 @@ def condition_prediction(
 
     Returns
     -------
-    DataFrame, a row a dimension, one for all active dimensions together, and one for the nuisances alone:
+    DataFrame, a row a dimension, one for all active dimensions together, and one for the technical covariates alone:
 
     ``predictor``, ``dimension``
-        ``"dimension"``, ``"all"`` or ``"nuisance"``; the index of the dimension, -1 for the other two.
+        ``"dimension"``, ``"all"`` or ``"technical"``; the index of the dimension, -1 for the other two.
     ``active``
         Whether the dimension took part. If not, its numbers are NaN.
     ``covariate``
         Its name.
-    ``skill``
+    ``accuracy``
         As above: 1 at best, 0 by chance; it can be negative.
     ``null``, ``null_low``, ``null_high``
-        Mean, 2.5% and 97.5% quantile of the skill for permuted labels.
+        Mean, 2.5% and 97.5% quantile of the accuracy for permuted labels.
     ``p_value``
-        Share of permutations, the observed labels among them, with at least this skill.
+        Share of permutations, the observed labels among them, with at least this accuracy.
     ``p_adjusted``
-        The same for the *largest* skill of any dimension in each permutation: corrected over dimensions by the largest
-        statistic of Westfall and Young. The rows of all dimensions and of nuisances are one test each and not corrected.
+        The same for the *largest* accuracy of any dimension in each permutation: corrected over dimensions by the largest
+        statistic of Westfall and Young. The rows of all dimensions and of technical covariates are one test each and not corrected.
     ``ci_low``, ``ci_high``
-        95% interval of the skill of these predictions, from a bootstrap over donors, or over cells without donors.
+        95% interval of the accuracy of these predictions, from a bootstrap over donors, or over cells without donors.
     ``auroc``
         Area under the ROC curve, in [0, 1] and 0.5 by chance; for more than two classes the mean of each against the rest.
         NaN for numbers.
-    ``beyond_nuisance``, ``beyond_low``, ``beyond_high``
-        Skill of nuisances and dimension together less that of nuisances alone (or 0, if these do worse than chance), and its
+    ``beyond_technical``, ``beyond_low``, ``beyond_high``
+        Accuracy of technical covariates and dimension together less that of technical covariates alone (or 0, if these do worse than chance), and its
         95% interval.
     ``direction``
         Class with the highest mean in this dimension; ``"+"`` or ``"-"`` for numbers; empty for the last two rows.
@@ -128,7 +128,7 @@ def condition_prediction(
     >>> codes = np.column_stack([rng.normal(size=400), rng.normal(size=400) - 4.0 * treated])
     >>> frame = condition_prediction(codes, np.where(treated, "treated", "control"))
     >>> told = frame[frame["p_adjusted"] < 0.05]
-    >>> told[["predictor", "dimension", "skill", "direction"]].round(1).values.tolist()
+    >>> told[["predictor", "dimension", "accuracy", "direction"]].round(1).values.tolist()
     [['dimension', 1, 1.0, 'control'], ['all', -1, 1.0, '']]
     """
     n_permutations = check_positive_integer(n_permutations, "n_permutations", minimum=0)
@@ -137,11 +137,11 @@ def condition_prediction(
     mask = resolve_active(array, active)
     column = check_column(covariate, len(array), "covariate")
     members = check_groups(groups, len(array))
-    extra = _check_nuisance(nuisance, len(array))
+    extra = _check_technical(technical_covariates, len(array))
     setting = _prepare(column, members, seed)
     rng = np.random.default_rng([seed, 1])  # another stream than that of the folds
-    rows = _linear_predictions.standardise(array[np.ix_(setting.keep, np.flatnonzero(mask))])
-    aside = None if extra is None else _linear_predictions.standardise(extra[setting.keep])
+    rows = _linear_predictions.standardize(array[np.ix_(setting.keep, np.flatnonzero(mask))])
+    aside = None if extra is None else _linear_predictions.standardize(extra[setting.keep])
     blocks = make_blocks(len(setting.keep), setting.task.members, n_bootstrap, rng)
     if n_bootstrap and setting.task.members is not None and blocks.n_blocks < _FEW_GROUPS:
         setting.notes.append(f"rough interval: {blocks.n_blocks} groups")
@@ -149,8 +149,8 @@ def condition_prediction(
     frame = _layout(setting, mask, numbers, _directions(rows, setting))
     frame.insert(3, "covariate", column.name)
     if extra is None:
-        frame.loc[frame["predictor"] == "nuisance", list(_NUMBERS)] = np.nan
-        frame.loc[frame["predictor"] == "nuisance", ["active", "flag"]] = [False, "no nuisances given"]
+        frame.loc[frame["predictor"] == "technical", list(_NUMBERS)] = np.nan
+        frame.loc[frame["predictor"] == "technical", ["active", "flag"]] = [False, "no technical covariates given"]
     return frame
 
 
@@ -159,7 +159,7 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
     n_dims = len(active)
     frame = pd.DataFrame(
         {
-            "predictor": ["dimension"] * n_dims + ["all", "nuisance"],
+            "predictor": ["dimension"] * n_dims + ["all", "technical"],
             "dimension": np.append(np.arange(n_dims), [-1, -1]),
             "active": np.append(active, [active.any(), False]),
             "covariate": covariate,
@@ -170,20 +170,20 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
     return frame.astype({"direction": object, "covariate": object, "flag": object})
 
 
-def _check_nuisance(nuisance: ArrayLike | None, n_cells: int) -> np.ndarray | None:
-    if nuisance is None:
+def _check_technical(technical_covariates: ArrayLike | None, n_cells: int) -> np.ndarray | None:
+    if technical_covariates is None:
         return None
     try:
-        array = np.asarray(nuisance, dtype=np.float64)
+        array = np.asarray(technical_covariates, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        msg = f"`nuisance` must be numbers, but they could not be read as floats: {error}."
+        msg = f"`technical_covariates` must be numbers, but they could not be read as floats: {error}."
         raise TypeError(msg) from error
     if array.ndim != 2 or len(array) != n_cells:
-        msg = f"`nuisance` has shape {array.shape}; it needs ({n_cells}, n_nuisances), a row per cell."
+        msg = f"`technical_covariates` has shape {array.shape}; it needs ({n_cells}, n_technical covariates), a row per cell."
         raise ValueError(msg)
     n_broken = int((~np.isfinite(array)).any(axis=1).sum())
     if n_broken:
-        msg = f"`nuisance` holds NaN or infinite values in {n_broken} cells. Leave these cells out, or fill them."
+        msg = f"`technical_covariates` holds NaN or infinite values in {n_broken} cells. Leave these cells out, or fill them."
         raise ValueError(msg)
     return array if array.shape[1] else None
 
@@ -271,7 +271,7 @@ def _directions(rows: np.ndarray, setting: _Setting) -> list[str]:
 
 
 def _layout(setting: _Setting, mask: np.ndarray, numbers: dict[str, np.ndarray], directions: list[str]) -> pd.DataFrame:
-    """A row a dimension, active or not, and the two for all and for nuisances."""
+    """A row a dimension, active or not, and the two for all and for technical covariates."""
     n_dims = len(mask)
     where = np.append(np.flatnonzero(mask), [n_dims, n_dims + 1])
     columns = {}
@@ -288,7 +288,7 @@ def _layout(setting: _Setting, mask: np.ndarray, numbers: dict[str, np.ndarray],
     task = setting.task
     frame = pd.DataFrame(
         {
-            "predictor": ["dimension"] * n_dims + ["all", "nuisance"],
+            "predictor": ["dimension"] * n_dims + ["all", "technical"],
             "dimension": np.append(np.arange(n_dims), [-1, -1]),
             "active": np.append(mask, [mask.any(), True]),
         }

@@ -16,14 +16,14 @@ import numpy as np
 from scipy import stats
 
 from scbetavae.metrics import _binning, _contingency
-from scbetavae.metrics._information import LabelledCells
+from scbetavae.metrics._information import LabeledCells
 from scbetavae.metrics._resampling import permuted_tables
 
 if TYPE_CHECKING:
     from scbetavae.metrics._checks import Covariate
 
 MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE = 50, 0.1
-"""Batch and a protected covariate are confounded beyond use below the larger of this many cells and this share of them."""
+"""Batch and a conserved covariate are confounded beyond use below the larger of this many cells and this share of them."""
 
 KEPT_BY_CROSSING = 0.8
 """A covariate is crossed into the strata if so much of the overlap that its margins promise is left."""
@@ -39,7 +39,7 @@ class ConditionalInformation(NamedTuple):
 
 
 class Strata(NamedTuple):
-    """Classes of cells that agree in the protected covariates."""
+    """Classes of cells that agree in the conserved covariates."""
 
     index: np.ndarray
     """Stratum of every cell."""
@@ -80,7 +80,7 @@ def conditional_information(
         observed, of_cell = np.unique(labels[inside], return_inverse=True)
         if len(observed) < 2:
             continue  # one class: nothing to tell, and nothing to permute
-        cells = LabelledCells(
+        cells = LabeledCells(
             covariate, inside, of_cell.reshape(-1), tuple(map(str, observed)), bins[:, inside], n_bins, 1
         )
         share = cells.n_cells / n_cells
@@ -120,8 +120,8 @@ def effective_cells(batch: np.ndarray, strata: np.ndarray) -> float:
     return float(total * within / overall) if overall > 0 else 0.0
 
 
-def stratify(batch: np.ndarray, protected: list[Covariate]) -> Strata:
-    """Cross the protected covariates, those first that are named first, as far as cells suffice.
+def stratify(batch: np.ndarray, conserved: list[Covariate]) -> Strata:
+    """Cross the conserved covariates, those first that are named first, as far as cells suffice.
 
     A covariate whose classes would split the strata so finely that few of them still hold two batches is left out of the
     crossing. Batches are refused as not comparable if even one covariate, alone, leaves too few effective cells.
@@ -130,7 +130,7 @@ def stratify(batch: np.ndarray, protected: list[Covariate]) -> Strata:
     needed = max(MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE * n_cells)
     index, crossed, share = np.zeros(n_cells, dtype=np.int64), [], 1.0
     worst, problem = float(n_cells), ""
-    for covariate in protected:
+    for covariate in conserved:
         labels = classes_of(covariate)
         alone = effective_cells(batch, labels)
         if alone < needed and alone <= worst:

@@ -59,7 +59,7 @@ def count_tables(
 
 
 def coarsen(tables: np.ndarray, refinement: int) -> np.ndarray:
-    """Merge every ``refinement`` neighbouring bins."""
+    """Merge every ``refinement`` neighboring bins."""
     if refinement == 1:
         return tables
     *lead, n_bins, n_classes = tables.shape
@@ -147,10 +147,10 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
     information = (joint - x_log_x(by_bin).sum(axis=-2) - margin + x_log_x(total)) / safe
     if correct:
         information = information - np.maximum(_class_bias(counts, squares, by_bin, rest, safe), 0.0)
-    normaliser = (x_log_x(total) - margin) / safe
+    normalizer = (x_log_x(total) - margin) / safe
     effective = size if squares is None else _ratio(size**2, squares.sum(axis=-2))
     defined = (effective > 1.5) & (total - size > 1e-9 * safe)
-    scaled = information / np.where(defined, normaliser, 1.0)
+    scaled = information / np.where(defined, normalizer, 1.0)
     return np.where(defined, np.minimum(scaled, 1.0), np.nan)
 
 

@@ -1,6 +1,6 @@
 r"""How near predicted cells come to real ones, relative to doing nothing.
 
-A profile is the mean over cells of the logarithm of normalised counts,
+A profile is the mean over cells of the logarithm of normalized counts,
 
 .. math:: m_g = \frac{1}{n} \sum_i \log\Big(1 + 10^4 \, \frac{x_{ig}}{\sum_h x_{ih}}\Big)
 
@@ -52,10 +52,10 @@ def log_profile(counts: ArrayLike) -> np.ndarray:
     >>> log_profile(np.array([[1, 9], [0, 5]])).round(2).tolist()
     [3.45, 9.16]
     """
-    return np.asarray(log_normalise(counts).mean(axis=0)).ravel()
+    return np.asarray(log_normalize(counts).mean(axis=0)).ravel()
 
 
-def log_normalise(counts: ArrayLike) -> sparse.csr_matrix:
+def log_normalize(counts: ArrayLike) -> sparse.csr_matrix:
     """log(1 + counts per 10 000) of every cell, checked."""
     matrix = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
     if matrix.shape[0] == 0:
@@ -70,7 +70,7 @@ def log_normalise(counts: ArrayLike) -> sparse.csr_matrix:
     return matrix
 
 
-def error_ratio(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> float:
+def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> float:
     """Squared distance of prediction and target over that of source and target.
 
     Parameters
@@ -94,8 +94,8 @@ def error_ratio(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> f
 
     Examples
     --------
-    >>> from scbetavae.metrics import error_ratio
-    >>> error_ratio([1.0, 2.0], source=[0.0, 0.0], target=[2.0, 4.0])
+    >>> from scbetavae.metrics import relative_error
+    >>> relative_error([1.0, 2.0], source=[0.0, 0.0], target=[2.0, 4.0])
     0.25
     """
     predicted, source, target = _profiles(predicted, source, target)
@@ -210,7 +210,7 @@ def split_half_error(
     True
     """
     check_positive_integer(n_splits, "n_splits")
-    logs = log_normalise(target_counts)
+    logs = log_normalize(target_counts)
     genes = slice(None) if genes is None else np.asarray(genes)
     source, _ = _profiles(source, np.asarray(logs.mean(axis=0)).ravel())
     n_cells = logs.shape[0]
@@ -224,7 +224,7 @@ def split_half_error(
     first = (choose @ logs) / half
     second = ((1 - choose) @ logs) / (n_cells - half)
     pairs = [(a[genes], b[genes]) for a, b in zip(first, second, strict=True)]
-    ratios = [error_ratio(a, source[genes], b) for a, b in pairs]
+    ratios = [relative_error(a, source[genes], b) for a, b in pairs]
     return float(np.mean(ratios)), float(np.mean([squared_correlation(a, b) for a, b in pairs]))
 
 

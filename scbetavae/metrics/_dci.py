@@ -28,11 +28,11 @@ class DCIResult:
     completeness
         Weighted mean over covariates, in [0, 1]: is each covariate held by one dimension?
     informativeness
-        Mean held-out skill over covariates.
+        Mean held-out accuracy over covariates.
     per_code
         Disentanglement of every dimension; NaN where it has no importance.
     per_factor
-        DataFrame indexed by covariate: ``completeness``, ``informativeness``, ``p_value`` (of the skill), ``votes``.
+        DataFrame indexed by covariate: ``completeness``, ``informativeness``, ``p_value`` (of the accuracy), ``votes``.
     importance
         DataFrame (n_dims, n_covariates); columns sum to 1, or are 0 where the covariate does not vote.
     """
@@ -48,7 +48,7 @@ class DCIResult:
 
 
 def per_row_disentanglement(importance: np.ndarray) -> np.ndarray:
-    """One less the normalised entropy of every row (NaN for a row of zeros, or a single column)."""
+    """One less the normalized entropy of every row (NaN for a row of zeros, or a single column)."""
     n_columns = importance.shape[-1]
     if n_columns < 2:
         return np.full(importance.shape[:-1], np.nan)
@@ -154,9 +154,9 @@ def dci(
     """Disentanglement, completeness and informativeness.
 
     Boosted trees (LightGBM, 50 rounds of 8 leaves) predict every covariate from all active dimensions; the importance
-    of a dimension is the gain of its splits. Informativeness is the skill on cells held out in four folds: balanced
+    of a dimension is the gain of its splits. Informativeness is the accuracy on cells held out in four folds: balanced
     accuracy corrected for chance, or the squared correlation of predicted and true values (negative if they disagree). A
-    covariate without skill above that of permuted labels (p above 0.01 over the number of covariates, or skill below 0.01)
+    covariate without accuracy above that of permuted labels (p above 0.01 over the number of covariates, or accuracy below 0.01)
     does not vote: boosting finds structure in pure noise. The trees see quantile bins of the codes, so monotone maps and
     outliers change nothing.
 
@@ -224,12 +224,12 @@ def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int |
             repeated = fit.importances[np.arange(n_folds) % len(fit.importances)]
             folds[:, :n_active, column] = repeated
     votes = np.array([fit.votes for fit in fits])
-    active_importance = _normalise(folds.mean(axis=0))
+    active_importance = _normalize(folds.mean(axis=0))
     disentanglement, completeness = scores_of(active_importance, votes)
     per_factor = pd.DataFrame(
         {
             "completeness": np.where(votes, per_row_disentanglement(active_importance.T), np.nan),
-            "informativeness": [np.nan if fit.undefined else fit.skill for fit in fits],
+            "informativeness": [np.nan if fit.undefined else fit.accuracy for fit in fits],
             "p_value": [np.nan if fit.undefined else fit.p_value for fit in fits],
             "votes": votes,
         },
@@ -241,11 +241,11 @@ def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int |
     if votes.sum() > 1:
         per_code[mask] = per_row_disentanglement(active_importance[:n_active, votes])
     index = pd.RangeIndex(len(mask), name="dimension")
-    skills = per_factor["informativeness"].dropna()
+    accuracies = per_factor["informativeness"].dropna()
     return DCIResult(
         disentanglement,
         completeness,
-        float(skills.mean()) if len(skills) else float("nan"),
+        float(accuracies.mean()) if len(accuracies) else float("nan"),
         pd.Series(per_code, index=index, name="disentanglement"),
         per_factor,
         pd.DataFrame(full, index=index, columns=names),
@@ -262,6 +262,6 @@ def scores_of(importance: np.ndarray, votes: np.ndarray) -> tuple[float, float]:
     return disentanglement_from_importance(voting), completeness_from_importance(voting)
 
 
-def _normalise(importance: np.ndarray) -> np.ndarray:
+def _normalize(importance: np.ndarray) -> np.ndarray:
     total = importance.sum(axis=0)
     return importance / np.where(total > 0, total, 1.0)

@@ -1,4 +1,4 @@
-"""Boosted trees behind `dci`: importances and held-out skill of one covariate."""
+"""Boosted trees behind `dci`: importances and held-out accuracy of one covariate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scbetavae.metrics._sap import TEST_FRACTION
 
 TREE_BINS = 63
 ALPHA, MINIMUM_SKILL = 0.01, 0.01
-"""A covariate votes if its held-out skill beats permuted labels at this level, divided by the number of covariates, and
+"""A covariate votes if its held-out accuracy beats permuted labels at this level, divided by the number of covariates, and
 is at least this large."""
 
 
@@ -21,12 +21,12 @@ is at least this large."""
 class Fit:
     importances: np.ndarray
     """Shape (n_folds, n_active)."""
-    skill: float
+    accuracy: float
     p_value: float
     votes: bool
     undefined: bool = False
     null: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Skill of the same predictions against permuted labels."""
+    """Accuracy of the same predictions against permuted labels."""
     target: _held_out.Target | None = None
     predicted: np.ndarray | None = None
 
@@ -63,7 +63,7 @@ def vote_level(n_covariates: int) -> float:
 
 
 def first_fold_importance(values: np.ndarray, covariate: Covariate, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Importances (n_active,) from one fold, whatever the skill."""
+    """Importances (n_active,) from one fold, whatever the accuracy."""
     target = _held_out.make_target(covariate)
     fold = np.zeros(1) if target.problem else _held_out.split_folds(target, groups, seed)
     if fold.max() < 1:
@@ -75,7 +75,7 @@ def first_fold_importance(values: np.ndarray, covariate: Covariate, groups: np.n
 def fit_gain(
     values: np.ndarray, covariate: Covariate, groups: np.ndarray | None, seed: int, *, level: float = ALPHA
 ) -> Fit:
-    """Importances and held-out skill of one covariate from binned codes (n_cells, n_active)."""
+    """Importances and held-out accuracy of one covariate from binned codes (n_cells, n_active)."""
     target = _held_out.make_target(covariate)
     nothing = np.zeros((1, values.shape[1]))
     if target.problem:
@@ -93,8 +93,8 @@ def fit_gain(
         turn = -1 if i % 2 else 1
         gain, predicted[test] = _boost(codes[:, ::turn], target, train, test, seed + i)
         importances.append(gain[::turn] / max(gain.sum(), 1e-300))
-    value = _held_out.skill(predicted, target)
-    null = _held_out.permuted_skill(predicted, target, groups, seed)
+    value = _held_out.accuracy(predicted, target)
+    null = _held_out.permuted_accuracy(predicted, target, groups, seed)
     p_value = (1 + (null >= value - 1e-12).sum()) / (1 + len(null))
     return Fit(
         np.array(importances),
@@ -145,14 +145,14 @@ def _boost(
         values = labels.reshape(-1)
     else:
         parameters["objective"] = "regression"
-        centre, scale = values.mean(), max(values.std(), 1e-300)
-        values = (values - centre) / scale
+        center, scale = values.mean(), max(values.std(), 1e-300)
+        values = (values - center) / scale
     data = lightgbm.Dataset(codes[train], values, params=parameters, free_raw_data=True)
     booster = lightgbm.train(parameters, data, num_boost_round=n_rounds)
     gain = booster.feature_importance("gain").astype(np.float64)
     raw = booster.predict(codes[test], num_threads=1)
     if not target.n_classes:
-        return gain, raw * scale + centre
+        return gain, raw * scale + center
     probability = raw if raw.ndim == 2 else np.column_stack([1 - raw, raw])
     return gain, observed[(probability / share).argmax(axis=1)]
 

@@ -12,7 +12,7 @@ from scbetavae.metrics import _contingency
 from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import check_codes, check_factors
 from scbetavae.metrics._contingency import Tables
-from scbetavae.metrics._information import CodeBins, Estimator, LabelledCells, label_cells
+from scbetavae.metrics._information import CodeBins, Estimator, LabeledCells, label_cells
 from scbetavae.metrics._sap import rank_rows
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def dimension_covariate_table(
 
 
 def _rows_of(
-    cells: LabelledCells, values: np.ndarray, target: np.ndarray | None, mask: np.ndarray
+    cells: LabeledCells, values: np.ndarray, target: np.ndarray | None, mask: np.ndarray
 ) -> list[pd.DataFrame]:
     """One frame for the covariate as a whole, one for each class."""
     name = cells.covariate.name
@@ -125,7 +125,7 @@ def _rows_of(
     return frames
 
 
-def _class_frames(cells: LabelledCells, tables: Tables, ranks: np.ndarray, mask: np.ndarray) -> list[pd.DataFrame]:
+def _class_frames(cells: LabeledCells, tables: Tables, ranks: np.ndarray, mask: np.ndarray) -> list[pd.DataFrame]:
     counts = tables.counts[0]
     normalized = np.maximum(_contingency.class_information(tables, correct=True)[0], 0.0)
     plug_in = _contingency.class_information(tables, correct=False)[0]

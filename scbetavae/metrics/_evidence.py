@@ -17,7 +17,7 @@ from scbetavae.metrics._information import (
     CodeBins,
     Confounded,
     Estimator,
-    LabelledCells,
+    LabeledCells,
     confounded_tables,
     label_against_confounder,
     label_cells,
@@ -42,7 +42,7 @@ class Statistics(NamedTuple):
     entropy: np.ndarray
     """Nats, (n_replicates,)."""
     predictability: np.ndarray
-    """Skill of one-dimension predictors, (n_replicates, n_dims)."""
+    """Accuracy of one-dimension predictors, (n_replicates, n_dims)."""
     alignment: np.ndarray
     """LMS, MSAS, MSGS, (n_replicates, 3)."""
 
@@ -52,10 +52,10 @@ class Evidence:
     """Statistics of one covariate; ``problem`` says why there are none."""
 
     covariate: Covariate
-    cells: LabelledCells
+    cells: LabeledCells
     confounded: Confounded | None
     problem: str
-    adjusted_problem: str = ""
+    confounder_problem: str = ""
     usable: np.ndarray | None = None
     """Classes that count at class level."""
     value: Statistics | None = None
@@ -92,8 +92,8 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
                 evidence.notes.append(f"class of {words}: {', '.join(few[:3])}{' ...' if len(few) > 3 else ''}")
     if confounder is not None and confounder.name != covariate.name:
         evidence.confounded = label_against_confounder(codes, covariate, confounder)
-        evidence.adjusted_problem = evidence.confounded.problem
-        if not evidence.adjusted_problem:
+        evidence.confounder_problem = evidence.confounded.problem
+        if not evidence.confounder_problem:
             effective, total = evidence.confounded.effective_cells, evidence.confounded.cells.n_cells
             evidence.notes.append(f"adjusted for {confounder.name}: effective sample size {effective:.0f} of {total}")
     evidence.value = _collect([cells.tables()], evidence, wanted)
@@ -102,7 +102,7 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
         squared = spearman_squared(codes.values[:, present], covariate.values[present])
         evidence.value = evidence.value._replace(predictability=squared[None])
     if evidence.confounded is not None:
-        _read_adjusted(evidence, "value", [confounded_tables(evidence.confounded)], wanted)
+        _read_weighted(evidence, "value", [confounded_tables(evidence.confounded)], wanted)
     return evidence
 
 
@@ -131,7 +131,7 @@ def add_bootstrap(evidence: Evidence, codes: CodeBins, blocks: Blocks, wanted: W
         )
         replicates = _resampling.bootstrap_tables(joint, blocks.weights)
         weighted = (_contingency.weighted_tables(part, pair.n_strata) for part in replicates)
-        _read_adjusted(evidence, "bootstrap", weighted, wanted)
+        _read_weighted(evidence, "bootstrap", weighted, wanted)
 
 
 def add_null(
@@ -161,7 +161,7 @@ def add_null(
         # Within strata of the confounder: that keeps the weights and leaves nothing but the covariate to explain codes.
         order = np.argsort(pair.strata, kind="stable")
         permuted = (confounded_tables(pair, _permute_within(pair, order, rng)) for _ in range(n_permutations))
-        _read_adjusted(evidence, "null", permuted, wanted)
+        _read_weighted(evidence, "null", permuted, wanted)
 
 
 def _permute_within(pair: Confounded, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -172,7 +172,7 @@ def _permute_within(pair: Confounded, order: np.ndarray, rng: np.random.Generato
 
 
 def _collect(tables: Iterable[np.ndarray], evidence: Evidence, wanted: Wanted) -> Statistics:
-    """Read unweighted tables. A fine table is recognised by its number of bins and merged for information."""
+    """Read unweighted tables. A fine table is recognized by its number of bins and merged for information."""
     cells, correct = evidence.cells, wanted.estimator.correct
     parts = []
     for table in tables:
@@ -204,10 +204,10 @@ def _alignment(tables: Tables, evidence: Evidence, correct: bool) -> np.ndarray:
     return alignment_of_similarity(np.nan_to_num(similarity[..., evidence.usable]))
 
 
-def _read_adjusted(evidence: Evidence, view: str, tables: Iterable[Tables], wanted: Wanted) -> None:
+def _read_weighted(evidence: Evidence, view: str, tables: Iterable[Tables], wanted: Wanted) -> None:
     """Replace information and alignment of a view by the weighted ones, NaN where weighting was refused."""
     plain: Statistics = getattr(evidence, view)
-    if evidence.adjusted_problem:
+    if evidence.confounder_problem:
         blank = {
             name: np.full_like(getattr(plain, name), np.nan) for name in Statistics._fields if name != "predictability"
         }
@@ -220,8 +220,8 @@ def _read_adjusted(evidence: Evidence, view: str, tables: Iterable[Tables], want
             alignments.append(_alignment(weighted, evidence, correct))
     information, plug_in, entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
     alignment = np.concatenate(alignments) if alignments else plain.alignment
-    adjusted = plain._replace(information=information, plug_in=plug_in, entropy=entropy, alignment=alignment)
-    setattr(evidence, view, adjusted)
+    normalized = plain._replace(information=information, plug_in=plug_in, entropy=entropy, alignment=alignment)
+    setattr(evidence, view, normalized)
 
 
 def _bootstrap_spearman(values: np.ndarray, target: np.ndarray, of_cell: np.ndarray, blocks: Blocks) -> np.ndarray:

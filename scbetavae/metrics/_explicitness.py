@@ -27,7 +27,7 @@ def explicitness(
 ) -> pd.Series:
     r"""Explicitness of every covariate: mean one-against-rest area under the ROC curve, held out.
 
-    A logistic model on all active dimensions (standardised) predicts the classes of cells held out in four folds. For a
+    A logistic model on all active dimensions (standardized) predicts the classes of cells held out in four folds. For a
     numeric covariate a linear model predicts it, and the score is the concordance :math:`(1 + \tau)/2` with Kendall's
     :math:`\tau`, which is what the area under the curve becomes without classes.
 
@@ -46,7 +46,7 @@ def explicitness(
 
     Returns
     -------
-    Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined (fewer than 10 labelled cells, or fewer than
+    Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined (fewer than 10 labeled cells, or fewer than
     two classes of two cells). Classes with one cell are left out.
 
     Raises
@@ -93,20 +93,22 @@ def held_out_scores(codes: np.ndarray, covariate: Covariate, groups: np.ndarray 
     for i in range(fold.max() + 1 if values.shape[1] else 0):
         train, test = fold != i, fold == i
         scale = values[train].std(axis=0)
-        centred = (values - values[train].mean(axis=0)) / np.where(scale > 0, scale, 1.0)
+        centered = (values - values[train].mean(axis=0)) / np.where(scale > 0, scale, 1.0)
         aim = target.values[train]
         if not target.n_classes:
             spread = aim.std() or 1.0
-            scores[test, 0] = Ridge(alpha=1e-3).fit(centred[train], (aim - aim.mean()) / spread).predict(centred[test])
+            scores[test, 0] = (
+                Ridge(alpha=1e-3).fit(centered[train], (aim - aim.mean()) / spread).predict(centered[test])
+            )
             continue
         observed = np.unique(aim)
         if len(observed) < 2:
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # separable classes never converge, and need not
-            model = LogisticRegression(max_iter=200).fit(centred[train], aim)
+            model = LogisticRegression(max_iter=200).fit(centered[train], aim)
         # Log odds per fold, so that folds can be ranked together.
-        probability = np.clip(model.predict_proba(centred[test]), 1e-12, 1 - 1e-12)
+        probability = np.clip(model.predict_proba(centered[test]), 1e-12, 1 - 1e-12)
         scores[np.ix_(test, observed)] = np.log(probability / (1 - probability))
     return scores
 

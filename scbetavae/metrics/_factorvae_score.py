@@ -32,7 +32,7 @@ def factorvae_score(
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims); standardised first.
+        Codes of shape (n_cells, n_dims); standardized first.
     factors
         Covariates, one row per cell; numeric ones are binned. Classes of one cell are left out.
     batch_size, n_train, n_test

@@ -1,4 +1,4 @@
-"""Predictions of a covariate on cells that the model did not see, and their skill against permuted labels."""
+"""Predictions of a covariate on cells that the model did not see, and their accuracy against permuted labels."""
 
 from __future__ import annotations
 
@@ -70,14 +70,14 @@ def make_target(covariate: Covariate) -> Target:
     if covariate.is_numeric:
         values = covariate.values[keep]
         constant = len(keep) == 0 or values.max() == values.min()
-        problem = "fewer than 10 labelled cells" if len(keep) < 10 else "one class" if constant else ""
+        problem = "fewer than 10 labeled cells" if len(keep) < 10 else "one class" if constant else ""
         return Target(keep, values, 0, problem)
     counts = np.bincount(covariate.labels[keep], minlength=len(covariate.classes))
     keep = keep[counts[covariate.labels[keep]] >= 2]
     observed, labels = np.unique(covariate.labels[keep], return_inverse=True)
     problem = "fewer than two classes of two cells" if len(observed) < 2 else ""
     if not problem and len(keep) < 10:
-        problem = "fewer than 10 labelled cells"
+        problem = "fewer than 10 labeled cells"
     return Target(keep, labels.reshape(-1), len(observed), problem)
 
 
@@ -110,8 +110,8 @@ def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     return (recall.mean(axis=-1) - 1 / n_classes) / (1 - 1 / n_classes)
 
 
-def skill(predicted: np.ndarray, target: Target) -> float:
-    """Skill of out-of-fold predictions: corrected balanced accuracy, or the signed squared correlation."""
+def accuracy(predicted: np.ndarray, target: Target) -> float:
+    """Accuracy of out-of-fold predictions: corrected balanced accuracy, or the signed squared correlation."""
     if target.n_classes:
         return float(balanced_accuracy(_confusion(predicted, target.values, target.n_classes)))
     deviation, aim = predicted - predicted.mean(), target.values - target.values.mean()
@@ -124,8 +124,8 @@ def signed_square(covariance: np.ndarray, variance: np.ndarray, other_variance: 
     return np.where(product > 0, covariance * np.abs(covariance) / np.where(product > 0, product, 1.0), 0.0)
 
 
-def permuted_skill(predicted: np.ndarray, target: Target, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Skill of the same predictions for permuted labels.
+def permuted_accuracy(predicted: np.ndarray, target: Target, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Accuracy of the same predictions for permuted labels.
 
     Labels that are constant within groups move with their group: cells of one donor are no independent witnesses.
     """
@@ -137,7 +137,7 @@ def permuted_skill(predicted: np.ndarray, target: Target, groups: np.ndarray | N
         values = rng.permutation(target.values) if of_group is None else rng.permutation(of_group)[members]
         permuted = Target(target.keep, values, target.n_classes, "")
         constant = not target.n_classes and values.max() == values.min()
-        result[i] = 0.0 if constant else skill(predicted, permuted)
+        result[i] = 0.0 if constant else accuracy(predicted, permuted)
     return result
 
 

@@ -1,4 +1,4 @@
-"""iLISI: how many batches there are, effectively, among a cell's neighbours."""
+"""iLISI: how many batches there are, effectively, among a cell's neighbors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbetavae.metrics._batch_probes import MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES
+from scbetavae.metrics._batch_classifiers import MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES
 from scbetavae.metrics._checks import check_codes, check_column, check_positive_integer
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     .. math:: \frac{\bar L - 1}{\bar L_\text{permuted} - 1},
 
-    clipped to [0, 1], so that batches of unequal size and a small neighbourhood do not hold mixed cells below 1.
-    Neighbours count alike: 30 of them, the perplexity that :cite:t:`Korsunsky2019` give to their Gaussian weights.
+    clipped to [0, 1], so that batches of unequal size and a small neighborhood do not hold mixed cells below 1.
+    Neighbors count alike: 30 of them, the perplexity that :cite:t:`Korsunsky2019` give to their Gaussian weights.
 
     Parameters
     ----------
@@ -37,14 +37,14 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
     batch
         Batch of every cell; cells without one are left out.
     n_neighbors
-        Neighbours of a cell, at least 2.
+        Neighbors of a cell, at least 2.
     seed
         Seed of the permutations, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
-        neighbours among.
+        neighbors among.
 
     Returns
     -------
-    Score in [0, 1]: 0 if every neighbourhood holds one batch, 1 if neighbourhoods look like random cells. NaN with fewer
+    Score in [0, 1]: 0 if every neighborhood holds one batch, 1 if neighborhoods look like random cells. NaN with fewer
     than two batches or three cells.
 
     Raises
@@ -70,30 +70,30 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
     array = check_codes(codes)
     covariate = check_column(batch, len(array), "batch").as_classes()
     k = check_positive_integer(n_neighbors, "n_neighbors", 2)
-    hoods = find_neighbourhoods(array, covariate.labels, k, seed=seed)
+    hoods = find_neighborhoods(array, covariate.labels, k, seed=seed)
     return hoods.score(hoods.indices(covariate.labels).mean(), covariate.labels, seed)
 
 
 @dataclass(frozen=True)
-class Neighbourhoods:
+class Neighborhoods:
     """Nearest other cells of some cells."""
 
     cells: np.ndarray
-    """Cells whose neighbours were looked for, (n_queries,)."""
-    neighbours: np.ndarray
+    """Cells whose neighbors were looked for, (n_queries,)."""
+    neighbors: np.ndarray
     """(n_queries, n_neighbors)"""
     taken: np.ndarray
     """Cells among which they were looked for."""
 
     @property
     def is_empty(self) -> bool:
-        return self.neighbours.size == 0
+        return self.neighbors.size == 0
 
     def indices(self, labels: np.ndarray) -> np.ndarray:
-        """Inverse Simpson index of each neighbourhood, (n_queries,)."""
+        """Inverse Simpson index of each neighborhood, (n_queries,)."""
         if self.is_empty:
             return np.full(max(len(self.cells), 1), np.nan)
-        near = labels[self.neighbours]
+        near = labels[self.neighbors]
         squares = sum(((near == label).mean(axis=1) ** 2 for label in range(labels.max() + 1)), np.zeros(len(near)))
         return 1 / squares
 
@@ -120,10 +120,10 @@ class Neighbourhoods:
         return scaled if np.ndim(mean) else float(scaled)
 
 
-def find_neighbourhoods(
+def find_neighborhoods(
     codes: np.ndarray, labels: np.ndarray, n_neighbors: int, *, test: np.ndarray | None = None, seed: int = 0
-) -> Neighbourhoods:
-    """Neighbours of the labelled cells (of those in `test`, if given) among all labelled cells."""
+) -> Neighborhoods:
+    """Neighbors of the labeled cells (of those in `test`, if given) among all labeled cells."""
     from sklearn.neighbors import NearestNeighbors
 
     rng = np.random.default_rng(seed)
@@ -133,10 +133,10 @@ def find_neighbourhoods(
     cells = cells[:MAXIMUM_NEIGHBOUR_QUERIES]
     k = min(n_neighbors, len(taken) - 1)
     if k < 2 or not len(cells) or len(np.unique(labels[taken])) < 2:
-        return Neighbourhoods(cells, np.zeros((len(cells), 0), dtype=np.int64), taken)
-    centred = codes - codes.mean(axis=0)  # distances come from inner products, which lose digits far from the origin
-    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centred[taken])
-    found = taken[search.kneighbors(centred[cells], return_distance=False)]
+        return Neighborhoods(cells, np.zeros((len(cells), 0), dtype=np.int64), taken)
+    centered = codes - codes.mean(axis=0)  # distances come from inner products, which lose digits far from the origin
+    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centered[taken])
+    found = taken[search.kneighbors(centered[cells], return_distance=False)]
     # Without the cell itself, which need not be the first among duplicates, nor be there at all.
     others = np.argsort(found == cells[:, None], axis=1, kind="stable")[:, :k]
-    return Neighbourhoods(cells, np.take_along_axis(found, others, axis=1), taken)
+    return Neighborhoods(cells, np.take_along_axis(found, others, axis=1), taken)

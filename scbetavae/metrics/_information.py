@@ -56,7 +56,7 @@ class Estimator:
 
 @dataclass
 class CodeBins:
-    """Codes of the active dimensions, sorted once, binned once for every set of labelled cells."""
+    """Codes of the active dimensions, sorted once, binned once for every set of labeled cells."""
 
     values: np.ndarray
     """Shape (n_dims, n_cells)."""
@@ -84,7 +84,7 @@ class CodeBins:
 
 
 @dataclass(frozen=True)
-class LabelledCells:
+class LabeledCells:
     """One covariate on the cells that have it: their bins, classes, and where the covariate ends."""
 
     covariate: Covariate
@@ -104,7 +104,7 @@ class LabelledCells:
     def problem(self) -> str:
         """Why no score is defined, or an empty string."""
         if self.n_cells < 2:
-            return f"{self.n_cells} labelled cells" if self.n_cells != 1 else "1 labelled cell"
+            return f"{self.n_cells} labeled cells" if self.n_cells != 1 else "1 labeled cell"
         return "one class" if len(self.classes) < 2 else ""
 
     def tables(self, labels: np.ndarray | None = None, **blocks: object) -> np.ndarray:
@@ -113,7 +113,7 @@ class LabelledCells:
         return _contingency.count_tables(self.bins, labels, self.n_bins, len(self.classes), **blocks)
 
 
-def label_cells(codes: CodeBins, covariate: Covariate, keep: np.ndarray | None = None) -> LabelledCells:
+def label_cells(codes: CodeBins, covariate: Covariate, keep: np.ndarray | None = None) -> LabeledCells:
     """Classes of a covariate and bins of the codes, on the cells that have the label (and are in ``keep``)."""
     if codes.estimator.binning == "width" and covariate.integer:
         covariate = covariate.as_classes()
@@ -126,7 +126,7 @@ def label_cells(codes: CodeBins, covariate: Covariate, keep: np.ndarray | None =
         observed, labels = np.unique(covariate.labels[present], return_inverse=True)
         classes = tuple(covariate.classes[i] for i in observed)
     fine = n_bins * codes.refinement
-    return LabelledCells(covariate, present, labels.reshape(-1), classes, codes.bins(present), fine, codes.refinement)
+    return LabeledCells(covariate, present, labels.reshape(-1), classes, codes.bins(present), fine, codes.refinement)
 
 
 def _bin_numeric(values: np.ndarray, estimator: Estimator, n_bins: int) -> np.ndarray:
@@ -138,7 +138,7 @@ def _bin_numeric(values: np.ndarray, estimator: Estimator, n_bins: int) -> np.nd
 class Confounded(NamedTuple):
     """The joint class of (covariate, confounder) of the cells that have both."""
 
-    cells: LabelledCells
+    cells: LabeledCells
     joint_labels: np.ndarray
     strata: np.ndarray
     n_strata: int
@@ -216,12 +216,12 @@ def information(
     estimator: Estimator,
     *,
     active: ArrayLike | None = None,
-    adjust_for: pd.Series | str | None = None,
+    confounder: pd.Series | str | None = None,
 ) -> Information:
     """Mutual information of codes and covariates, weighted against a confounder where one is named."""
     binned, mask = read_codes(codes, active, estimator)
     covariates = check_factors(factors, len(mask) and binned.values.shape[1])
-    confounder = find_confounder(covariates, adjust_for, binned.values.shape[1])
+    confounder = find_confounder(covariates, confounder, binned.values.shape[1])
     matrix = np.full((int(mask.sum()), len(covariates)), np.nan)
     entropies = np.full(len(covariates), np.nan)
     for column, covariate in enumerate(covariates):
@@ -245,11 +245,11 @@ def information(
     return Information(matrix, entropies, tuple(c.name for c in covariates), mask)
 
 
-def find_confounder(covariates: list[Covariate], adjust_for: pd.Series | str | None, n_cells: int) -> Covariate | None:
+def find_confounder(covariates: list[Covariate], confounder: pd.Series | str | None, n_cells: int) -> Covariate | None:
     """The covariate to weight against: a column of ``factors`` by name, or a column of its own."""
-    if adjust_for is None:
+    if confounder is None:
         return None
-    if isinstance(adjust_for, str):
-        check_choice(adjust_for, [c.name for c in covariates], "adjust_for")
-        return next(c for c in covariates if c.name == adjust_for)
-    return check_column(adjust_for, n_cells, "confounder")
+    if isinstance(confounder, str):
+        check_choice(confounder, [c.name for c in covariates], "confounder")
+        return next(c for c in covariates if c.name == confounder)
+    return check_column(confounder, n_cells, "confounder")

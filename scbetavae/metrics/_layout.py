@@ -20,7 +20,7 @@ COLUMNS = (
     "null",
     "p_value",
     "ceiling",
-    "adjusted",
+    "normalized",
     "ci_low",
     "ci_high",
     "n_cells",
@@ -28,7 +28,7 @@ COLUMNS = (
     "flag",
 )
 MINIMUM_RANGE = 0.05
-"""Ceiling less null, below which a score cannot tell good codes from bad and is not adjusted."""
+"""Ceiling less null, below which a score cannot tell good codes from bad and is not normalized."""
 
 INFORMATION_METRICS = ("mig", "sap", *JOINT_METRICS, *CLASS_METRICS)
 _ADJUSTABLE = ("mig", *JOINT_METRICS, *CLASS_METRICS)
@@ -91,7 +91,7 @@ class Layout:
             # Noise may lie a little below 0 once its bias is removed; what is shown does not, its rank does.
             score = replace(score, value=float(np.maximum(score.value, record.lowest)))
         room = score.ceiling - null
-        adjusted = (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
+        normalized = (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
         flags = [
@@ -103,7 +103,7 @@ class Layout:
             "" if undefined else interval_flag,
         ]
         if not undefined and room < MINIMUM_RANGE:
-            flags.append(f"ceiling - null is {room:.3f}: not adjusted")
+            flags.append(f"ceiling - null is {room:.3f}: not normalized")
         if undefined:
             null = p_value = np.nan
         name = "all" if evidence is None else evidence.covariate.name
@@ -113,7 +113,7 @@ class Layout:
         flag = "; ".join(dict.fromkeys(flag for flag in flags if flag))
         ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
         return (
-            metric, name, record.level, score.value, null, p_value, ceiling, adjusted, low, high, n_cells, n_classes, flag
+            metric, name, record.level, score.value, null, p_value, ceiling, normalized, low, high, n_cells, n_classes, flag
         )  # fmt: skip
 
     def _shows_notes(self, metric: str, evidence: Evidence) -> bool:
@@ -133,17 +133,17 @@ class Layout:
             return reason if evidence is None or not evidence.problem else f"{evidence.problem}; {reason}"
         if not undefined:
             return ""
-        n_defined = sum(not e.problem and not e.adjusted_problem for e in self.evidences)
+        n_defined = sum(not e.problem and not e.confounder_problem for e in self.evidences)
         needs_no_second = metric in ("dci_disentanglement", "dci_informativeness", "explicitness")
-        problem, adjusted_problem, is_numeric = "", "", False
+        problem, confounder_problem, is_numeric = "", "", False
         if evidence is not None:
             problem, is_numeric = evidence.problem, evidence.covariate.is_numeric
-            adjusted_problem = evidence.adjusted_problem if metric in _ADJUSTABLE else ""
+            confounder_problem = evidence.confounder_problem if metric in _ADJUSTABLE else ""
         # The first that applies.
         reasons = (
             (bool(problem), problem),
             (metric in CLASS_METRICS and is_numeric, "a numeric covariate has no classes"),
-            (bool(adjusted_problem), adjusted_problem),
+            (bool(confounder_problem), confounder_problem),
             (n_defined == 0, "no covariate with two classes"),
             (n_defined == 1 and metric in (*JOINT_METRICS, "dci_disentanglement"), "one covariate"),
             (self.n_active == 1 and not needs_no_second, "one dimension"),

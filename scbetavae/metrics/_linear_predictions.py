@@ -66,7 +66,7 @@ class Task:
         return _held_out.constant_within(values, self.members, classes=n_classes > 0) is not None
 
 
-def standardise(columns: np.ndarray) -> np.ndarray:
+def standardize(columns: np.ndarray) -> np.ndarray:
     """Features as rows (n_features, n_cells), with mean 0 and standard deviation 1 (or 0, if constant)."""
     rows = np.ascontiguousarray(columns.T, dtype=np.float64)
     rows = rows - rows.mean(axis=1, keepdims=True)
@@ -84,10 +84,10 @@ def predict_each(sums: FoldSums) -> np.ndarray:
     for test, train in sums.splits():
         values = sums.rows[:, test]
         if not n_classes:
-            centre, (slope,) = train.mean, train.differences / (np.diagonal(train.covariance) + RIDGE)
-            predicted[:, sums.order[test]] = slope[:, None] * (values - centre[:, None]) + train.aim
+            center, (slope,) = train.mean, train.differences / (np.diagonal(train.covariance) + RIDGE)
+            predicted[:, sums.order[test]] = slope[:, None] * (values - center[:, None]) + train.aim
             continue
-        # The nearest of several means, by counting the midpoints between neighbours that a cell lies above.
+        # The nearest of several means, by counting the midpoints between neighbors that a cell lies above.
         means = np.where(train.counts[:, None] > 0, train.mean + train.differences, np.inf).T
         classes = means.argsort(axis=1, kind="stable")
         means = np.take_along_axis(means, classes, axis=1)
@@ -121,8 +121,8 @@ def read_scores(scores: np.ndarray, task: Task) -> np.ndarray:
     return scores.argmax(axis=1) if task.target.n_classes else scores[:, 0]
 
 
-def skills(predicted: np.ndarray, task: Task) -> np.ndarray:
-    """Skill of every row of predictions (n_rows, n_cells), as :func:`_held_out.skill`."""
+def accuracies(predicted: np.ndarray, task: Task) -> np.ndarray:
+    """Accuracy of every row of predictions (n_rows, n_cells), as :func:`_held_out.accuracy`."""
     target = task.target
     if target.n_classes:
         tables = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
@@ -163,7 +163,7 @@ class FoldSums:
     Parameters
     ----------
     rows
-        Features of shape (n_features, n_cells), standardised.
+        Features of shape (n_features, n_cells), standardized.
     task
         What is predicted.
     """

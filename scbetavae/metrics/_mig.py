@@ -31,7 +31,7 @@ def mig(
     binning: str = "quantile",
     n_bins: int | None = None,
     correction: str | None = "miller_madow",
-    adjust_for: pd.Series | str | None = None,
+    confounder: pd.Series | str | None = None,
     active: ArrayLike | None = None,
 ) -> pd.Series:
     r"""Mutual information gap of every covariate.
@@ -51,7 +51,7 @@ def mig(
         Covariates, one row per cell.
     binning, n_bins, correction
         See `mutual_information_matrix`.
-    adjust_for
+    confounder
         Confounder: the name of a column of ``factors``, or a column of its own. Cells are weighted by
         :math:`p(a)p(b)/p(a,b)`, which makes covariate a independent of confounder b. NaN where the two overlap too
         little (effective sample size below max(200, 0.1 n_cells)).
@@ -61,7 +61,7 @@ def mig(
     Returns
     -------
     Series indexed by covariate, in [0, 1]. NaN where undefined (a single active dimension, a single class, fewer than two
-    labelled cells); 0 if no dimension is active.
+    labeled cells); 0 if no dimension is active.
 
     Raises
     ------
@@ -83,5 +83,5 @@ def mig(
     1.0
     """
     estimator = Estimator(binning, n_bins, correction)
-    result = information(codes, factors, estimator, active=active, adjust_for=adjust_for)
+    result = information(codes, factors, estimator, active=active, confounder=confounder)
     return pd.Series(np.minimum(top_gap(result.scaled.T), 1.0), index=list(result.names), name="mig")

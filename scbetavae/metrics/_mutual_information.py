@@ -45,7 +45,7 @@ def mutual_information_matrix(
 
     Returns
     -------
-    DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labelled
+    DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labeled
     cells.
 
     Raises

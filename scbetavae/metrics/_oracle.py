@@ -17,7 +17,7 @@ def oracle_codes(evidences: list[Evidence], codes: CodeBins, rng: np.random.Gene
 
     The oracle has the classes in the order in which the best real dimension has them, and is continuous within
     classes where that dimension is continuous: then it pays the same price for bins that straddle two classes. A cell
-    without the label gets the code of a random labelled cell, which tells nothing.
+    without the label gets the code of a random labeled cell, which tells nothing.
     """
     n_cells = codes.values.shape[1]
     oracle = np.zeros((len(evidences), n_cells))
@@ -54,8 +54,8 @@ def add_ceilings(evidences: list[Evidence], oracle: np.ndarray, codes: CodeBins,
         if pair is not None and not pair.problem:
             keep = pair.cells.keep
             bins = cells.bins if (keep == cells.keep).all() else binned.bins(keep)
-            labelled = label_cells(binned, covariate, keep=keep)
-            coarse = confounded_tables(Confounded(labelled, *pair[1:])) if len(bins) else coarse
+            labeled = label_cells(binned, covariate, keep=keep)
+            coarse = confounded_tables(Confounded(labeled, *pair[1:])) if len(bins) else coarse
         information, plug_in, entropy = _evidence.read_information(coarse, wanted.estimator.correct)
         if not wanted.predictability:
             predictability = np.full(information.shape, np.nan)
@@ -76,7 +76,7 @@ def add_ceilings(evidences: list[Evidence], oracle: np.ndarray, codes: CodeBins,
             np.concatenate([predictability, idle], axis=1),
             alignment,
         )
-        if evidence.adjusted_problem:
+        if evidence.confounder_problem:
             blank = np.full(evidence.ceiling.information.shape, np.nan)
             evidence.ceiling = evidence.ceiling._replace(
                 information=blank, plug_in=blank, alignment=np.full((1, 3), np.nan)

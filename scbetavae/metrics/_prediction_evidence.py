@@ -1,4 +1,4 @@
-"""Skill, null and interval of linear predictions from each feature, from all, and from nuisances."""
+"""Accuracy, null and interval of linear predictions from each feature, from all, and from technical covariates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scbetavae.metrics import _held_out, _linear_predictions
 from scbetavae.metrics._contingency import count_tables
 from scbetavae.metrics._linear_predictions import FoldSums, Task
 from scbetavae.metrics._resampling import Blocks
-from scbetavae.metrics._score_models import _bootstrap_skill
+from scbetavae.metrics._score_models import _bootstrap_accuracy
 
 
 @dataclass(frozen=True)
@@ -21,39 +21,39 @@ class Predictors:
 
     rows: np.ndarray
     """Active dimensions."""
-    nuisance: np.ndarray | None
+    technical_covariates: np.ndarray | None
     task: Task
     blocks: Blocks
 
     def evaluate(self, n_permutations: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """The columns of numbers, with a value for each active dimension, for all, and for the nuisances."""
+        """The columns of numbers, with a value for each active dimension, for all, and for the technical covariates."""
         each, together = self._predict(self.task)
         predicted = np.stack([*each, *(_linear_predictions.read_scores(scores, self.task) for scores in together)])
-        values = _linear_predictions.skills(predicted, self.task)
+        values = _linear_predictions.accuracies(predicted, self.task)
         replicates = np.stack([self._replicates(row) for row in predicted])
         areas = [self._area(self.rows[i : i + 1]) for i in range(len(self.rows))]
         areas += [_linear_predictions.area(scores, self.task) for scores in together]
-        null = np.array([self._skills(self.task.permuted(rng)) for _ in range(n_permutations)])
-        numbers = {"skill": values, "auroc": np.array(areas)}
+        null = np.array([self._accuracies(self.task.permuted(rng)) for _ in range(n_permutations)])
+        numbers = {"accuracy": values, "auroc": np.array(areas)}
         numbers |= _compare(values, null.reshape(n_permutations, len(values)), len(each))
         numbers["ci_low"], numbers["ci_high"] = self._interval(values, replicates, -1.0)
         beyond, beyond_replicates = self._beyond(values[-1], replicates[-1])
-        numbers["beyond_nuisance"] = beyond
+        numbers["beyond_technical"] = beyond
         numbers["beyond_low"], numbers["beyond_high"] = self._interval(beyond, beyond_replicates, -2.0)
         return numbers
 
     def _predict(self, task: Task) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Predictions from each dimension (n_dims, n_cells), and scores from all of them and from the nuisances."""
+        """Predictions from each dimension (n_dims, n_cells), and scores from all of them and from the technical covariates."""
         sums = FoldSums(self.rows, task)
         nothing = np.zeros((0, self.rows.shape[1]))
-        aside = FoldSums(nothing if self.nuisance is None else self.nuisance, task)
+        aside = FoldSums(nothing if self.technical_covariates is None else self.technical_covariates, task)
         return _linear_predictions.predict_each(sums), [
             _linear_predictions.joint_scores(part) for part in (sums, aside)
         ]
 
-    def _skills(self, task: Task) -> np.ndarray:
+    def _accuracies(self, task: Task) -> np.ndarray:
         each, together = self._predict(task)
-        return _linear_predictions.skills(
+        return _linear_predictions.accuracies(
             np.stack([*each, *(_linear_predictions.read_scores(scores, task) for scores in together)]), task
         )
 
@@ -63,9 +63,9 @@ class Predictors:
         return _linear_predictions.area(_linear_predictions.joint_scores(FoldSums(rows, self.task)), self.task)
 
     def _replicates(self, predicted: np.ndarray) -> np.ndarray:
-        """Skill over resampled blocks; NaN where a class was not drawn."""
+        """Accuracy over resampled blocks; NaN where a class was not drawn."""
         target = self.task.target
-        replicates = _bootstrap_skill(_Fit(target, predicted), self.blocks)
+        replicates = _bootstrap_accuracy(_Fit(target, predicted), self.blocks)
         if target.n_classes and self.blocks.n_blocks:
             replicates = np.where(self._complete, replicates, np.nan)
         return replicates
@@ -77,20 +77,22 @@ class Predictors:
         (sizes,) = count_tables(self.blocks.index[None], target.values, self.blocks.n_blocks, target.n_classes)[0]
         return (self.blocks.weights @ sizes > 0).all(axis=1)
 
-    def _beyond(self, nuisance_skill: float, nuisance_replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Skill of nuisances with each dimension, and with all, less that of nuisances alone (or chance, if higher)."""
+    def _beyond(self, technical_accuracy: float, technical_replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Accuracy of technical covariates with each dimension, and with all, less that of technical covariates alone (or chance, if higher)."""
         n_rows = len(self.rows) + 2
-        beyond, replicates = np.full(n_rows, np.nan), np.full((n_rows, len(nuisance_replicates)), np.nan)
-        if self.nuisance is None:
+        beyond, replicates = np.full(n_rows, np.nan), np.full((n_rows, len(technical_replicates)), np.nan)
+        if self.technical_covariates is None:
             return beyond, replicates
-        if nuisance_skill <= 0:  # otherwise whatever undoes a bad guess would count as knowledge
-            nuisance_skill, nuisance_replicates = 0.0, np.zeros_like(nuisance_replicates)
+        if technical_accuracy <= 0:  # otherwise whatever undoes a bad guess would count as knowledge
+            technical_accuracy, technical_replicates = 0.0, np.zeros_like(technical_replicates)
         added = [*(self.rows[i : i + 1] for i in range(len(self.rows))), self.rows]
         for i, rows in enumerate(added):
-            scores = _linear_predictions.joint_scores(FoldSums(np.concatenate([self.nuisance, rows]), self.task))
+            scores = _linear_predictions.joint_scores(
+                FoldSums(np.concatenate([self.technical_covariates, rows]), self.task)
+            )
             predicted = _linear_predictions.read_scores(scores, self.task)
-            beyond[i] = _linear_predictions.skills(predicted[None], self.task)[0] - nuisance_skill
-            replicates[i] = self._replicates(predicted) - nuisance_replicates
+            beyond[i] = _linear_predictions.accuracies(predicted[None], self.task)[0] - technical_accuracy
+            replicates[i] = self._replicates(predicted) - technical_replicates
         return beyond, replicates
 
     def _interval(self, values: np.ndarray, replicates: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
@@ -114,7 +116,7 @@ class _Fit:
 
 
 def _compare(values: np.ndarray, null: np.ndarray, n_dims: int) -> dict[str, np.ndarray]:
-    """Null and p-values from skills for permuted labels (n_permutations, n_rows), of which ``n_dims`` are dimensions."""
+    """Null and p-values from accuracies for permuted labels (n_permutations, n_rows), of which ``n_dims`` are dimensions."""
     names = ("null", "null_low", "null_high", "p_value", "p_adjusted")
     n_permutations = len(null)
     if n_permutations == 0:

@@ -10,7 +10,7 @@ from scipy.stats import random_table
 
 from scbetavae.metrics import _contingency
 from scbetavae.metrics._held_out import constant_within
-from scbetavae.metrics._information import LabelledCells
+from scbetavae.metrics._information import LabeledCells
 
 MAXIMUM_BLOCKS = 100
 """Blocks of cells, or of donors, that the bootstrap resamples. More make larger tables and no better intervals."""
@@ -52,7 +52,7 @@ def bootstrap_tables(tables: np.ndarray, weights: np.ndarray) -> Iterator[np.nda
 
 
 def permuted_tables(
-    cells: LabelledCells, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator
+    cells: LabeledCells, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Fine tables under permutation of the labels, some at a time.
 
@@ -76,7 +76,7 @@ def permuted_tables(
             yield _random_tables(cells, n, rng)
 
 
-def _random_tables(cells: LabelledCells, n: int, rng: np.random.Generator) -> np.ndarray:
+def _random_tables(cells: LabeledCells, n: int, rng: np.random.Generator) -> np.ndarray:
     tables = np.empty((n, len(cells.bins), cells.n_bins, len(cells.classes)))
     columns = np.bincount(cells.labels, minlength=len(cells.classes))
     margins = np.stack([np.bincount(of_cell, minlength=cells.n_bins) for of_cell in cells.bins])
@@ -93,7 +93,7 @@ def _random_tables(cells: LabelledCells, n: int, rng: np.random.Generator) -> np
 
 
 def _tables_by_group(
-    cells: LabelledCells, members: np.ndarray, of_group: np.ndarray, n_permutations: int, rng: np.random.Generator
+    cells: LabeledCells, members: np.ndarray, of_group: np.ndarray, n_permutations: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     n_groups, n_classes, n_dims = len(of_group), len(cells.classes), len(cells.bins)
     histograms = _contingency.count_tables(

@@ -22,7 +22,7 @@ TEST_FRACTION = 1 / 3
 
 
 def rank_rows(values: np.ndarray, order: np.ndarray | None = None) -> np.ndarray:
-    """Mid-ranks along the last axis, centred and scaled to unit length (all 0 for a constant row)."""
+    """Mid-ranks along the last axis, centered and scaled to unit length (all 0 for a constant row)."""
     order = np.argsort(values, axis=1) if order is None else order
     n_cells = values.shape[1]
     ranks = np.empty(values.shape)
@@ -145,9 +145,9 @@ def _linear_scores(values: np.ndarray, covariate: Covariate, seed: int) -> np.nd
         target = covariate.values[covariate.present]
         if len(target) < 2 or target.max() == target.min():
             return undefined
-        centred, aim = values - values.mean(axis=1, keepdims=True), target - target.mean()
-        product = (centred**2).sum(axis=1) * (aim**2).sum()
-        return np.where(product > 0, (centred @ aim) ** 2 / np.where(product > 0, product, 1.0), 0.0)
+        centered, aim = values - values.mean(axis=1, keepdims=True), target - target.mean()
+        product = (centered**2).sum(axis=1) * (aim**2).sum()
+        return np.where(product > 0, (centered @ aim) ** 2 / np.where(product > 0, product, 1.0), 0.0)
     labels = covariate.labels[covariate.present]
     if len(labels) < 3:
         return undefined

@@ -26,7 +26,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     factors: pd.DataFrame,
     *,
     groups: ArrayLike | pd.Series | None = None,
-    adjust_for: pd.Series | str | None = None,
+    confounder: pd.Series | str | None = None,
     metrics: str | Iterable[str] = DEFAULT_METRICS,
     n_permutations: int = 100,
     n_bootstrap: int = 100,
@@ -49,7 +49,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     groups
         Donor of every cell. The bootstrap then draws donors, models are tested on held-out donors, and a covariate
         that is constant within donors is permuted by donor.
-    adjust_for
+    confounder
         Confounder: the name of a column of ``factors``, or a column of its own. The information scores weight cells by
         p(a)p(b)/p(a,b); see `mig`. The other scores say in ``flag`` that they do not.
     metrics
@@ -71,10 +71,10 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
         The score; the mean over covariates in rows ``"all"`` of scores that have one per covariate.
     ``null``, ``p_value``
         Mean under permutation of the covariate, and the share of permutations that score as high. For DCI the
-        p-value is that of the held-out skill.
+        p-value is that of the held-out accuracy.
     ``ceiling``
         The same score on oracle codes, one per covariate (at class level one per class).
-    ``adjusted``
+    ``normalized``
         (value - null) / (ceiling - null), NaN where ceiling - null is below 0.05.
     ``ci_low``, ``ci_high``
         95% interval of ``value``: t interval with the bootstrap standard error, cut to the range of the score. For
@@ -101,7 +101,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     >>> label = rng.integers(0, 4, 500)
     >>> codes = np.column_stack([label + 0.1 * rng.normal(size=500), rng.normal(size=500)])
     >>> frame = score_frame(codes, pd.DataFrame({"type": label.astype(str)}), metrics="mig")
-    >>> frame.loc[frame["covariate"] == "type", "adjusted"].round(1).item()
+    >>> frame.loc[frame["covariate"] == "type", "normalized"].round(1).item()
     1.0
     """
     names = resolve_metrics(metrics)
@@ -111,7 +111,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     mask = resolve_active(array, active)
     covariates = check_factors(factors, len(array))
     members = check_groups(groups, len(array))
-    confounder = find_confounder(covariates, adjust_for, len(array))
+    confounder = find_confounder(covariates, confounder, len(array))
     rng = np.random.default_rng(seed)
     blocks = _resampling.make_blocks(len(array), members, n_bootstrap, rng)
 

@@ -88,32 +88,34 @@ def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
     n_folds = len(result._replicates)
     scores: dict[tuple[str, str], Score] = {}
     nothing = np.zeros(0)
-    nulls_of_skill, skills = [], []
+    nulls_of_accuracy, accuracies = [], []
     for column, (name, fit) in enumerate(zip(names, fits, strict=True)):
         row, top = result.per_factor.loc[name], ceiling.get(name, (np.nan, np.nan))
         if fit.undefined:
             continue
         value = row["completeness"] if fit.votes or not np.isnan(row["completeness"]) else 0.0
-        flag = "" if fit.votes else "no skill above permuted labels"
+        flag = "" if fit.votes else "no accuracy above permuted labels"
         value = np.nan if inputs.active.sum() == 1 else value
         scores["dci_completeness", name] = Score(
             value, null[:, 2 + column], nothing, top[0], flag, errors[2 + column], n_folds, row["p_value"]
         )
-        replicates = nothing if fit.predicted is None else _bootstrap_skill(fit, inputs.blocks)
-        skill_null = fit.null if len(fit.null) and inputs.n_permutations else nothing
-        scores["dci_informativeness", name] = Score(fit.skill, skill_null, replicates, top[1])
+        replicates = nothing if fit.predicted is None else _bootstrap_accuracy(fit, inputs.blocks)
+        accuracy_null = fit.null if len(fit.null) and inputs.n_permutations else nothing
+        scores["dci_informativeness", name] = Score(fit.accuracy, accuracy_null, replicates, top[1])
         if len(fit.null):
-            nulls_of_skill.append(fit.null)
-            skills.append(fit.skill)
+            nulls_of_accuracy.append(fit.null)
+            accuracies.append(fit.accuracy)
     n_voting = int(result.per_factor["votes"].sum())
     defined = not all(fit.undefined for fit in fits)
     flag = (
-        f"{('no', 'only one')[n_voting]} covariate with skill above permuted labels" if defined and n_voting < 2 else ""
+        f"{('no', 'only one')[n_voting]} covariate with accuracy above permuted labels"
+        if defined and n_voting < 2
+        else ""
     )
     p_value = np.nan
-    if skills and inputs.n_permutations:
-        mean_null = np.mean(nulls_of_skill, axis=0)
-        p_value = (1 + (mean_null >= np.mean(skills) - 1e-12).sum()) / (1 + len(mean_null))
+    if accuracies and inputs.n_permutations:
+        mean_null = np.mean(nulls_of_accuracy, axis=0)
+        p_value = (1 + (mean_null >= np.mean(accuracies) - 1e-12).sum()) / (1 + len(mean_null))
     top = ceiling.get("all", (np.nan, np.nan))
     for i, metric in enumerate(DCI_METRICS[:2]):
         overall = (result.disentanglement, result.completeness)[i] if defined else np.nan
@@ -182,8 +184,8 @@ def _jackknife(result: _dci.DCIResult) -> np.ndarray:
     return np.sqrt((n_folds - 1) ** 2 / n_folds * np.var(np.array(rows, dtype=float), axis=0, ddof=1))
 
 
-def _bootstrap_skill(fit: _dci_fits.Fit, blocks: Blocks) -> np.ndarray:
-    """Skill of the held-out predictions over resampled blocks."""
+def _bootstrap_accuracy(fit: _dci_fits.Fit, blocks: Blocks) -> np.ndarray:
+    """Accuracy of the held-out predictions over resampled blocks."""
     target, of_cell = fit.target, blocks.index[fit.target.keep]
     if target.n_classes:
         confusion = count_tables(

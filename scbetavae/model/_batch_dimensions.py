@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from anndata import AnnData
 
-from scbetavae import _keys, tl
+from scbetavae import tl
+from scbetavae._core import keys as _keys
 from scbetavae.tl._batch_inputs import read_search
 from scbetavae.tl._inputs import check_writable
 
@@ -25,11 +26,11 @@ class BatchDimensionsMixin(ZeroingMixin):
         self,
         batch_key: str | None = None,
         *,
-        protect: str | Iterable[str] | None = None,
+        conserve: str | Iterable[str] | None = None,
         categorical: str | Iterable[str] | None = None,
         adata: AnnData | None = None,
         obsm_key: str = _keys.LATENT,
-        rule: str | Sequence[int] = "guarded",
+        rule: str | Sequence[int] = "stepwise",
         n_permutations: int = 100,
         fdr: float = 0.05,
         seed: int = 0,
@@ -43,11 +44,11 @@ class BatchDimensionsMixin(ZeroingMixin):
         ----------
         batch_key
             Column of ``.obs`` with the batch of every cell; ``None`` for the one given to :meth:`setup_anndata`.
-        protect
+        conserve
             Columns of ``.obs`` whose information must stay. ``None`` takes the ``labels_key`` given to
             :meth:`setup_anndata`; without one, or for an empty list, clusters of the latent space.
         categorical
-            Protected columns whose numbers are names of classes, beside those that :meth:`setup_anndata` was given as labels,
+            Conserved columns whose numbers are names of classes, beside those that :meth:`setup_anndata` was given as labels,
             batch or categorical covariate.
         adata
             Cells to look at; those of the model unless given.
@@ -58,7 +59,7 @@ class BatchDimensionsMixin(ZeroingMixin):
 
         Returns
         -------
-        DataFrame, a row a dimension, see :func:`scbetavae.tl.find_batch_dimensions`; ``frame.attrs["verdict"]`` is the result
+        DataFrame, a row a dimension, see :func:`scbetavae.tl.find_batch_dimensions`; ``frame.attrs["summary"]`` is the result
         in words. That no dimension can be given up is a result.
 
         Raises
@@ -72,7 +73,7 @@ class BatchDimensionsMixin(ZeroingMixin):
 
         See Also
         --------
-        zero_batch_dimensions : set them to a constant, with a bill.
+        zero_batch_dimensions : set them to a constant, with a report.
         scbetavae.pl.batch_dimensions : the picture.
 
         Examples
@@ -83,7 +84,7 @@ class BatchDimensionsMixin(ZeroingMixin):
         >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
         >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
         >>> frame = model.find_batch_dimensions()
-        >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["protect"]
+        >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["conserve"]
         (4, 'bulk_labels')
         """
         if adata is None and self.adata is None:
@@ -93,14 +94,14 @@ class BatchDimensionsMixin(ZeroingMixin):
         check_writable(adata, key_added)
         setup = self.registry_["setup_args"]
         batch_key = self._batch_to_find(batch_key, setup.get("batch_key"))
-        if protect is None:
-            protect = setup.get("labels_key")
-        choice = {"protect": protect, "rule": rule, "n_permutations": n_permutations, "fdr": fdr}
+        if conserve is None:
+            conserve = setup.get("labels_key")
+        choice = {"conserve": conserve, "rule": rule, "n_permutations": n_permutations, "fdr": fdr}
         told = {"categorical": categorical, "registered": self._registered_classes()}
         search = read_search(adata, batch_key, self.module.n_latent, **choice, **told)
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only the search finds leaves no trace.
-        shell = AnnData(obs=adata.obs.assign(**search.protected), obsm={obsm_key: means})
+        shell = AnnData(obs=adata.obs.assign(**search.conserved), obsm={obsm_key: means})
         if _keys.UNS in adata.uns:
             shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
         frame = tl.find_batch_dimensions(

@@ -26,7 +26,7 @@ from scbetavae.module import (
     BetaVAEModule,
     check_anchor,
     check_beta,
-    make_regulariser,
+    make_regularizer,
 )
 from scbetavae.train import FactorVAETrainingPlan
 
@@ -59,7 +59,7 @@ class BetaVAE(
 ):
     r"""Beta-variational autoencoder of single-cell counts.
 
-    Explains counts with a decoder of few latent dimensions and asks, through a regulariser of weight beta, that these
+    Explains counts with a decoder of few latent dimensions and asks, through a regularizer of weight beta, that these
     dimensions carry little and independent information:
 
     .. math:: \mathcal{L} = -\log p(x \mid z) + r(t)\, R, \qquad r(t) = \beta(t) / \beta
@@ -74,7 +74,7 @@ class BetaVAE(
     registry
         Registry of a data module, in place of ``adata``.
     beta
-        Weight of the regulariser, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over
+        Weight of the regularizer, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over
         genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta
         (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
@@ -172,7 +172,7 @@ class BetaVAE(
         if objective is None:  # no two dimensions of a simplex are independent
             objective = "beta_vae" if latent_distribution == "ln" else DEFAULT_OBJECTIVE
         beta = check_beta(beta, objective)
-        make_regulariser(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
+        make_regularizer(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
         check_anchor(anchor, anchor_kwargs, n_latent)
         check_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
         if adata is None and registry is None:

@@ -126,7 +126,7 @@ def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str
         )
     if scan.fractional is None:
         return
-    looks = f" It looks log-normalised (its largest value is {scan.largest:.3g})." if scan.largest < 20 else ""
+    looks = f" It looks log-normalized (its largest value is {scan.largest:.3g})." if scan.largest < 20 else ""
     other = _other_counts(adata, layer)
     msg = (
         f"{name} holds {scan.fractional.n_values} values that are not integers, the first {_where(adata, scan.fractional)}, "

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys, tl
+from scbetavae import tl
+from scbetavae._core import keys as _keys
 from scbetavae.tl._inputs import check_writable
-from scbetavae.tl._nuisance import read_nuisance
 from scbetavae.tl._predict_condition import read_labels
+from scbetavae.tl._technical import read_technical
 
 from ._arguments import COUNT_LIKELIHOODS
 
@@ -27,9 +28,9 @@ class ConditionPredictionMixin:
         *,
         adata: AnnData | None = None,
         obsm_key: str = _keys.LATENT,
-        group_key: str | None = None,
+        donor_key: str | None = None,
         categorical: str | Iterable[str] | None = None,
-        nuisance: str | Iterable[str] | None = None,
+        technical_covariates: str | Iterable[str] | None = None,
         n_permutations: int = 200,
         n_bootstrap: int = 100,
         seed: int = 0,
@@ -51,12 +52,12 @@ class ConditionPredictionMixin:
         categorical
             The covariate again, if its numbers are names of classes. Those that :meth:`setup_anndata` was given as labels, batch
             or categorical covariate always are.
-        group_key, nuisance, n_permutations, n_bootstrap, seed, key_added
+        donor_key, technical, n_permutations, n_bootstrap, seed, key_added
             As in :func:`scbetavae.tl.predict_condition`, which also says what is written to ``.uns["betavae"]``.
 
         Returns
         -------
-        DataFrame, a row a dimension, one for all dimensions and one for the nuisances, see
+        DataFrame, a row a dimension, one for all dimensions and one for the technical covariates, see
         :func:`scbetavae.tl.predict_condition`.
 
         Raises
@@ -79,12 +80,12 @@ class ConditionPredictionMixin:
         >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
         >>> frame = model.predict_condition("bulk_labels")
         >>> frame["predictor"].tolist()
-        ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'nuisance']
+        ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'technical']
         """
         adata = self._cells_to_score(adata)
         check_writable(adata, key_added)
-        labels, _ = read_labels(adata, covariate, group_key, categorical, self._registered_classes())
-        aside = read_nuisance(adata, nuisance, self._layer_of_counts(adata))
+        labels, _ = read_labels(adata, covariate, donor_key, categorical, self._registered_classes())
+        aside = read_technical(adata, technical_covariates, self._layer_of_counts(adata))
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only predicting finds leaves no trace.
         new = [name for name in aside if name not in adata.obs]
@@ -96,9 +97,9 @@ class ConditionPredictionMixin:
             shell,
             covariate,
             obsm_key=obsm_key,
-            group_key=group_key,
+            donor_key=donor_key,
             categorical=[],
-            nuisance=list(aside),
+            technical_covariates=list(aside),
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,
             kl=kl,

@@ -9,12 +9,13 @@ from anndata import AnnData
 from scipy import sparse
 from scvi.data._utils import _get_adata_minify_type
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
+from scbetavae._core.columns import class_name
 from scbetavae.tl import _counterfactual_design as _design
 from scbetavae.tl import _counterfactual_moves as _moves
 from scbetavae.tl import _counterfactual_scores as _scores
 from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
-from scbetavae.tl._inputs import class_name
 
 from ._arguments import COUNT_LIKELIHOODS
 from ._checks import counts_of
@@ -95,7 +96,7 @@ class CounterfactualMixin:
         - ``.obsm["X_betavae"]``, ``.obsm["X_" + key_added]``: codes before and after.
         - ``.uns["betavae"][key_added]``: DataFrame, a row a group, method and set of genes: ``group``, ``method``, ``kind``
           (``"prediction"``, ``"baseline"``, ``"ceiling"``), ``genes`` (``"all"``, or ``"top_50"`` that differ most between source
-          and target), ``n_genes``, ``error_ratio``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``. The
+          and target), ``n_genes``, ``relative_error``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``. The
           error ratio is :math:`|m - m_\text{target}|^2 / |m_\text{source} - m_\text{target}|^2` of the means over
           cells of log(1 + counts per 10 000); ``r2`` is the squared correlation of :math:`m` and :math:`m_\text{target}`, which
           flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing, with the
@@ -163,7 +164,7 @@ class CounterfactualMixin:
         flags = scores["flag"]
         parameters = {
             "status": "not possible" if flags.str.startswith("not possible").all() else "predicted",
-            "verdict": "; ".join(flag for flag in flags.unique() if flag),
+            "summary": "; ".join(flag for flag in flags.unique() if flag),
             "covariate": covariate,
             "source": class_name(source),
             "target": class_name(target),

@@ -12,7 +12,8 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.module._latent_summary import ablation_losses
 from scbetavae.tl._inputs import check_writable
 from scbetavae.train._plan_history import ACTIVE_KL
@@ -139,9 +140,9 @@ class LatentSummaryMixin:
         >>> adata.uns["betavae"]["latent_summary_params"]["measured_on"]
         'validation'
         """
-        adata = self._cells_to_summarise(adata, "get_latent_summary")
+        adata = self._cells_to_summarize(adata, "get_latent_summary")
         check_writable(adata, key_added)
-        frame, parameters, means = self._summarise(adata, indices, batch_size)
+        frame, parameters, means = self._summarize(adata, indices, batch_size)
         _stored.store(adata, key_added, {"": frame}, parameters, self._describing(means))
         return frame.copy()
 
@@ -171,7 +172,7 @@ class LatentSummaryMixin:
         ``.obs``, ``.obsm``
             Copies of those of ``adata``, without scvi-tools' own columns and entries.
         ``.uns``
-            Colours of categories, and the summary with its parameters under ``"betavae"``.
+            Colors of categories, and the summary with its parameters under ``"betavae"``.
 
         Raises
         ------
@@ -193,10 +194,10 @@ class LatentSummaryMixin:
         >>> latent.var_names.tolist(), "bulk_labels" in latent.obs
         (['dim_0', 'dim_1', 'dim_2', 'dim_3'], True)
         """
-        adata = self._cells_to_summarise(adata, "to_latent_adata")
+        adata = self._cells_to_summarize(adata, "to_latent_adata")
         frame, parameters = adata.uns.get(_keys.UNS, {}).get(key), _stored.parameters(adata, key)
         if not self._describes(frame, adata, batch_size):  # asked of the model itself, whatever .obsm holds
-            frame, parameters, _ = self._summarise(adata, None, batch_size)
+            frame, parameters, _ = self._summarize(adata, None, batch_size)
         parameters.pop(_keys.FINGERPRINT, None)  # the codes are .X here
         with _random_state_kept(self.device):
             codes = self.get_latent_representation(adata, batch_size=batch_size)
@@ -211,7 +212,7 @@ class LatentSummaryMixin:
             uns=uns | {_keys.UNS: {key: frame.copy(), f"{key}{_keys.PARAMS_SUFFIX}": parameters}},
         )
 
-    def _cells_to_summarise(self, adata: AnnData | None, method: str) -> AnnData:
+    def _cells_to_summarize(self, adata: AnnData | None, method: str) -> AnnData:
         self._check_if_trained(warn=False)
         adata = self.adata if adata is None else adata
         if adata is None:
@@ -221,11 +222,11 @@ class LatentSummaryMixin:
             msg = f"adata is a {type(adata).__name__}, not an AnnData. Leave it out for the cells of the model."
             raise TypeError(msg)
         if adata.n_obs == 0:
-            msg = "adata holds no cells, so there is nothing to summarise. Give the cells whose codes you want to know."
+            msg = "adata holds no cells, so there is nothing to summarize. Give the cells whose codes you want to know."
             raise ValueError(msg)
         return adata
 
-    def _summarise(
+    def _summarize(
         self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None
     ) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
         """The summary, its parameters, and posterior means (n_cells, n_latent). Draws no random number that anyone notices."""

@@ -52,7 +52,7 @@ def read_run(model: BetaVAE) -> Run | None:
     betas = history["beta"].to_numpy(dtype=float).ravel()
     # A row holds the beta of its last minibatch. Rows are no epochs: short runs are written several times an epoch.
     steps = np.rint(epochs_done(history["beta"]) * _minibatches_per_epoch(model)).astype(int)
-    capacity = getattr(model.module.regulariser, "capacity", 0.0)
+    capacity = getattr(model.module.regularizer, "capacity", 0.0)
     return Run(
         objective=model.module.objective,
         beta=float(betas[-1]),

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scbetavae import _keys, tl
-from scbetavae.tl._inputs import check_writable, class_columns, read_columns
+from scbetavae import tl
+from scbetavae._core import keys as _keys
+from scbetavae._core.columns import class_columns
+from scbetavae.tl._inputs import check_writable, read_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,8 +28,8 @@ class ScoresMixin:
         *,
         adata: AnnData | None = None,
         obsm_key: str = _keys.LATENT,
-        group_key: str | None = None,
-        adjust_for: str | None = None,
+        donor_key: str | None = None,
+        confounder: str | None = None,
         categorical: str | Iterable[str] | None = None,
         metrics: str | Iterable[str] | None = None,
         n_permutations: int = 100,
@@ -52,7 +54,7 @@ class ScoresMixin:
         categorical
             Columns whose numbers are names of classes, beside those that :meth:`setup_anndata` was given as labels, batch or
             categorical covariate; see :func:`scbetavae.tl.score_disentanglement`.
-        group_key, adjust_for, metrics, n_permutations, n_bootstrap, seed, key_added
+        donor_key, confounder, metrics, n_permutations, n_bootstrap, seed, key_added
             As in :func:`scbetavae.tl.score_disentanglement`, which also says what is written to ``.uns["betavae"]``.
 
         Returns
@@ -82,7 +84,7 @@ class ScoresMixin:
         adata = self._cells_to_score(adata)
         check_writable(adata, key_added)
         columns = read_columns(
-            adata, covariates, group_key, adjust_for, categorical=categorical, registered=self._registered_classes()
+            adata, covariates, donor_key, confounder, categorical=categorical, registered=self._registered_classes()
         )
         means, kl, variances = self._posterior(adata)
         # On a shell, so that a mistake that only scoring finds leaves no trace.
@@ -93,8 +95,8 @@ class ScoresMixin:
             scored,
             covariates,
             obsm_key=obsm_key,
-            group_key=group_key,
-            adjust_for=adjust_for,
+            donor_key=donor_key,
+            confounder=confounder,
             categorical=[],
             metrics=metrics,
             n_permutations=n_permutations,

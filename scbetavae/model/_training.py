@@ -16,7 +16,8 @@ import pandas as pd
 import scvi
 import torch
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.train import (
     PEAK,
     BetaVAETrainingPlan,

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.tl._inputs import check_writable
 from scbetavae.tl._rank_dimension_genes import keep_top_genes
 from scbetavae.tl._scoring import resolve_mask
 
 from ._decoding_inputs import gene_positions
-from ._traversal_inputs import Anchors, Walk, read_anchors, read_dims, read_range, walk
+from ._traversal_inputs import Anchors, Walk, read_anchors, read_dims, read_range, steps
 from ._traversal_responses import Responses, StepMoments, log_expression
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class TraversalMixin:
         .. math:: \mathrm{LFC}_{g}(d, v) = \frac{1}{n} \sum_{a=1}^{n}
             \log_2 \frac{\rho_g(z_a \text{ with } z_{ad} = v)}{\rho_g(z_a \text{ with } z_{ad} = r_d)}
 
-        with :math:`\rho` the normalised expression of :meth:`decode` and :math:`r_d` the reference of the dimension, the same
+        with :math:`\rho` the normalized expression of :meth:`decode` and :math:`r_d` the reference of the dimension, the same
         for all anchors and steps: the prior mean for ``scale="prior"``, the median of the cells for ``scale="quantile"``.
 
         Parameters
@@ -62,7 +63,7 @@ class TraversalMixin:
         dims
             Dimensions by number; ``None`` for all active ones. An inactive one that is asked for is walked, with a warning.
         low, high
-            Ends of the walk: in standard deviations of the prior around its mean, by default -3 and 3; for
+            Ends of the steps: in standard deviations of the prior around its mean, by default -3 and 3; for
             ``scale="quantile"``, quantiles of the cells' codes, by default 0.01 and 0.99.
         n_steps
             Values of each dimension, evenly spaced between the ends, at least 2.
@@ -78,7 +79,7 @@ class TraversalMixin:
         gene_list
             Genes to report; ``None`` for all. Expression is relative to all genes of the model either way.
         adata
-            Cells of the walk; those of the model unless given.
+            Cells of the steps; those of the model unless given.
         seed
             Seed of the draw of anchors.
         key_added
@@ -91,7 +92,7 @@ class TraversalMixin:
             coordinate; ``gene``, categorical; ``log_fold_change``, in log2 units; ``standard_error``, over anchors, which
             says how much the response differs between cells, not how sure the model is of it; ``expression``, mean over
             anchors of the expected counts in a cell of 10,000 (at size factor 1 for a model with ``size_factor_key``);
-            ``on_support``, whether the value lies between the 0.5% and 99.5% quantiles of the posterior means of the
+            ``in_range``, whether the value lies between the 0.5% and 99.5% quantiles of the posterior means of the
             cells, those of the group if one is given. Off the support no cell backs what the decoder says: read no genes there.
 
         Written to ``.uns["betavae"][key_added]``: the same frame where it has at most 500,000 rows, otherwise the 100 most
@@ -132,7 +133,7 @@ class TraversalMixin:
         True
         """
         self._check_if_trained(warn=False)
-        adata = self._cells_to_walk(adata)
+        adata = self._cells_to_steps(adata)
         check_writable(adata, key_added)
         ends = read_range(low, high, n_steps, scale)
         wanted = read_dims(dims, self.module.n_latent)
@@ -144,14 +145,16 @@ class TraversalMixin:
         means, kl = self._normal_means(adata)
         wanted = self._choose_dims(wanted, means, kl)
         priors = self._prior_moments()
-        walks = [walk(means[anchors.population], int(d), ends, n_steps, scale, priors[d]) for d in wanted]
+        searches = [steps(means[anchors.population], int(d), ends, n_steps, scale, priors[d]) for d in wanted]
         starts = means[anchors.rows]
         starts = starts.mean(axis=0, keepdims=True) if anchors.is_mean else starts
         responses = Responses(len(wanted), n_steps, self.module.n_input if genes is None else len(genes))
         with self._decoding():
-            for place, (dimension, path) in enumerate(zip(wanted, walks, strict=True)):
+            for place, (dimension, path) in enumerate(zip(wanted, searches, strict=True)):
                 responses.put(place, self._responses(starts, conditions, int(dimension), path, genes))
-        frame = responses.frame(wanted, walks, np.asarray(var_names) if genes is None else np.asarray(var_names)[genes])
+        frame = responses.frame(
+            wanted, searches, np.asarray(var_names) if genes is None else np.asarray(var_names)[genes]
+        )
 
         whole = len(frame) <= _STORED_ROWS
         params = {
@@ -169,7 +172,7 @@ class TraversalMixin:
         _stored.store(adata, key_added, {"": table}, params, self._describing(means))
         return frame
 
-    def _cells_to_walk(self, adata: AnnData | None) -> AnnData:
+    def _cells_to_steps(self, adata: AnnData | None) -> AnnData:
         if adata is None and self.adata is None:
             msg = "The model was trained on a data module and holds no cells to start from: traverse(dims, adata=...)."
             raise ValueError(msg)
@@ -206,7 +209,7 @@ class TraversalMixin:
             if not active.any():
                 msg = (
                     f"None of the {len(kl)} dimensions is active: all hold under 0.01 nats or hardly vary. The model collapsed; "
-                    "train with a smaller beta or a longer warm-up, or name dimensions to walk them all the same."
+                    "train with a smaller beta or a longer warm-up, or name dimensions to steps them all the same."
                 )
                 raise ValueError(msg)
             return np.flatnonzero(active)

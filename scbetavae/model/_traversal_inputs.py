@@ -41,7 +41,7 @@ class Walk(NamedTuple):
 
     values: np.ndarray
     reference: float
-    on_support: np.ndarray
+    in_range: np.ndarray
 
 
 def read_range(low: Any, high: Any, n_steps: Any, scale: Any) -> tuple[float, float]:
@@ -106,7 +106,7 @@ def read_anchors(adata: AnnData, around: Any, n_anchors: Any, seed: int) -> Anch
     return Anchors(rows, everyone, False, f"{len(rows)} named cells")
 
 
-def walk(
+def steps(
     codes: np.ndarray, dimension: int, ends: tuple[float, float], n_steps: int, scale: str, prior: tuple[float, float]
 ) -> Walk:
     """Values of one dimension, given the codes of the cells that say where the data lie.

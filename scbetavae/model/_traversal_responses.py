@@ -19,7 +19,7 @@ _LINEAR_BELOW = -15.0
 
 
 def log_expression(head: torch.nn.Sequential, hidden: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of normalised expression, finite where expression itself would round to 0."""
+    """Natural logarithm of normalized expression, finite where expression itself would round to 0."""
     logits = head[0](hidden)
     if isinstance(head[1], torch.nn.Softmax):
         return torch.log_softmax(logits, dim=-1)
@@ -33,7 +33,7 @@ class StepMoments:
     Parameters
     ----------
     n_steps
-        Steps of the walk.
+        Steps of the steps.
     per_size_factor
         Whether expression has no fixed sum, so that it is left as it is.
     """
@@ -90,7 +90,7 @@ class Responses:
             for column, values in zip(self.columns.values(), moments.rows(step), strict=True):
                 column[place, step] = values
 
-    def frame(self, dims: np.ndarray, walks: list[Walk], genes: np.ndarray) -> pd.DataFrame:
+    def frame(self, dims: np.ndarray, searches: list[Walk], genes: np.ndarray) -> pd.DataFrame:
         """The long frame; its numbers are those held here, not copies."""
         n_dims, n_steps, n_genes = self.shape
         code_type = np.int16 if n_genes <= np.iinfo(np.int16).max else np.int32
@@ -100,9 +100,9 @@ class Responses:
         columns = {
             "dimension": np.repeat(dims.astype(np.int32), n_steps * n_genes),
             "step": np.tile(np.repeat(np.arange(n_steps, dtype=np.int32), n_genes), n_dims),
-            "value": np.repeat(np.concatenate([path.values for path in walks]), n_genes),
+            "value": np.repeat(np.concatenate([path.values for path in searches]), n_genes),
             "gene": gene,
             **{name: values.reshape(-1) for name, values in self.columns.items()},
-            "on_support": np.repeat(np.concatenate([path.on_support for path in walks]), n_genes),
+            "in_range": np.repeat(np.concatenate([path.in_range for path in searches]), n_genes),
         }
         return pd.DataFrame(columns, copy=False)

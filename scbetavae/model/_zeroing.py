@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from anndata import AnnData
 
-from scbetavae import _keys, tl
+from scbetavae import tl
+from scbetavae._core import keys as _keys
 from scbetavae.tl._inputs import check_writable
 from scbetavae.tl._zeroing_inputs import check_dimensions, check_target, read_cells
 
@@ -22,26 +23,26 @@ MOLECULES = 10_000
 
 
 class ZeroingMixin:
-    """Set the dimensions that hold batch to a constant, with a bill."""
+    """Set the dimensions that hold batch to a constant, with a report."""
 
     def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
         self,
         dimensions: int | Iterable[int] | None = None,
         *,
         batch_key: str | None = None,
-        protect: str | Iterable[str] | None = None,
+        conserve: str | Iterable[str] | None = None,
         categorical: str | Iterable[str] | None = None,
-        rule: str = "guarded",
+        rule: str = "stepwise",
         to: str = "prior",
         reference_batch: str | None = None,
-        group_key: str | None = None,
+        donor_key: str | None = None,
         decode: bool | str = False,
         adata: AnnData | None = None,
         n_bootstrap: int = 200,
         seed: int = 0,
         key_added: str = _keys.ZEROED,
     ) -> np.ndarray:
-        """Set the dimensions that hold batch to a constant, and write the bill: :func:`scbetavae.tl.zero_batch_dimensions`.
+        """Set the dimensions that hold batch to a constant, and write the report: :func:`scbetavae.tl.zero_batch_dimensions`.
 
         Posterior means are zeroed, not the model: it encodes as before, and what it is given decides what it decodes.
 
@@ -52,21 +53,21 @@ class ZeroingMixin:
             which may be none.
         batch_key
             Column of ``.obs`` with the batch of every cell; ``None`` for the one given to :meth:`setup_anndata`.
-        protect
+        conserve
             Columns of ``.obs`` with what must stay. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without
             one, or for an empty list, clusters of the latent space.
         categorical
-            Protected columns whose numbers are names of classes, as in :meth:`find_batch_dimensions`.
+            Conserved columns whose numbers are names of classes, as in :meth:`find_batch_dimensions`.
         rule
-            How :meth:`find_batch_dimensions` chooses: ``"guarded"`` or ``"dominant"``. Unused with ``dimensions``.
+            How :meth:`find_batch_dimensions` chooses: ``"stepwise"`` or ``"dominant"``. Unused with ``dimensions``.
         to
             What zeroed dimensions are set to: ``"prior"``, the mean of the prior; ``"reference"``, the mean over the cells of
             one batch; ``"mean"``, over all cells. The constant changes no distance between cells, but the decoder sees it:
             with ``"reference"`` corrected expression is that of a batch that exists.
         reference_batch
             That one batch.
-        group_key
-            Column of ``.obs`` with the donor of every cell, for the probes and intervals of the bill.
+        donor_key
+            Column of ``.obs`` with the donor of every cell, for the classifiers and intervals of the report.
         decode
             Whether to write corrected expression, too: what the decoder expects of the zeroed codes, in molecules per
             10 000 of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers[f"betavae_{key_added}"]``;
@@ -80,7 +81,7 @@ class ZeroingMixin:
         -------
         Array of shape (n_cells, n_latent): posterior means with the dimensions set to a constant, also written to
         ``.obsm[f"X_betavae_{key_added}"]``. The posterior means as they are go to ``.obsm["X_betavae"]``. Where no dimension is
-        chosen, both are equal, with a warning, and ``.uns["betavae"]["zeroed_params"]["verdict"]`` says why.
+        chosen, both are equal, with a warning, and ``.uns["betavae"]["zeroed_params"]["summary"]`` says why.
 
         Raises
         ------
@@ -95,8 +96,8 @@ class ZeroingMixin:
         Warns
         -----
         UserWarning
-            If nothing was zeroed, or zeroing took more than 5% of the skill for a protected covariate, or batch skill below
-            what the protected covariates alone imply.
+            If nothing was zeroed, or zeroing took more than 5% of the accuracy for a conserved covariate, or batch accuracy below
+            what the conserved covariates alone imply.
 
         See Also
         --------
@@ -116,7 +117,7 @@ class ZeroingMixin:
         >>> zeroed.shape, adata.layers["betavae_zeroed"].shape
         ((700, 4), (700, 765))
         >>> list(adata.uns["betavae"]["zeroed"]["role"].unique())
-        ['batch', 'protected']
+        ['batch', 'conserved']
         """
         if adata is None and self.adata is None:
             msg = "The model was trained on a data module and holds no cells: zero_batch_dimensions(dimensions, adata=...)."
@@ -125,32 +126,32 @@ class ZeroingMixin:
         check_writable(adata, key_added)
         setup = self.registry_["setup_args"]
         batch_key = self._batch_to_find(batch_key, setup.get("batch_key"))
-        if protect is None:
-            protect = setup.get("labels_key")
+        if conserve is None:
+            conserve = setup.get("labels_key")
         layer = self._layer_to_write(decode, key_added)
         self._check_can_zero()
         n_latent = self.module.n_latent
         if dimensions is not None:
             dimensions = check_dimensions(dimensions, np.ones(n_latent, dtype=bool))
         told = {"categorical": categorical, "registered": self._registered_classes()}
-        cells = read_cells(adata, batch_key, n_latent, protect=protect, rule=rule, group_key=group_key, **told)
+        cells = read_cells(adata, batch_key, n_latent, conserve=conserve, rule=rule, donor_key=donor_key, **told)
         check_target(to, reference_batch, cells.batch)
 
         means, kl, _ = self._posterior(adata)
         # On a shell, so that a mistake that only the search finds leaves no trace.
-        shell = AnnData(obs=adata.obs.assign(**cells.protected), obsm={_keys.LATENT: means})
+        shell = AnnData(obs=adata.obs.assign(**cells.conserved), obsm={_keys.LATENT: means})
         if _keys.UNS in adata.uns:
             shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
         zeroed = tl.zero_batch_dimensions(
             shell,
             dimensions,
             batch_key,
-            protect=protect,
+            conserve=conserve,
             categorical=[],
             rule=rule,
             to=to,
             reference_batch=reference_batch,
-            group_key=group_key,
+            donor_key=donor_key,
             prior_mean=self._prior_mean(means),
             kl=kl,
             n_bootstrap=n_bootstrap,

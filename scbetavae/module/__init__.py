@@ -1,11 +1,11 @@
-"""Networks and losses, as the optimiser sees them."""
+"""Networks and losses, as the optimizer sees them."""
 
 from ._anchor import Anchor, check_anchor
 from ._betavae import BetaVAELossOutput, BetaVAEModule
 from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
 from ._encoder import ENCODER_INPUT_KEY
 from ._likelihood import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
-from ._objective_choice import DEFAULT_OBJECTIVE, check_beta, make_regulariser
+from ._objective_choice import DEFAULT_OBJECTIVE, check_beta, make_regularizer
 from ._objectives import (
     capacity_penalty,
     dip_covariance,
@@ -42,7 +42,7 @@ __all__ = [
     "discriminator_loss",
     "fused_negative_binomial_loss",
     "gaussian_kl",
-    "make_regulariser",
+    "make_regularizer",
     "mss_log_weights",
     "nonzero_structure",
     "permute_dimensions",

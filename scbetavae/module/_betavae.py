@@ -23,10 +23,10 @@ from ._fast_path import (
     negative_log_likelihood,
     run_layers,
 )
-from ._objective_choice import check_beta, make_regulariser
+from ._objective_choice import check_beta, make_regularizer
 from ._prior import StandardNormalPrior
 from ._program_anchor import ProgramAnchor
-from ._regularisers import Codes
+from ._regularizers import Codes
 
 
 @dataclass
@@ -43,7 +43,7 @@ class BetaVAELossOutput(LossOutput):
 
 
 class BetaVAEModule(EncoderMixin, VAE):
-    r"""Variational autoencoder of counts with a regulariser on its latent space.
+    r"""Variational autoencoder of counts with a regularizer on its latent space.
 
     .. math:: \mathcal{L} = \frac{1}{B} \sum_i -\log p(x_i \mid z_i) + r(t) \, R
 
@@ -62,7 +62,7 @@ class BetaVAEModule(EncoderMixin, VAE):
     n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, latent_distribution, use_observed_lib_size
         As in :class:`scvi.module.VAE`.
     beta
-        Weight of the regulariser, at least 0; ``None`` takes 2 where the objective has a beta.
+        Weight of the regularizer, at least 0; ``None`` takes 2 where the objective has a beta.
     objective
         Name of the objective.
     objective_kwargs
@@ -133,7 +133,7 @@ class BetaVAEModule(EncoderMixin, VAE):
             self.set_encoder_input(n_encoder_input)
         column_major(self.z_encoder.encoder.fc_layers[0][0])
         self.prior = StandardNormalPrior()
-        self.regulariser = make_regulariser(
+        self.regularizer = make_regularizer(
             objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
         )
         self.anchor: Anchor | None = None
@@ -268,9 +268,9 @@ class BetaVAEModule(EncoderMixin, VAE):
         generative_outputs
             What :meth:`generative` returned.
         kl_weight
-            Fraction ``r(t)`` of the regulariser, in [0, 1]. The name is that of scvi-tools.
+            Fraction ``r(t)`` of the regularizer, in [0, 1]. The name is that of scvi-tools.
         beta
-            Weight of the regulariser in place of the model's own.
+            Weight of the regularizer in place of the model's own.
         n_obs
             Number of training cells; ``None`` takes the cells of the minibatch.
         anchor_share
@@ -288,13 +288,13 @@ class BetaVAEModule(EncoderMixin, VAE):
 
         n_cells = x.shape[0]
         z = inference_outputs[MODULE_KEYS.Z_KEY]
-        if z.ndim == 3:  # several draws a cell, for a marginal likelihood: the regulariser sees the first
+        if z.ndim == 3:  # several draws a cell, for a marginal likelihood: the regularizer sees the first
             z = z[0]
         codes = Codes(z, qz.loc, qz.variance, kl, n_cells if n_obs is None else n_obs)
-        penalty = self.regulariser(codes, self.beta if beta is None else beta, kl_weight)
-        unregularised = (nll + kl_library).mean()
-        payload = {"objective": (unregularised + penalty.full).detach(), **penalty.parts}
-        loss = unregularised + penalty.running
+        penalty = self.regularizer(codes, self.beta if beta is None else beta, kl_weight)
+        unregularized = (nll + kl_library).mean()
+        payload = {"objective": (unregularized + penalty.full).detach(), **penalty.parts}
+        loss = unregularized + penalty.running
         if anchor_share > 0 and self.anchor is not None:
             groups = tensors[REGISTRY_KEYS.BATCH_KEY] if self.condition_on_batch else None
             loss = loss + anchor_share * self.anchor(qz.loc, x, groups)

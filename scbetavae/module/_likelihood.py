@@ -312,7 +312,7 @@ def _gamma_terms(counts, theta, where, *, with_gradient):
         return _gamma_functions(counts, theta.reshape(-1).index_select(0, where), with_gradient=with_gradient)
     tables = _gamma_tables(theta, min(max(per_gene, _SMALLEST_TABLE), _LARGEST_TABLE), with_gradient=with_gradient)
     # Integers of 32 bits are three times as fast here as those of 64. Whatever a count that is huge or not a number is
-    # cast to, it is brought into the table and then recognised.
+    # cast to, it is brought into the table and then recognized.
     level = counts.int().clamp_(0, tables[0].shape[0] - 1)
     rest = (level.to(counts.dtype) != counts).nonzero().view(-1)
     keys = level.mul_(theta.shape[0]).add_(where)

@@ -1,4 +1,4 @@
-"""From ``BetaVAE(objective=..., beta=..., objective_kwargs=...)`` to a regulariser, or to an error that says what to do."""
+"""From ``BetaVAE(objective=..., beta=..., objective_kwargs=...)`` to a regularizer, or to an error that says what to do."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from inspect import signature
 from numbers import Real
 from typing import Any
 
-from ._regularisers import (
-    BetaTCVAERegulariser,
-    BetaVAERegulariser,
-    CapacityRegulariser,
-    DIPVAEIIRegulariser,
-    DIPVAEIRegulariser,
-    FactorVAERegulariser,
-    Regulariser,
+from ._regularizers import (
+    BetaTCVAERegularizer,
+    BetaVAERegularizer,
+    CapacityRegularizer,
+    DIPVAEIIRegularizer,
+    DIPVAEIRegularizer,
+    FactorVAERegularizer,
+    Regularizer,
 )
 
-REGULARISERS: dict[str, type[Regulariser]] = {
+REGULARISERS: dict[str, type[Regularizer]] = {
     r.name: r
     for r in (
-        BetaVAERegulariser,
-        CapacityRegulariser,
-        BetaTCVAERegulariser,
-        FactorVAERegulariser,
-        DIPVAEIRegulariser,
-        DIPVAEIIRegulariser,
+        BetaVAERegularizer,
+        CapacityRegularizer,
+        BetaTCVAERegularizer,
+        FactorVAERegularizer,
+        DIPVAEIRegularizer,
+        DIPVAEIIRegularizer,
     )
 }
-"""Regularisers that ``BetaVAE(objective=...)`` knows."""
+"""Regularizers that ``BetaVAE(objective=...)`` knows."""
 
 DEFAULT_OBJECTIVE = "beta_tcvae"
 """Objective of a model by default: ``benchmarks/recipe.py --arms objectives`` compares it with the plain one."""
@@ -38,15 +38,15 @@ DEFAULT_BETA = 2.0
 """Beta of the objectives that have one."""
 
 
-def make_regulariser(
+def make_regularizer(
     objective: str,
     n_latent: int,
     objective_kwargs: dict[str, Any] | None = None,
     *,
     beta: float = DEFAULT_BETA,
     latent_distribution: str = "normal",
-) -> Regulariser:
-    """Build the regulariser of an objective.
+) -> Regularizer:
+    """Build the regularizer of an objective.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def make_regulariser(
 
     Returns
     -------
-    The regulariser.
+    The regularizer.
 
     Raises
     ------
@@ -77,9 +77,9 @@ def make_regulariser(
         hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
         msg = f"objective={objective!r} is not an objective.{hint} Take one of {sorted(REGULARISERS)}."
         raise ValueError(msg)
-    regulariser_cls = REGULARISERS[objective]
+    regularizer_cls = REGULARISERS[objective]
     objective_kwargs = dict(objective_kwargs or {})
-    allowed = sorted(set(signature(regulariser_cls).parameters) - {"n_latent"})
+    allowed = sorted(set(signature(regularizer_cls).parameters) - {"n_latent"})
     for name in objective_kwargs:
         if name not in allowed:
             nearest = difflib.get_close_matches(name, allowed, n=1)
@@ -87,7 +87,7 @@ def make_regulariser(
             takes = f"It takes {allowed}." if allowed else "It takes none: its strength is beta."
             msg = f"objective_kwargs has {name!r}, which objective={objective!r} does not take.{hint} {takes}"
             raise TypeError(msg)
-    if regulariser_cls.needs_gaussian_codes and latent_distribution != "normal":
+    if regularizer_cls.needs_gaussian_codes and latent_distribution != "normal":
         msg = (
             f'objective={objective!r} needs latent_distribution="normal": the codes of {latent_distribution!r} '
             "lie on a simplex, where no two dimensions are independent."
@@ -99,7 +99,7 @@ def make_regulariser(
             "Give objective_kwargs={'gamma': ...}."
         )
         raise ValueError(msg)
-    return regulariser_cls(n_latent, **objective_kwargs)
+    return regularizer_cls(n_latent, **objective_kwargs)
 
 
 def check_beta(beta: float | None, objective: str = "beta_vae") -> float:
@@ -108,7 +108,7 @@ def check_beta(beta: float | None, objective: str = "beta_vae") -> float:
     Parameters
     ----------
     beta
-        Weight of the regulariser, in nats per nat; ``None`` takes 2 where the objective has a beta.
+        Weight of the regularizer, in nats per nat; ``None`` takes 2 where the objective has a beta.
     objective
         Name of the objective.
 
@@ -127,7 +127,7 @@ def check_beta(beta: float | None, objective: str = "beta_vae") -> float:
     if isinstance(beta, bool) or not isinstance(beta, Real) or not math.isfinite(beta) or beta < 0:
         msg = (
             f"beta={beta!r} is not a weight. Give a finite number of at least 0: 1 is a plain VAE, "
-            "above 1 favours fewer and more independent dimensions, below 1 favours reconstruction."
+            "above 1 favors fewer and more independent dimensions, below 1 favors reconstruction."
         )
         raise ValueError(msg)
     if not uses_beta and beta != 1:

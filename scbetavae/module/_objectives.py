@@ -1,4 +1,4 @@
-r"""The regularisers of the beta-VAE family: pure functions of tensors, one a regulariser.
+r"""The regularizers of the beta-VAE family: pure functions of tensors, one a regularizer.
 
 All information quantities are in nats. Rows of ``z``, ``mean`` and ``variance`` are cells, columns are latent
 dimensions; ``z`` holds one posterior sample a cell, drawn from a Gaussian with the mean and variance beside it.
@@ -25,7 +25,7 @@ def gaussian_kl(mean: Tensor, variance: Tensor) -> Tensor:
         \mathrm{KL}\big(\mathcal N(\mu, \sigma^2) \,\|\, \mathcal N(0, 1)\big)
         = \tfrac12 \big(\mu^2 + \sigma^2 - 1 - \log \sigma^2\big)
 
-    The sum over dimensions is the KL of a cell, the regulariser of the VAE.
+    The sum over dimensions is the KL of a cell, the regularizer of the VAE.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def dip_covariance(
         C^{\mathrm{I}} = \mathrm{Cov}_x[\mu(x)], \qquad
         C^{\mathrm{II}} = \mathrm{Cov}_x[\mu(x)] + \mathrm{diag}\, \mathbb E_x[\sigma^2(x)]
 
-    Means are centred over cells and products averaged over them (divided by B, as in the paper, so that one cell has
+    Means are centered over cells and products averaged over them (divided by B, as in the paper, so that one cell has
     covariance 0). In kind II, the covariance of the sampled codes, the posterior variance enters the *diagonal* alone.
 
     Parameters
@@ -299,8 +299,8 @@ def dip_parts(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 def minibatch_covariance(mean: Tensor) -> Tensor:
     """Covariance within a minibatch, divided by its cells: (n_cells, n_latent) -> (n_latent, n_latent)."""
-    centred = mean - mean.mean(dim=0)
-    return centred.T @ centred / mean.shape[0]
+    centered = mean - mean.mean(dim=0)
+    return centered.T @ centered / mean.shape[0]
 
 
 def check_cells_by_dimensions(**tensors: Tensor) -> None:

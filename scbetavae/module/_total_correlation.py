@@ -230,8 +230,8 @@ class _Aggregate(torch.autograd.Function):
 def _log_density_of_pairs(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     """Log q(z_i | x_j) summed over dimensions, (n_cells, n_cells), and log marginals summed, (n_cells,)."""
     inverse_sd = variance.rsqrt().T[:, None, :]
-    standardised = (z.T[:, :, None] - mean.T[:, None, :]) * inverse_sd
-    log_density = torch.addcmul(inverse_sd.log() - 0.5 * _LOG_2_PI, standardised, standardised, value=-0.5)
+    standardized = (z.T[:, :, None] - mean.T[:, None, :]) * inverse_sd
+    log_density = torch.addcmul(inverse_sd.log() - 0.5 * _LOG_2_PI, standardized, standardized, value=-0.5)
     log_marginals = torch.logsumexp(log_density + log_weights, dim=2)
     return log_density.sum(dim=0), log_marginals.sum(dim=0)
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.pl._figure import single_panel, write_reason
 from scbetavae.pl._score_tables import read_table
 
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 _COLUMNS = (
     "dimension",
     "active",
-    "batch_given_protected",
-    "protected_given_batch",
+    "batch_given_conserved",
+    "conserved_given_batch",
     "batch_p_adjusted",
     "rank",
     "chosen",
@@ -30,18 +31,18 @@ _COLUMNS = (
 _MAKE = "model.find_batch_dimensions(batch_key)` or `scbetavae.tl.find_batch_dimensions(adata, batch_key)"
 _CHOSEN, _OTHER = "#D55E00", "#0072B2"
 _WIDTH, _HEIGHT = 5.2, 5.8  # inches
-_LETTERS = 62  # of a line of the verdict
+_LETTERS = 62  # of a line of the summary
 _ABOVE, _APART = 0.038, 0.036  # shares of an axis: a label above its point, and from label to label
 
 
 def batch_dimensions(
     data: AnnData | pd.DataFrame, *, key: str = _keys.BATCH_DIMENSIONS, ax: Axes | None = None
 ) -> Axes:
-    """Draw how much batch and how much of the protected covariates each dimension holds.
+    """Draw how much batch and how much of the conserved covariates each dimension holds.
 
-    A point is a dimension. Upwards is the batch that the protected covariates do not explain, to the right the protected
+    A point is a dimension. Upwards is the batch that the conserved covariates do not explain, to the right the conserved
     covariate that batch does not explain, both in nats. The further above the diagonal, the earlier it would go; those
-    that the rule chose are marked. A hollow point tells no more of batch than chance. The verdict is the title,
+    that the rule chose are marked. A hollow point tells no more of batch than chance. The summary is the title,
     and all there is where too few cells made a comparison impossible.
 
     Parameters
@@ -75,17 +76,17 @@ def batch_dimensions(
     >>> adata = scbetavae.datasets.simulate_counts(400, 50, n_cell_types=2)
     >>> adata.obsm["X_betavae"] = np.random.default_rng(0).normal(size=(400, 3))
     >>> adata.obsm["X_betavae"][:, 2] += 6.0 * (adata.obs["batch"] == "batch_1")
-    >>> frame = scbetavae.tl.find_batch_dimensions(adata, "batch", protect="cell_type")
+    >>> frame = scbetavae.tl.find_batch_dimensions(adata, "batch", conserve="cell_type")
     >>> axes = scbetavae.pl.batch_dimensions(adata)
     >>> sorted(text.get_text() for text in axes.texts)
     ['0', '1', '2']
     """
     frame = batch_dimensions_frame(data, key=key)
-    batch, protected, verdict = _describe(data, key)
+    batch, conserved, summary = _describe(data, key)
     axes = single_panel(_WIDTH, _HEIGHT) if ax is None else ax
-    if frame["batch_given_protected"].isna().all():
-        return write_reason(axes, f"Dimensions that hold {batch}", verdict or "Nothing is known of these dimensions.")
-    x, y = frame["protected_given_batch"].to_numpy(), frame["batch_given_protected"].to_numpy()
+    if frame["batch_given_conserved"].isna().all():
+        return write_reason(axes, f"Dimensions that hold {batch}", summary or "Nothing is known of these dimensions.")
+    x, y = frame["conserved_given_batch"].to_numpy(), frame["batch_given_conserved"].to_numpy()
     highest = max(x.max(), y.max(), 0.05)
     low, high = -0.05 * highest, 1.1 * highest
     axes.plot([low, high], [low, high], color="#BBBBBB", linewidth=1, zorder=1)
@@ -111,12 +112,12 @@ def batch_dimensions(
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
-    axes.set_xlabel(f"{protected} that {batch} does not explain (nats)")
-    axes.set_ylabel(f"{batch} that what is protected does not explain (nats)")
+    axes.set_xlabel(f"{conserved} that {batch} does not explain (nats)")
+    axes.set_ylabel(f"{batch} that what is conserved does not explain (nats)")
     hollow = None if frame["significant"].all() else "open: batch is not significant"
     axes.legend(loc="best", frameon=False, fontsize="small", title=hollow, title_fontsize="small")
-    if verdict:
-        axes.set_title(textwrap.fill(verdict, _LETTERS), fontsize="small", loc="left")
+    if summary:
+        axes.set_title(textwrap.fill(summary, _LETTERS), fontsize="small", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
@@ -134,8 +135,8 @@ def batch_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BAT
     Returns
     -------
     DataFrame
-        A row an active dimension, in order of rank: ``dimension``, ``rank``, ``batch_given_protected`` and
-        ``protected_given_batch`` (nats), ``significant`` (adjusted p-value for batch at most the false discovery rate, 0.05
+        A row an active dimension, in order of rank: ``dimension``, ``rank``, ``batch_given_conserved`` and
+        ``conserved_given_batch`` (nats), ``significant`` (adjusted p-value for batch at most the false discovery rate, 0.05
         for a data frame), ``chosen``.
 
     Raises
@@ -154,21 +155,21 @@ def batch_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BAT
     frame = table[active].sort_values("rank").reset_index(drop=True)
     frame["significant"] = frame["batch_p_adjusted"] <= rate
     frame["chosen"] = frame["chosen"].astype(bool)
-    columns = ["dimension", "rank", "batch_given_protected", "protected_given_batch", "significant", "chosen"]
+    columns = ["dimension", "rank", "batch_given_conserved", "conserved_given_batch", "significant", "chosen"]
     return frame[columns]
 
 
 def _describe(data: AnnData | pd.DataFrame, key: str) -> tuple[str, str, str]:
-    """Names of batch and of what is protected, and the verdict, as far as they are known."""
+    """Names of batch and of what is conserved, and the summary, as far as they are known."""
     if isinstance(data, pd.DataFrame):
-        return "batch", "biology", str(data.attrs.get("verdict", ""))
+        return "batch", "biology", str(data.attrs.get("summary", ""))
     known = _stored.parameters(data, key)
-    protected = str(known.get("protect", "biology"))
+    conserved = str(known.get("conserve", "biology"))
     if known.get("clustered"):
-        protected = "clusters"
-    elif ", " in protected:
-        protected = "what is protected"
-    return str(known.get("batch_key", "batch")), protected, str(known.get("verdict", ""))
+        conserved = "clusters"
+    elif ", " in conserved:
+        conserved = "what is conserved"
+    return str(known.get("batch_key", "batch")), conserved, str(known.get("summary", ""))
 
 
 def _label_heights(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, float]]:

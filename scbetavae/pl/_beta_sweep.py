@@ -74,7 +74,7 @@ def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, cov
     >>> import scbetavae
     >>> runs = pd.DataFrame({"beta": [0.5, 0.5, 4.0, 4.0], "seed": [0, 1, 0, 1], "value": [500.0, 501.0, 510.0, 512.0]})
     >>> sweep = runs.assign(
-    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", adjusted=None, status="done"
+    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
     ... )
     >>> figure = scbetavae.pl.beta_sweep(sweep)
     >>> [axes.get_title() for axes in figure.axes]
@@ -89,7 +89,7 @@ def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, cov
     styles = colors_of(frame)
     for position, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(n_rows, n_columns, position)
-        _draw_panel(axes, frame[frame["panel"] == panel], styles, labelled=position > len(panels) - n_columns)
+        _draw_panel(axes, frame[frame["panel"] == panel], styles, labeled=position > len(panels) - n_columns)
     figure.legend(handles=_legend(frame, styles), loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     return figure
 
@@ -126,7 +126,7 @@ def beta_sweep_frame(
     >>> import scbetavae
     >>> runs = pd.DataFrame({"beta": [0.5, 0.5], "seed": [0, 1], "value": [500.0, 501.0]})
     >>> sweep = runs.assign(
-    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", adjusted=None, status="done"
+    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
     ... )
     >>> scbetavae.pl.beta_sweep_frame(sweep)[["beta", "seed", "value", "mean"]]
        beta  seed  value   mean
@@ -150,7 +150,7 @@ def _chosen_rows(done: pd.DataFrame, metrics: Iterable[str] | None, covariate: s
     chosen = []
     for name in names:
         columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
-        if metrics is None and name == "neighbour_skill" and "kmeans_ari" in there:
+        if metrics is None and name == "knn_accuracy" and "kmeans_ari" in there:
             labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
             columns = [column for column in columns if column in labels]  # that of the batch says what iLISI says
         if covariate in columns:
@@ -174,7 +174,7 @@ def _panel_frame(rows: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labelled: bool) -> None:
+def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labeled: bool) -> None:
     betas = np.sort(frame["beta"].dropna().unique())
     _scale_betas(axes, betas)
     _shade_collapse(axes, frame, betas)
@@ -196,7 +196,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     _limit_values(axes, frame)
     axes.set_title(frame["panel"].iloc[0], fontsize="medium")
     axes.set_ylabel(frame["unit"].iloc[0], fontsize="small")
-    axes.set_xlabel("beta" if labelled else "", fontsize="small")
+    axes.set_xlabel("beta" if labeled else "", fontsize="small")
     axes.tick_params(labelsize="small")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -230,7 +230,7 @@ def _spread(betas: np.ndarray) -> list[float]:
 
 
 def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
-    """Shade betas at which at least half of the models collapsed, halfway to their neighbours."""
+    """Shade betas at which at least half of the models collapsed, halfway to their neighbors."""
     share = frame[frame["beta"].notna()].groupby("beta")["collapsed"].mean()
     left, right = axes.get_xlim()
     edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], right]

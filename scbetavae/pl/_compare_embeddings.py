@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._score_dots import draw_panels
 from scbetavae.pl._score_tables import arrange_scores, read_table
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("embedding", "metric", "covariate", "value", "null", "p_value", "ceiling", "ci_low", "ci_high")
 _MAKE = "scbetavae.tl.compare_embeddings(adata, covariates, obsm_keys)"
-# Okabe and Ito's colours without their yellow, too pale for thin lines.
+# Okabe and Ito's colors without their yellow, too pale for thin lines.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 

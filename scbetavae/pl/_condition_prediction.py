@@ -1,4 +1,4 @@
-"""Which dimensions predict a covariate: skill with interval, on the band of permuted labels."""
+"""Which dimensions predict a covariate: accuracy with interval, on the band of permuted labels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import single_panel, write_reason
 from scbetavae.pl._score_tables import read_table
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _COLUMNS = (
-    "predictor", "dimension", "active", "covariate", "skill", "null_low", "null_high", "p_adjusted", "ci_low", "ci_high",
+    "predictor", "dimension", "active", "covariate", "accuracy", "null_low", "null_high", "p_adjusted", "ci_low", "ci_high",
     "direction", "n_classes",
 )  # fmt: skip
 _MAKE = "model.predict_condition(covariate)` or `scbetavae.tl.predict_condition(adata, covariate)"
@@ -33,8 +33,8 @@ def condition_prediction(
 ) -> Axes:
     """Draw how well each dimension predicts a covariate, the best on top.
 
-    The dot is the held-out skill and the line its 95% interval; the grey band holds 95% of the skills for permuted labels. A
-    hollow dot is not told from them once corrected for the number of dimensions. The vertical lines are the skill of all
+    The dot is the held-out accuracy and the line its 95% interval; the gray band holds 95% of the accuracies for permuted labels. A
+    hollow dot is not told from them once corrected for the number of dimensions. The vertical lines are the accuracy of all
     dimensions together, and of library size and percent mitochondrial alone: what lies left of the latter may be
     nothing but them. Beside a dimension stands the class with its highest values, or whether a number rises (+) or falls (-).
 
@@ -75,7 +75,7 @@ def condition_prediction(
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
     reasons = [flag for flag in table.get("flag", ()) if flag.startswith("not possible")]
-    if reasons and table["skill"].isna().all():
+    if reasons and table["accuracy"].isna().all():
         axes = single_panel(4.6, 2.4) if ax is None else ax
         return write_reason(axes, f"Prediction of {table['covariate'].iloc[0]}", reasons[0])
     frame = condition_prediction_frame(data, key=key)
@@ -94,7 +94,7 @@ def condition_prediction(
     for height, row in zip(heights, dimensions.itertuples(), strict=True):
         ax.plot([row.ci_low, row.ci_high], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
         fill = "white" if row.p_adjusted >= _SIGNIFICANT else _COLOR
-        ax.plot(row.skill, height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
+        ax.plot(row.accuracy, height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
     lines = _draw_references(ax, frame)
     _style(ax, frame, dimensions)
     ax.legend(
@@ -121,7 +121,7 @@ def condition_prediction_frame(data: AnnData | pd.DataFrame, *, key: str = _keys
     Returns
     -------
     DataFrame
-        The rows of the prediction: active dimensions by falling skill, then all dimensions, then the nuisances if there are
+        The rows of the prediction: active dimensions by falling accuracy, then all dimensions, then the technical covariates if there are
         any; with a first column ``label``.
 
     Raises
@@ -132,12 +132,12 @@ def condition_prediction_frame(data: AnnData | pd.DataFrame, *, key: str = _keys
         If no dimension is active.
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
-    table = table[table["skill"].notna()]
+    table = table[table["accuracy"].notna()]
     is_dimension = table["predictor"] == "dimension"
     if not is_dimension.any():
         msg = "No dimension is active, so there is nothing to draw: the embedding is constant or the model collapsed."
         raise ValueError(msg)
-    order = table[is_dimension].sort_values("skill", ascending=False, kind="stable").index
+    order = table[is_dimension].sort_values("accuracy", ascending=False, kind="stable").index
     table = table.loc[[*order, *table.index[~is_dimension]]].reset_index(drop=True)
     names = [_shorten(str(name)) for name in table["direction"]]
     labels = [
@@ -153,14 +153,14 @@ def _shorten(name: str) -> str:
 
 
 def _draw_references(ax: Axes, frame: pd.DataFrame) -> list[Line2D]:
-    """Vertical lines of all dimensions and of the nuisances."""
-    styles = {"all": (_ALL, "-", "all dimensions"), "nuisance": (_NUISANCE, "--", "nuisances alone")}
+    """Vertical lines of all dimensions and of the technical covariates."""
+    styles = {"all": (_ALL, "-", "all dimensions"), "technical": (_NUISANCE, "--", "technical covariates alone")}
     lines = []
     for row in frame.itertuples():
         if row.predictor in styles:
             color, style, label = styles[row.predictor]
-            line = ax.axvline(row.skill, color=color, linestyle=style, linewidth=1.3, zorder=2)
-            line.set_label(f"{label}: {round(row.skill, 2) + 0.0:.2f}")
+            line = ax.axvline(row.accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2)
+            line.set_label(f"{label}: {round(row.accuracy, 2) + 0.0:.2f}")
             lines.append(line)
     return lines
 
@@ -172,7 +172,7 @@ def _style(ax: Axes, frame: pd.DataFrame, dimensions: pd.DataFrame) -> None:
     ax.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
     ax.set_xlabel("squared correlation, held out" if numeric else "balanced accuracy above chance, held out")
     ax.set_title(f"Prediction of {frame['covariate'].iloc[0]}", fontsize="medium")
-    shown = frame[["skill", "ci_low", "ci_high", "null_low", "null_high"]].to_numpy(dtype=float)
+    shown = frame[["accuracy", "ci_low", "ci_high", "null_low", "null_high"]].to_numpy(dtype=float)
     low, high = min(0.0, float(np.nanmin(shown))), max(0.1, float(np.nanmax(shown)))
     ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
     ax.tick_params(axis="y", length=0)

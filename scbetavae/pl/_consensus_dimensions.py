@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import single_panel
 from scbetavae.pl._score_tables import read_table
 

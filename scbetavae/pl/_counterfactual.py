@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import Picture
 from scbetavae.pl._score_tables import read_table
 
@@ -31,7 +31,7 @@ def counterfactual(
     """Draw predicted against observed means of every gene, a panel a group.
 
     Each point is a gene: across, its mean over the real target cells; up, its mean as predicted (blue). A perfect prediction
-    lies on the diagonal. For the genes that differ most between source and target, grey points are the source cells unchanged and
+    lies on the diagonal. For the genes that differ most between source and target, gray points are the source cells unchanged and
     orange triangles the mean shift, with a line from unchanged to predicted. The error ratios of all genes are
     printed: 0 is perfect, 1 is to do nothing.
 
@@ -111,7 +111,7 @@ def counterfactual_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.COUNT
     DataFrame
         A row a group, gene and method: ``group``, ``held_out``, ``gene``, ``rank`` (1: the gene that differs most between source
         and target), ``method`` (``"prediction"``, ``"mean_shift"``, ``"do_nothing"``), ``observed`` and ``predicted`` (means over
-        cells of log(1 + counts per 10 000)), and ``error_ratio`` of the method in the group over all genes. Held-out groups
+        cells of log(1 + counts per 10 000)), and ``relative_error`` of the method in the group over all genes. Held-out groups
         first; groups without target cells are left out.
 
     Raises
@@ -133,7 +133,7 @@ def counterfactual_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.COUNT
     frame = pd.concat(parts, ignore_index=True)
     squares = frame.assign(_error=(frame["predicted"] - frame["observed"]) ** 2, _scale=frame["_change"] ** 2)
     sums = squares.groupby(["group", "method"], sort=False)[["_error", "_scale"]].transform("sum")
-    frame["error_ratio"] = sums["_error"] / sums["_scale"].where(sums["_scale"] > 0)
+    frame["relative_error"] = sums["_error"] / sums["_scale"].where(sums["_scale"] > 0)
     order = {group: i for i, group in enumerate(dict.fromkeys(table["group"]))}
     places = pd.DataFrame({"seen": ~frame["held_out"].astype(bool), "group": frame["group"].map(order)})
     ordered = frame.loc[places.sort_values(["seen", "group"], kind="stable").index]
@@ -158,7 +158,7 @@ def _draw_group(axes: Axes, part: pd.DataFrame, n_labels: int, n_differential: i
             label=_NAMES[name],
             zorder=2 + list(_COLORS).index(name),
         )
-        texts.append(f"{_NAMES[name]} {rows['error_ratio'].iloc[0]:.2f}")
+        texts.append(f"{_NAMES[name]} {rows['relative_error'].iloc[0]:.2f}")
     highest = 1.06 * max(part["observed"].max(), part["predicted"].max(), 1e-9)
     axes.plot([0, highest], [0, highest], color="black", linewidth=0.7, zorder=1)
     axes.set_xlim(-0.03 * highest, highest)

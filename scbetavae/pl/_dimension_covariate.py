@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import Picture
 from scbetavae.pl._score_tables import read_table
 
@@ -35,10 +35,10 @@ def dimension_covariate(
 ) -> Figure:
     """Draw what each dimension encodes: a row a dimension, a column a class or a numeric covariate.
 
-    The colour is the mutual information of the dimension with the class against the rest, divided by its entropy: 1 if the
+    The color is the mutual information of the dimension with the class against the rest, divided by its entropy: 1 if the
     dimension tells everything. A sign says whether the class sits at high (+) or low (−) codes, or whether a number rises or
     falls with the code. Dimensions are ordered by what they encode most strongly; those that encode nothing recorded follow,
-    then the inactive ones, in grey.
+    then the inactive ones, in gray.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def dimension_covariate(
     Returns
     -------
     Figure
-        One panel a covariate, and a colour bar. A covariate of more than 24 classes gets one column, without a sign.
+        One panel a covariate, and a color bar. A covariate of more than 24 classes gets one column, without a sign.
 
     Raises
     ------

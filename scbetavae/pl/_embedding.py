@@ -1,4 +1,4 @@
-"""Cells in two dimensions, coloured by what is known about them."""
+"""Cells in two dimensions, colored by what is known about them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.pl._figure import Picture
 
 if TYPE_CHECKING:
@@ -17,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours without their yellow, too pale for small points; then Tol's "muted" set and a grey
+# Okabe and Ito's colors without their yellow, too pale for small points; then Tol's "muted" set and a gray
 # darker than that of missing values.
-# Both are told apart under the common colour blindnesses. Nobody tells apart more than ten: scanpy's sets follow.
+# Both are told apart under the common color blindnesses. Nobody tells apart more than ten: scanpy's sets follow.
 _FEW = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _TEN = (
     "#332288",
@@ -40,16 +41,16 @@ _MAX_POINT_AREA = 50  # square points
 def embedding(adata: AnnData, color: str | Sequence[str] = (), *, basis: str = _keys.LATENT_UMAP) -> Figure:
     """Draw cells in two dimensions, one panel a covariate.
 
-    The scatter is :func:`scanpy.pl.embedding`'s; what is added is room for long labels, colours that colour-blind
+    The scatter is :func:`scanpy.pl.embedding`'s; what is added is room for long labels, colors that color-blind
     readers tell apart, and whole numbers with few values drawn as categories (a batch ``0`` and ``1``). ``adata``
-    is not changed. Colours stored by scanpy in ``.uns[f"{color}_colors"]`` are used where present.
+    is not changed. Colors stored by scanpy in ``.uns[f"{color}_colors"]`` are used where present.
 
     Parameters
     ----------
     adata
         Cells with coordinates in ``.obsm[basis]``.
     color
-        Columns of ``.obs``, one or several; none draws the cells in grey.
+        Columns of ``.obs``, one or several; none draws the cells in gray.
     basis
         Entry of ``.obsm``, of shape ``(n_cells, 2)`` or wider: the first two columns are drawn.
 
@@ -86,7 +87,7 @@ def embedding(adata: AnnData, color: str | Sequence[str] = (), *, basis: str = _
 
 
 def _cells_to_draw(adata: AnnData, names: list[str], basis: str) -> AnnData:
-    """What is drawn, apart from ``adata``: scanpy writes colours and categories into what it is given."""
+    """What is drawn, apart from ``adata``: scanpy writes colors and categories into what it is given."""
     from anndata import AnnData
 
     if basis not in adata.obsm:
@@ -150,5 +151,5 @@ def _draw_panel(axes: Axes, cells: AnnData, name: str | None, basis: str) -> Non
     )
     axes.set_title(name or "")
     if name is not None and cells.obs[name].dtype != "category":
-        # scanpy's own colour bar goes through pyplot and opens an empty figure there.
+        # scanpy's own color bar goes through pyplot and opens an empty figure there.
         axes.figure.colorbar(axes.collections[0], ax=axes, pad=0.02)

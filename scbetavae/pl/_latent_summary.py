@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.pl._figure import Picture
 from scbetavae.pl._score_tables import read_table
 
@@ -39,7 +40,7 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = _keys.LATENT_SUMM
 
     On the left the divergence from the prior in nats, on the right the nats per cell that held-out cells lose when the
     dimension is set to the prior mean, with twice its standard error to either side. Dimensions with a divergence of 0.01 nats
-    or less are on grey ground. If the model has an anchor, a third panel shows the stability of each dimension's component, and
+    or less are on gray ground. If the model has an anchor, a third panel shows the stability of each dimension's component, and
     dimensions below 0.7 are pale: other cells may give others. A sentence about posterior collapse stands above, if there is one.
 
     Parameters
@@ -191,6 +192,6 @@ def _is_pale(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _shade(axes: Axes, active: np.ndarray) -> None:
-    """Grey ground for inactive dimensions."""
+    """Gray ground for inactive dimensions."""
     for height in np.flatnonzero(~active):
         axes.axhspan(height - 0.5, height + 0.5, color=_EMPTY_ROW, linewidth=0, zorder=0)

@@ -31,7 +31,7 @@ def draw_panels(frame: pd.DataFrame, series: dict[str, str], column: str | None)
     frame
         What :func:`~scbetavae.pl._score_tables.arrange_scores` returns.
     series
-        Colour of every series.
+        Color of every series.
     column
         Column that tells the series apart; ``None`` for one series.
     """
@@ -50,7 +50,7 @@ def draw_panels(frame: pd.DataFrame, series: dict[str, str], column: str | None)
                 rows = of_covariate if column is None else of_covariate[of_covariate[column] == name]
                 _draw_series(axes, rows, _positions(rows, names, position, len(series)), color)
             axes.set_title("all covariates" if covariate == "all" else covariate, fontsize="medium")
-            _style(axes, names, lowest, labelled=axes is row[0])
+            _style(axes, names, lowest, labeled=axes is row[0])
         for axes in row[len(line) :]:
             axes.remove()
     figure.legend(
@@ -95,8 +95,8 @@ def _draw_series(axes: Axes, rows: pd.DataFrame, heights: np.ndarray, color: str
         )
 
 
-def _style(axes: Axes, titles: list[str], lowest: float, *, labelled: bool) -> None:
-    axes.set_yticks(range(len(titles)), titles if labelled else [""] * len(titles))
+def _style(axes: Axes, titles: list[str], lowest: float, *, labeled: bool) -> None:
+    axes.set_yticks(range(len(titles)), titles if labeled else [""] * len(titles))
     axes.set_xlabel("score")
     axes.set_ylim(len(titles) - 0.5, -0.5)
     axes.set_xlim(lowest - 0.04, 1.04)

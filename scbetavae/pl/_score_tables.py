@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _stored
+from scbetavae._core import results as _stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

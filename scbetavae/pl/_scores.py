@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._score_dots import draw_panels
 from scbetavae.pl._score_tables import arrange_scores, read_table
 
@@ -21,7 +21,7 @@ _COLOR = "#0072B2"
 def scores(data: AnnData | pd.DataFrame, *, key: str = _keys.DISENTANGLEMENT) -> Figure:
     """Draw the scores of one embedding, a panel a covariate and a row a metric.
 
-    The dot is the value and the line its 95% interval. The grey bar runs from the null (the covariate permuted) to the ceiling
+    The dot is the value and the line its 95% interval. The gray bar runs from the null (the covariate permuted) to the ceiling
     (oracle codes, one dimension per covariate): how far along it the dot lies is the adjusted score. A hollow dot is not
     told from the null.
 

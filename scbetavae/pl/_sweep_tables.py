@@ -17,7 +17,7 @@ PANELS = {
     "lms": ("LMS (classes)", ""),
     "agreement": ("Agreement of seeds", "mean |Spearman|"),
     "kmeans_ari": ("k-means finds {}", "ARI"),
-    "neighbour_skill": ("Neighbours tell {}", "skill"),
+    "knn_accuracy": ("Neighbors tell {}", "accuracy"),
     "ilisi": ("Mixing of {}", "iLISI"),
 }
 MORE_PANELS = {
@@ -38,8 +38,8 @@ MORE_PANELS = {
     "epochs": ("Training", "epochs"),
 }
 MAKE = "scbetavae.sweep.beta_sweep(adata, covariates=..., out_dir=...)"
-COLUMNS = ("kind", "method", "beta", "seed", "metric", "covariate", "level", "value", "adjusted", "status")
-# Okabe and Ito's colours without their yellow, too pale for thin lines; baselines are shades of grey.
+COLUMNS = ("kind", "method", "beta", "seed", "metric", "covariate", "level", "value", "normalized", "status")
+# Okabe and Ito's colors without their yellow, too pale for thin lines; baselines are shades of gray.
 MODEL_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 BASELINE_COLORS = ("#303030", "#8A8A8A")
 BASELINE_STYLES = ("--", ":")
@@ -101,8 +101,8 @@ def rows_of(done: pd.DataFrame, metric: str, covariate: str | None = None, level
             msg = f"{metric!r} is there for {name} {', '.join(map(repr, there))}, and {got}. Take one of them."
             raise ValueError(msg)
         rows = rows[rows[name] == wanted]
-    column = "adjusted" if rows["adjusted"].notna().any() else "value"
-    rows = rows.assign(shown=rows[column], is_adjusted=column == "adjusted")
+    column = "normalized" if rows["normalized"].notna().any() else "value"
+    rows = rows.assign(shown=rows[column], is_weighted=column == "normalized")
     return rows[rows["shown"].notna()].reset_index(drop=True)
 
 
@@ -114,7 +114,7 @@ def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:
         title = title.format(against)
     elif against not in ("", "all"):
         title = f"{title}, {against}"
-    return title, unit or ("adjusted score" if rows["is_adjusted"].iloc[0] else "score")
+    return title, unit or ("adjusted score" if rows["is_weighted"].iloc[0] else "score")
 
 
 def with_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -129,7 +129,7 @@ def with_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def colors_of(done: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Colour and line style of every method.
+    """Color and line style of every method.
 
     Raises
     ------

@@ -81,7 +81,7 @@ def tradeoff(
     ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.3)]
     ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
     ... ]
-    >>> sweep = pd.DataFrame(rows).assign(kind="model", method="beta_vae", level="", adjusted=None, status="done")
+    >>> sweep = pd.DataFrame(rows).assign(kind="model", method="beta_vae", level="", normalized=None, status="done")
     >>> axes = scbetavae.pl.tradeoff(sweep)
     >>> axes.get_xlabel()
     'held-out NLL (nats per cell)'
@@ -159,7 +159,7 @@ def tradeoff_frame(
     ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.3)]
     ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
     ... ]
-    >>> sweep = pd.DataFrame(rows).assign(kind="model", method="beta_vae", level="", adjusted=None, status="done")
+    >>> sweep = pd.DataFrame(rows).assign(kind="model", method="beta_vae", level="", normalized=None, status="done")
     >>> scbetavae.pl.tradeoff_frame(sweep)["on_front"].tolist()
     [True, True, False]
     """

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import Picture
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SPLITS = ("train", "validation")
-# Blue and vermilion of Okabe and Ito's palette, told apart under every common colour blindness; grey is neither split.
+# Blue and vermilion of Okabe and Ito's palette, told apart under every common color blindness; gray is neither split.
 _COLORS = {"train": "#0072B2", "validation": "#D55E00", "": "#404040"}
 _LABELS = {
     "objective": ("Objective", "nats per cell"),
     "nll": ("Negative log-likelihood", "nats per cell"),
     "kl": ("KL divergence from the prior", "nats per cell"),
-    "beta": ("Weight of the regulariser", "beta"),
+    "beta": ("Weight of the regularizer", "beta"),
     "active_dimensions": ("Active dimensions", "latent dimensions"),
     "lr": ("Learning rate", "learning rate"),
     "mutual_information": ("Mutual information", "nats per cell"),
@@ -70,7 +70,7 @@ def training(adata: AnnData, *, key: str = _keys.UNS) -> Figure:
     >>> adata = AnnData(uns={"betavae": {"history": history}})
     >>> figure = scbetavae.pl.training(adata)
     >>> [axes.get_title() for axes in figure.axes]
-    ['Negative log-likelihood', 'Weight of the regulariser']
+    ['Negative log-likelihood', 'Weight of the regularizer']
     """
     frame = training_frame(adata, key=key)
     quantities = frame["quantity"].unique()

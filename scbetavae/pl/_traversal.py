@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 from scbetavae.pl._figure import Picture, single_panel
 from scbetavae.pl._score_tables import read_table
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
-_COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "expression", "on_support")
+_COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "expression", "in_range")
 _MAKE = "model.traverse()"
-_COLOR_MAP = "PuOr_r"  # told apart under the common colour blindnesses; orange is more
+_COLOR_MAP = "PuOr_r"  # told apart under the common color blindnesses; orange is more
 _CELL_WIDTH, _CELL_HEIGHT = 0.34, 0.19  # inches
 _CHARACTER = 0.085  # inches of a letter
 _PER_ROW = 4
 _COLORED = 0.95
-"""Share of the cells of the picture that the colours tell apart."""
+"""Share of the cells of the picture that the colors tell apart."""
 
 
 def traversal(
@@ -42,7 +42,7 @@ def traversal(
 ) -> Axes | Figure:
     """Draw how genes respond along latent dimensions: a row a gene, a column a step.
 
-    Genes that rise with the dimension stand above those that fall, the strongest outermost. The colour is the log2 fold change
+    Genes that rise with the dimension stand above those that fall, the strongest outermost. The color is the log2 fold change
     against the reference of the traversal, on one scale for all panels, which ends where 95% of what is drawn lies. Steps
     where no cells are lie hatched: what the decoder says there was never compared with a count.
 
@@ -59,7 +59,7 @@ def traversal(
     key
         Name under which the traversal was stored.
     ax
-        Axes to draw one dimension on; its figure gets no colour bar but the one beside these axes.
+        Axes to draw one dimension on; its figure gets no color bar but the one beside these axes.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def traversal(
     >>> import scbetavae
     >>> frame = pd.DataFrame({"dimension": 2, "step": [0, 0, 1, 1], "value": [-1.0, -1.0, 1.0, 1.0]})
     >>> frame["gene"], frame["log_fold_change"] = ["IFI6", "CD14", "IFI6", "CD14"], [-1.0, 0.5, 2.0, -0.5]
-    >>> frame = frame.assign(standard_error=0.1, expression=3.0, on_support=True)
+    >>> frame = frame.assign(standard_error=0.1, expression=3.0, in_range=True)
     >>> axes = scbetavae.pl.traversal(frame, 2)
     >>> [label.get_text() for label in axes.get_yticklabels()]
     ['IFI6', 'CD14']
@@ -124,7 +124,7 @@ def traversal_frame(
     DataFrame
         A row a cell of the picture: ``dimension``; ``direction``, ``"up"`` or ``"down"``; ``gene``; ``change``, its log2 fold
         change from the lowest to the highest step where cells are, by which genes are chosen (from end to end, where cells
-        are at fewer than two steps); ``step``, ``value``, ``log_fold_change`` and ``on_support`` of the traversal.
+        are at fewer than two steps); ``step``, ``value``, ``log_fold_change`` and ``in_range`` of the traversal.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def traversal_frame(
 
 def _choose_genes(part: pd.DataFrame, n_genes: int, min_expression: float) -> pd.DataFrame:
     """Rows of the strongest genes of one dimension, rising ones first, the strongest falling one last."""
-    steps = part[part["on_support"]]
+    steps = part[part["in_range"]]
     steps = part if steps["step"].nunique() < 2 else steps
     low, high = (steps[steps["step"] == end].set_index("gene") for end in (steps["step"].min(), steps["step"].max()))
     high = high.loc[low.index]
@@ -170,12 +170,12 @@ def _choose_genes(part: pd.DataFrame, n_genes: int, min_expression: float) -> pd
         direction=np.where(rows["gene"].isin(up.index), "up", "down"),
         place=rows["gene"].map({gene: i for i, gene in enumerate(chosen.index)}),
     ).sort_values(["place", "step"], kind="stable")
-    return rows[["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "on_support"]]
+    return rows[["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "in_range"]]
 
 
 def _color_limit(frame: pd.DataFrame) -> float:
-    """End of the colours: few strong genes, and steps where no cells are, must not make all others pale."""
-    seen = frame.loc[frame["on_support"], "log_fold_change"].abs()
+    """End of the colors: few strong genes, and steps where no cells are, must not make all others pale."""
+    seen = frame.loc[frame["in_range"], "log_fold_change"].abs()
     seen = seen[seen > 0]
     seen = frame["log_fold_change"].abs() if seen.empty else seen
     return max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
@@ -186,7 +186,7 @@ def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:
     steps = part.drop_duplicates("step")
     values = part["log_fold_change"].to_numpy(float).reshape(len(genes), len(steps))
     mesh = axes.pcolormesh(values, cmap=_COLOR_MAP, vmin=-limit, vmax=limit)
-    for place in np.flatnonzero(~steps["on_support"].to_numpy(bool)):
+    for place in np.flatnonzero(~steps["in_range"].to_numpy(bool)):
         off = Rectangle(
             (place, 0), 1, len(genes), facecolor="#FFFFFF99", edgecolor="#8C8C8C", hatch="////", linewidth=0
         )
@@ -219,7 +219,7 @@ def _add_bar(axes: Axes | np.ndarray, mesh: QuadMesh, frame: pd.DataFrame) -> No
     bar = figure.colorbar(
         mesh, ax=axes, shrink=0.8 / n_rows, aspect=16, pad=0.03, extend="both" if beyond else "neither"
     )
-    note = "" if frame["on_support"].all() else "\n(hatched: no cells there)"
+    note = "" if frame["in_range"].all() else "\n(hatched: no cells there)"
     bar.set_label(f"log2 fold change{note}")
 
 

@@ -1,4 +1,4 @@
-"""What zeroing took: the bill as paired dots, beside the cells before and after."""
+"""What zeroing took: the report as paired dots, beside the cells before and after."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.pl._embedding import _cells_to_draw, _draw_panel, _legend_width
 from scbetavae.pl._figure import Picture, write_reason
 from scbetavae.pl._score_tables import read_table
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
-_COLUMNS = ("role", "covariate", "probe", *_INTERVALS, "implied")
+_COLUMNS = ("role", "covariate", "classifier", *_INTERVALS, "expected")
 _MAKE = "model.zero_batch_dimensions(dimensions)` or `scbetavae.tl.zero_batch_dimensions(adata, dimensions, batch_key)"
-_PROBES = {"neighbours": "k-NN", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
-_BEFORE, _AFTER, _IMPLIED = "#7F7F7F", "#0072B2", "#D55E00"  # grey; Okabe and Ito's blue and vermilion
+_PROBES = {"knn": "k-NN", "random_forest": "random forest", "ilisi": "iLISI (1: mixed)"}
+_BEFORE, _AFTER, _IMPLIED = "#7F7F7F", "#0072B2", "#D55E00"  # gray; Okabe and Ito's blue and vermilion
 _ROW_HEIGHT = 0.42  # inches
 _SHIFT = 0.12  # of a row, between the dots of a pair
 _PANEL = 3.3  # inches
@@ -38,40 +39,40 @@ def zeroing(
     zeroed_basis: str = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}",
     key: str = _keys.ZEROED,
 ) -> Figure:
-    """Draw what zeroing changed: the cells before and after, and the bill.
+    """Draw what zeroing changed: the cells before and after, and the report.
 
-    The bill has a line a covariate and probe: from the skill before (grey) to the skill after (blue), with 95% intervals. For
-    batch, at the top, a vermilion bar marks what the protected covariates alone imply: dots are to move there, and not beyond.
-    iLISI goes the other way, up to 1 for mixed cells. To the right is the share of its accuracy that each protected covariate
-    keeps. The title names the dimensions and the outcome. A bill in which nothing could be measured is drawn as the reason.
+    The report has a line a covariate and classifier: from the accuracy before (gray) to the accuracy after (blue), with 95% intervals. For
+    batch, at the top, a vermilion bar marks what the conserved covariates alone imply: dots are to move there, and not beyond.
+    iLISI goes the other way, up to 1 for mixed cells. To the right is the share of its accuracy that each conserved covariate
+    keeps. The title names the dimensions and the status. A report in which nothing could be measured is drawn as the reason.
 
     Parameters
     ----------
     data
-        Annotated data with the bill in ``.uns["betavae"][key]``, or the bill itself, which is then drawn alone.
+        Annotated data with the report in ``.uns["betavae"][key]``, or the report itself, which is then drawn alone.
     color
         Columns of ``.obs``, one or several: a row of cells before and after for each. By default the batch, if both
-        coordinates are there; otherwise the bill is drawn alone.
+        coordinates are there; otherwise the report is drawn alone.
     basis, zeroed_basis
         Entries of ``.obsm`` with two-dimensional coordinates of the cells before and after.
     key
-        Name under which the bill was stored.
+        Name under which the report was stored.
 
     Returns
     -------
     Figure
-        Cells before and after to the left, if there are coordinates, and the bill to the right.
+        Cells before and after to the left, if there are coordinates, and the report to the right.
 
     Raises
     ------
     KeyError
-        If there is no bill under ``key``; if ``color`` is given and a column or coordinates are not there.
+        If there is no report under ``key``; if ``color`` is given and a column or coordinates are not there.
     ValueError
-        For a bill without rows.
+        For a report without rows.
 
     See Also
     --------
-    zeroing_frame : the data behind the bill.
+    zeroing_frame : the data behind the report.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def zeroing(
     >>> codes[:, 0] += 6.0 * (adata.obs["batch"] == "batch_1")
     >>> codes[:, 1] += 6.0 * (adata.obs["cell_type"] == "type_1")
     >>> adata.obsm["X_example"] = codes
-    >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", protect="cell_type", obsm_key="X_example")
+    >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
     >>> adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = codes[:, :2], zeroed[:, 1:]
     >>> figure = scbetavae.pl.zeroing(adata, ["batch", "cell_type"])
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
@@ -96,19 +97,24 @@ def zeroing(
         figure = Picture(4.4, 2.4)
         write_reason(figure.subplots(), "What zeroing changed", _reason(table))
         return figure
-    bill = zeroing_frame(data, key=key)
-    names = _names_to_draw(data, color, bill, (basis, zeroed_basis))
-    longest = max(bill["label"].str.len())
-    bill_width = 3.4 + 0.075 * longest
-    bill_height = _ROW_HEIGHT * len(bill) + 1.1
+    report = zeroing_frame(data, key=key)
+    names = _names_to_draw(data, color, report, (basis, zeroed_basis))
+    longest = max(report["label"].str.len())
+    report_width = 3.4 + 0.075 * longest
+    report_height = _ROW_HEIGHT * len(report) + 1.1
     if not names:
-        figure = Picture(bill_width, bill_height)
-        _draw_bill(figure.subplots(), bill)
-        _write_outcome(figure, data, key)
+        figure = Picture(report_width, report_height)
+        _draw_report(figure.subplots(), report)
+        _write_status(figure, data, key)
         return figure
     sides = {when: _cells_to_draw(data, names, name) for when, name in (("before", basis), ("after", zeroed_basis))}
-    widths = [_PANEL, _PANEL, 0.2 + 0.085 * max(_legend_width(sides["before"].obs[name]) for name in names), bill_width]
-    figure = Picture(sum(widths), max(_PANEL * len(names), bill_height if len(names) == 1 else 0))
+    widths = [
+        _PANEL,
+        _PANEL,
+        0.2 + 0.085 * max(_legend_width(sides["before"].obs[name]) for name in names),
+        report_width,
+    ]
+    figure = Picture(sum(widths), max(_PANEL * len(names), report_height if len(names) == 1 else 0))
     grid = figure.add_gridspec(len(names), 4, width_ratios=widths)
     for line, name in enumerate(names):
         panels = [figure.add_subplot(grid[line, column]) for column in range(2)]
@@ -116,58 +122,58 @@ def zeroing(
             _draw_panel(axes, cells, name, coordinates)
             axes.set(title=f"{name}, {when}", xlabel="", ylabel="")
         _move_legend(panels, figure.add_subplot(grid[line, 2]))
-    _draw_bill(figure.add_subplot(grid[:, 3]), bill)
-    _write_outcome(figure, data, key)
+    _draw_report(figure.add_subplot(grid[:, 3]), report)
+    _write_status(figure, data, key)
     return figure
 
 
 def zeroing_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.ZEROED) -> pd.DataFrame:
-    """Rows of the bill that :func:`zeroing` draws.
+    """Rows of the report that :func:`zeroing` draws.
 
     Parameters
     ----------
     data
-        Annotated data with the bill in ``.uns["betavae"][key]``, or the bill itself.
+        Annotated data with the report in ``.uns["betavae"][key]``, or the report itself.
     key
-        Name under which the bill was stored.
+        Name under which the report was stored.
 
     Returns
     -------
     DataFrame
-        The rows of the bill (:func:`scbetavae.metrics.zeroing_bill`) that have a value before and after, in its order, with a
+        The rows of the report (:func:`scbetavae.metrics.evaluate_batch_removal`) that have a value before and after, in its order, with a
         column ``label``.
 
     Raises
     ------
     KeyError
-        If there is no bill under ``key``.
+        If there is no report under ``key``.
     ValueError
         If no row has a value before and after.
     """
-    bill = read_table(data, key, _COLUMNS, _MAKE)
-    bill = bill[_is_measured(bill)].reset_index(drop=True)
-    if bill.empty:
-        msg = "No row of the bill has a value before and after, so there is nothing to draw. Its flags say why."
+    report = read_table(data, key, _COLUMNS, _MAKE)
+    report = report[_is_measured(report)].reset_index(drop=True)
+    if report.empty:
+        msg = "No row of the report has a value before and after, so there is nothing to draw. Its flags say why."
         raise ValueError(msg)
-    probes = bill["probe"].map(lambda name: _PROBES.get(name, name))
-    return bill.assign(label=bill["covariate"].astype(str) + ", " + probes)
+    classifiers = report["classifier"].map(lambda name: _PROBES.get(name, name))
+    return report.assign(label=report["covariate"].astype(str) + ", " + classifiers)
 
 
-def _is_measured(bill: pd.DataFrame) -> pd.Series:
+def _is_measured(report: pd.DataFrame) -> pd.Series:
     """Rows with a value before and after."""
-    return bill["before"].notna() & bill["after"].notna()
+    return report["before"].notna() & report["after"].notna()
 
 
-def _reason(bill: pd.DataFrame) -> str:
+def _reason(report: pd.DataFrame) -> str:
     """Why no row has a value, from the flags."""
-    flags = [flag for flag in bill.get("flag", pd.Series(dtype=object)) if flag]
-    return "; ".join(dict.fromkeys(flags)) or "No row of the bill has a value before and after."
+    flags = [flag for flag in report.get("flag", pd.Series(dtype=object)) if flag]
+    return "; ".join(dict.fromkeys(flags)) or "No row of the report has a value before and after."
 
 
 def _names_to_draw(
-    data: AnnData | pd.DataFrame, color: str | Iterable[str], bill: pd.DataFrame, bases: tuple[str, str]
+    data: AnnData | pd.DataFrame, color: str | Iterable[str], report: pd.DataFrame, bases: tuple[str, str]
 ) -> list[str]:
-    """Columns to colour by; none if cells are not to be drawn."""
+    """Columns to color by; none if cells are not to be drawn."""
     names = [color] if isinstance(color, str) else list(color)
     if not hasattr(data, "obsm"):
         if names:
@@ -176,7 +182,7 @@ def _names_to_draw(
         return []
     if names:
         return names
-    batch = bill.loc[bill["role"] == "batch", "covariate"].unique()
+    batch = report.loc[report["role"] == "batch", "covariate"].unique()
     return [name for name in batch if name in data.obs] if all(basis in data.obsm for basis in bases) else []
 
 
@@ -193,23 +199,23 @@ def _move_legend(panels: list[Axes], beside: Axes) -> None:
             legend.remove()
 
 
-def _write_outcome(figure: Picture, data: AnnData | pd.DataFrame, key: str) -> None:
-    """Dimensions and outcome as the title, where they are known."""
+def _write_status(figure: Picture, data: AnnData | pd.DataFrame, key: str) -> None:
+    """Dimensions and status as the title, where they are known."""
     known = {} if isinstance(data, pd.DataFrame) else _stored.parameters(data, key)
-    if known.get("outcome"):
+    if known.get("status"):
         dimensions = str(known.get("dimensions", ""))
         of = f"Without dimension{'s' if ', ' in dimensions else ''} {dimensions}: " if dimensions else ""
-        figure.suptitle(f"{of}{known['outcome']}", fontsize="medium")
+        figure.suptitle(f"{of}{known['status']}", fontsize="medium")
 
 
-def _draw_bill(axes: Axes, bill: pd.DataFrame) -> None:
-    heights = np.arange(len(bill))
-    for row, height in zip(bill.itertuples(), heights, strict=True):
+def _draw_report(axes: Axes, report: pd.DataFrame) -> None:
+    heights = np.arange(len(report))
+    for row, height in zip(report.itertuples(), heights, strict=True):
         ends = [height - _SHIFT, height + _SHIFT]
         axes.plot([row.before, row.after], ends, color="#C8C8C8", linewidth=1.2, zorder=1)
-        if not np.isnan(row.implied):
-            implied = np.clip(row.implied, 0, 1)
-            axes.plot([implied, implied], [height - 0.34, height + 0.34], color=_IMPLIED, linewidth=2, zorder=2)
+        if not np.isnan(row.expected):
+            expected = np.clip(row.expected, 0, 1)
+            axes.plot([expected, expected], [height - 0.34, height + 0.34], color=_IMPLIED, linewidth=2, zorder=2)
         for name, color, shift in (("before", _BEFORE, -_SHIFT), ("after", _AFTER, _SHIFT)):
             low, high = getattr(row, f"{name}_ci_low"), getattr(row, f"{name}_ci_high")
             axes.plot([low, high], [height + shift] * 2, color=color, linewidth=1.6, zorder=3)
@@ -222,25 +228,25 @@ def _draw_bill(axes: Axes, bill: pd.DataFrame) -> None:
                 va="center",
                 fontsize="small",
             )
-    values = bill[list(_INTERVALS)].to_numpy()
+    values = report[list(_INTERVALS)].to_numpy()
     axes.set_xlim(min(-0.04, np.nanmin(values) - 0.03), 1.04)
-    axes.set_ylim(len(bill) - 0.5, -0.5)
-    axes.set_yticks(heights, bill["label"])
+    axes.set_ylim(len(report) - 0.5, -0.5)
+    axes.set_yticks(heights, report["label"])
     axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
     axes.set_xlabel("accuracy (0 chance, 1 perfect)")
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.axvline(0, color="#E4E4E4", linewidth=0.8, zorder=0)
-    of_batch = int((bill["role"] == "batch").sum())
-    for height in np.arange(0.5, len(bill) - 1):
+    of_batch = int((report["role"] == "batch").sum())
+    for height in np.arange(0.5, len(report) - 1):
         edge = height == of_batch - 0.5
         axes.axhline(height, color="#9A9A9A" if edge else "#F0F0F0", linewidth=0.8, zorder=0)
     handles = [
         Line2D([], [], color=color, marker="o", markersize=5.5, linewidth=1.6, label=name)
         for name, color in (("before", _BEFORE), ("after", _AFTER))
     ]
-    if bill["implied"].notna().any():
-        handles.append(Line2D([], [], color=_IMPLIED, linewidth=2, label="implied by the protected"))
+    if report["expected"].notna().any():
+        handles.append(Line2D([], [], color=_IMPLIED, linewidth=2, label="expected by the conserved"))
     axes.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=1, frameon=False, fontsize="small"
     )

@@ -15,7 +15,7 @@ _MAX_ITERATIONS = 1000
 
 
 def baseline_codes(method: str, data: SweepData, n_dims: int, seed: int) -> np.ndarray:
-    """Principal or independent components of log-normalised counts.
+    """Principal or independent components of log-normalized counts.
 
     They are fitted on the cells that models train on, and all cells are projected. Independent components are a rotation of
     the whitened principal components.
@@ -46,7 +46,7 @@ def baseline_codes(method: str, data: SweepData, n_dims: int, seed: int) -> np.n
     if n_dims >= n_most:
         msg = f"{method} of {n_dims} components needs more than {n_dims} training cells and genes, but there are {n_most}."
         raise ValueError(msg)
-    expression = _log_normalised(data.counts)
+    expression = _log_normalized(data.counts)
     # arpack takes sparse matrices and centres them on the fly.
     pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(expression[data.train])
     codes = pca.transform(expression)
@@ -56,7 +56,7 @@ def baseline_codes(method: str, data: SweepData, n_dims: int, seed: int) -> np.n
     return ica.transform(codes)
 
 
-def _log_normalised(counts: sparse.csr_matrix | np.ndarray) -> sparse.csr_matrix:
+def _log_normalized(counts: sparse.csr_matrix | np.ndarray) -> sparse.csr_matrix:
     """log(1 + counts per ten thousand), sparse."""
     counts = sparse.csr_matrix(counts, dtype=np.float64)
     totals = np.asarray(counts.sum(axis=1)).ravel()

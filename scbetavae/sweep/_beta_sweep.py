@@ -13,6 +13,7 @@ from scvi.model import SCVI
 from scvi.train import Trainer
 from scvi.utils import track
 
+from scbetavae._core.columns import class_columns
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._data import SweepData, read_data, setup_arguments, split_cells
 from scbetavae.sweep._engines import Engine, make_engine
@@ -23,7 +24,7 @@ from scbetavae.sweep._progress import ProgressReport, SweepProgress
 from scbetavae.sweep._store import SweepStore
 from scbetavae.sweep._table import table_of
 from scbetavae.tl import score_disentanglement
-from scbetavae.tl._inputs import check_key, class_columns, read_columns
+from scbetavae.tl._inputs import check_key, read_columns
 from scbetavae.tl._scoring import resolve_names
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _SET_BY_SWEEP = {
         ("train_size", "validation_size", "shuffle_set_split", "datamodule"), "held_out: all runs share one split"
     )
     | {"key_added": "nothing"},
-    "score_kwargs": {"covariates": "covariates", "group_key": "group_key", "seed": "seeds"}
+    "score_kwargs": {"covariates": "covariates", "donor_key": "donor_key", "seed": "seeds"}
     | dict.fromkeys(("adata", "obsm_key", "key_added", "active", "kl", "variances"), "nothing"),
 }
 _QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0}
@@ -56,7 +57,7 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     out_dir: str | Path,
     objectives: str | Iterable[str] = ("beta_tcvae",),
     seeds: Iterable[int] = (0, 1, 2),
-    group_key: str | None = None,
+    donor_key: str | None = None,
     labels_key: str | None = None,
     held_out: float = 0.1,
     baselines: str | Iterable[str] | None = ("pca", "ica"),
@@ -92,14 +93,14 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
         Objectives of :class:`~scbetavae.model.BetaVAE`.
     seeds
         Seeds of training and scoring.
-    group_key
+    donor_key
         Column of ``.obs`` with the donor of every cell, as in :func:`scbetavae.tl.score_disentanglement`.
     labels_key
         Column of ``.obs`` with the type of every cell; that of the set-up unless given.
     held_out
         Fraction of the cells that no run trains on, between 0 and 1.
     baselines
-        ``"pca"`` and ``"ica"`` of log-normalised counts, with as many components as the models have dimensions, fitted on
+        ``"pca"`` and ``"ica"`` of log-normalized counts, with as many components as the models have dimensions, fitted on
         the training cells; ``None`` for none.
     model_kwargs
         Arguments of :class:`~scbetavae.model.BetaVAE` for all models, such as ``{"n_latent": 20}``.
@@ -138,7 +139,7 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
         and ``udr`` (:func:`scbetavae.tl.consensus_dimensions`). Cost: ``seconds`` of training,
         ``scoring_seconds``, ``steps``, ``epochs``, ``peak_memory`` and, on a GPU, ``peak_gpu_memory`` (MiB, of the process
         that did the run).
-    ``null``, ``p_value``, ``ceiling``, ``adjusted``, ``ci_low``, ``ci_high``, ``n_cells``, ``n_classes``, ``flag``
+    ``null``, ``p_value``, ``ceiling``, ``normalized``, ``ci_low``, ``ci_high``, ``n_cells``, ``n_classes``, ``flag``
         As in :func:`scbetavae.tl.score_disentanglement`; NaN and empty for what has none.
     ``status``, ``error``
         ``"done"``, or ``"failed"`` with the error.
@@ -196,18 +197,18 @@ def beta_sweep(  # noqa: PLR0913 - independent choices, each with a default
     labels_key = setup["labels_key"] if labels_key is None else labels_key
     registered = class_columns({**setup, "labels_key": labels_key})
     categorical = (score_kwargs or {}).get("categorical")
-    read_columns(adata, covariates, group_key, categorical=categorical, registered=registered)
+    read_columns(adata, covariates, donor_key, categorical=categorical, registered=registered)
     if labels_key is not None:
         check_key(labels_key, list(adata.obs.columns), "labels_key", "adata.obs")
     if isinstance(held_out, bool) or not isinstance(held_out, int | float) or not 0 < held_out < 1:
         msg = f"held_out={held_out!r} is not a fraction of the cells between 0 and 1, such as 0.1."
         raise ValueError(msg)
-    columns = [name for name in (*covariates, group_key, labels_key) if name is not None]
+    columns = [name for name in (*covariates, donor_key, labels_key) if name is not None]
     data = read_data(adata, setup, columns)
     settings = {
         "setup": dict(data.setup),
         "covariates": covariates,
-        "group_key": group_key,
+        "donor_key": donor_key,
         "labels_key": labels_key,
         "held_out": float(held_out),
         "model_kwargs": _arguments("model_kwargs", model_kwargs, None),

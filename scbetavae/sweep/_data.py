@@ -122,7 +122,7 @@ def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[s
 def split_cells(n_cells: int, held_out: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Cells to train on and held-out cells, indices; the same for every run.
 
-    One or two cells in the last minibatch would have no variance to normalise by; they are held out, as in scvi-tools.
+    One or two cells in the last minibatch would have no variance to normalize by; they are held out, as in scvi-tools.
 
     Raises
     ------

@@ -12,7 +12,7 @@ import pandas as pd
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_COLUMNS = ("kind", "method", "beta", "seed", "metric", "covariate", "level", "value", "adjusted", "status")
+_COLUMNS = ("kind", "method", "beta", "seed", "metric", "covariate", "level", "value", "normalized", "status")
 _LOWER_IS_BETTER = ("gaussian_total_correlation",)
 _CONFIDENCE = 0.95
 
@@ -63,7 +63,7 @@ def recommend_beta(
     r"""Weigh held-out likelihood against a score, and name the setting at the knee.
 
     A setting is on the Pareto front if no other has both a lower negative log-likelihood :math:`L` and a better score :math:`S`,
-    in means over seeds. With both scaled to [0, 1] over the front, the knee is the setting that maximises
+    in means over seeds. With both scaled to [0, 1] over the front, the knee is the setting that maximizes
 
     .. math:: \frac{L_{\max} - L}{L_{\max} - L_{\min}} + \frac{S - S_{\min}}{S_{\max} - S_{\min}},
 
@@ -82,7 +82,7 @@ def recommend_beta(
     level
         Level of the score, where it has several, such as ``"means"`` and ``"samples"`` of total correlation.
     column
-        ``"adjusted"`` or ``"value"``; unless given, adjusted scores where there are any.
+        ``"normalized"`` or ``"value"``; unless given, adjusted scores where there are any.
     higher_is_better
         Direction of the score; unless given, lower is better for total correlation, higher for all others.
 
@@ -116,7 +116,7 @@ def recommend_beta(
     ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
     ... ]
     >>> sweep = pd.DataFrame(rows).assign(
-    ...     kind="model", method="beta_vae", level="", adjusted=float("nan"), status="done"
+    ...     kind="model", method="beta_vae", level="", normalized=float("nan"), status="done"
     ... )
     >>> recommendation = scbetavae.sweep.recommend_beta(sweep, "mig")
     >>> recommendation.beta
@@ -131,7 +131,7 @@ def recommend_beta(
     if higher_is_better is None:
         higher_is_better = score not in _LOWER_IS_BETTER
     sign = 1.0 if higher_is_better else -1.0
-    settings = _summarise(done, scores, column)
+    settings = _summarize(done, scores, column)
     if settings.empty:
         msg = f"No model of the sweep has both a held-out likelihood and {title}, so there is nothing to weigh."
         raise ValueError(msg)
@@ -173,16 +173,16 @@ def _select(
             raise ValueError(msg)
         rows = rows[rows[name] == wanted]
     if column is None:
-        column = "adjusted" if rows["adjusted"].notna().any() else "value"
-    elif column not in ("adjusted", "value"):
-        msg = f"column={column!r} is not a choice. Take 'adjusted' or 'value'."
+        column = "normalized" if rows["normalized"].notna().any() else "value"
+    elif column not in ("normalized", "value"):
+        msg = f"column={column!r} is not a choice. Take 'normalized' or 'value'."
         raise ValueError(msg)
     against = rows["covariate"].iloc[0]
-    title = f"{'adjusted ' if column == 'adjusted' else ''}{score}"
+    title = f"{'adjusted ' if column == 'normalized' else ''}{score}"
     return rows, title if against in ("", "all") else f"{title} of {against}", column
 
 
-def _summarise(done: pd.DataFrame, scores: pd.DataFrame, column: str) -> pd.DataFrame:
+def _summarize(done: pd.DataFrame, scores: pd.DataFrame, column: str) -> pd.DataFrame:
     """Means and intervals over the seeds of every setting."""
     keys = ["method", "beta", "seed"]
     nll, agreement = (
@@ -297,8 +297,8 @@ def _baselines(scores: pd.DataFrame, column: str, chosen: pd.Series, title: str,
     if rows.empty:
         return ""
     best = rows.loc[(sign * rows[column]).idxmax()]
-    verdict = "better than this setting" if sign * (best[column] - chosen["score"]) > 0 else "below this setting"
-    return f"The best baseline, {best['method']}, has {title} {best[column]:.2f}, {verdict}."
+    summary = "better than this setting" if sign * (best[column] - chosen["score"]) > 0 else "below this setting"
+    return f"The best baseline, {best['method']}, has {title} {best[column]:.2f}, {summary}."
 
 
 def _left_out(done: pd.DataFrame, settings: pd.DataFrame) -> str:

@@ -22,7 +22,7 @@ SCORE_COLUMNS = {
     "null": float,
     "p_value": float,
     "ceiling": float,
-    "adjusted": float,
+    "normalized": float,
     "ci_low": float,
     "ci_high": float,
     "n_cells": float,

@@ -15,12 +15,13 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from scbetavae import _keys, tl
+from scbetavae import tl
+from scbetavae._core import keys as _keys
+from scbetavae._core.columns import class_columns
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._baselines import baseline_codes
 from scbetavae.sweep._isolation import PeakMemory, isolated
 from scbetavae.sweep._results import RunResult, quantity_rows, stack_scores
-from scbetavae.tl._inputs import class_columns
 
 if TYPE_CHECKING:
     from scbetavae.sweep._data import SweepData
@@ -90,7 +91,7 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
             trained = time.perf_counter()
             quantities, kl = _held_out_quantities(model, data.held_out)
             scores = model.score_disentanglement(
-                settings["covariates"], group_key=settings["group_key"], seed=run.seed, **_score_arguments(settings)
+                settings["covariates"], donor_key=settings["donor_key"], seed=run.seed, **_score_arguments(settings)
             )
             integration = _integration(adata, settings, run.seed)
             scored = time.perf_counter()
@@ -151,7 +152,7 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
         fitted = time.perf_counter()
         # Scored on a shell that needs no counts.
         adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
-        kwargs = {"group_key": settings["group_key"], "seed": run.seed, **_score_arguments(settings)}
+        kwargs = {"donor_key": settings["donor_key"], "seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
         if kwargs.get("metrics") is None:  # models, which have variances, get it without asking
             scores.append(

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys, tl
+from scbetavae import tl
+from scbetavae._core import keys as _keys
 from scbetavae.sweep._results import SCORE_COLUMNS, stack_scores
 from scbetavae.sweep._store import SweepStore
 

@@ -1,4 +1,4 @@
-"""What finding batch dimensions reads: columns of `.obs`, a rule, and clusters where nothing is protected by name."""
+"""What finding batch dimensions reads: columns of `.obs`, a rule, and clusters where nothing is conserved by name."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import pandas as pd
 from anndata import AnnData
 
 from scbetavae import metrics
+from scbetavae._core import columns
 from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-RULES = ("guarded", "dominant")
+RULES = ("stepwise", "dominant")
 MINIMUM_PERMUTATIONS = 10
 _N_CLUSTERS, _N_NEIGHBORS = 10, 15
 
@@ -27,8 +28,8 @@ class Search(NamedTuple):
 
     batch: pd.Series
     """Categories as strings, missing where they are missing."""
-    protected: pd.DataFrame
-    """No columns if nothing is protected by name."""
+    conserved: pd.DataFrame
+    """No columns if nothing is conserved by name."""
     dimensions: tuple[int, ...] | None
     """Dimensions, if the rule is a list of them."""
     left_out: str = ""
@@ -36,21 +37,21 @@ class Search(NamedTuple):
 
     @property
     def cells(self) -> np.ndarray:
-        """Cells that have a batch and all protected covariates."""
-        return np.flatnonzero(self.batch.notna() & self.protected.notna().all(axis=1))
+        """Cells that have a batch and all conserved covariates."""
+        return np.flatnonzero(self.batch.notna() & self.conserved.notna().all(axis=1))
 
     @property
     def is_possible(self) -> bool:
-        """Whether two batches, and two classes of each protected covariate, have the cells that it takes."""
+        """Whether two batches, and two classes of each conserved covariate, have the cells that it takes."""
         return not self.left_out.startswith("not possible")
 
     def without_small(self) -> Search:
-        """The same without the cells of batches and protected classes that are too small."""
+        """The same without the cells of batches and conserved classes that are too small."""
         batch, notes = self.batch.copy(), [self.left_out] if self.left_out else []
         while True:
             search = self._replace(batch=batch, left_out=next((n for n in notes if n[:3] == "not"), "; ".join(notes)))
             here = search.cells
-            named = [(batch, "batch", ""), *((self.protected[n], "class", f" of {n!r}") for n in self.protected)]
+            named = [(batch, "batch", ""), *((self.conserved[n], "class", f" of {n!r}") for n in self.conserved)]
             checked = [leave_out_small(column.iloc[here], noun, of) for column, noun, of in named]
             told = [note for _, note in checked if note]
             if not told:
@@ -65,7 +66,7 @@ def read_search(  # noqa: PLR0913 - independent choices
     batch_key: str,
     n_dims: int,
     *,
-    protect: str | Iterable[str] | None,
+    conserve: str | Iterable[str] | None,
     rule: str | Sequence[int],
     n_permutations: int,
     fdr: float,
@@ -74,7 +75,7 @@ def read_search(  # noqa: PLR0913 - independent choices
 ) -> Search:
     """All that can be read and refused without looking at the codes.
 
-    ``categorical`` and ``registered`` name protected columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
+    ``categorical`` and ``registered`` name conserved columns that are classes, as in `read_factors`.
 
     Raises
     ------
@@ -83,9 +84,9 @@ def read_search(  # noqa: PLR0913 - independent choices
     """
     _check_numbers(n_permutations, fdr)
     dimensions = _check_rule(rule, n_dims)
-    batch, protected = _read_columns(adata, batch_key, protect, categorical, registered)
-    search = Search(batch, protected, dimensions)
-    _check_labels(batch.iloc[search.cells], protected.iloc[search.cells])
+    batch, conserved = _read_columns(adata, batch_key, conserve, categorical, registered)
+    search = Search(batch, conserved, dimensions)
+    _check_labels(batch.iloc[search.cells], conserved.iloc[search.cells])
     return search
 
 
@@ -159,99 +160,101 @@ def check_active(active: np.ndarray, obsm_key: str, dimensions: tuple[int, ...] 
 def _read_columns(
     adata: AnnData,
     batch_key: str,
-    protect: str | Iterable[str] | None,
+    conserve: str | Iterable[str] | None,
     categorical: str | Iterable[str] | None,
     registered: Iterable[str],
 ) -> tuple[pd.Series, pd.DataFrame]:
-    """Batch as strings, and the protected columns.
+    """Batch as strings, and the conserved columns.
 
     Raises
     ------
     KeyError
         For a column that is not there, with the nearest that is.
     ValueError
-        For a batch of fractions, a protected column named twice, or one that is the batch.
+        For a batch of fractions, a conserved column named twice, or one that is the batch.
     TypeError
         If a column holds dates, durations or complex numbers.
     """
     there = list(adata.obs.columns)
-    names = [] if protect is None else [protect] if isinstance(protect, str) else list(protect)
+    names = [] if conserve is None else [conserve] if isinstance(conserve, str) else list(conserve)
     _inputs.check_key(batch_key, there, "batch_key", "adata.obs")
     for name in names:
-        _inputs.check_key(name, there, "protect", "adata.obs")
+        _inputs.check_key(name, there, "conserve", "adata.obs")
     if batch_key in names:
-        msg = f"protect names {batch_key!r}, the batch itself: what is to be removed cannot be protected. Leave it out."
+        msg = (
+            f"conserve names {batch_key!r}, the batch itself: what is to be removed cannot be conserved. Leave it out."
+        )
         raise ValueError(msg)
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        msg = f"protect names {twice} twice. Name every column once."
+        msg = f"conserve names {twice} twice. Name every column once."
         raise ValueError(msg)
-    batch = _inputs.class_texts(adata.obs[batch_key], "batch_key")
+    batch = columns.class_texts(adata.obs[batch_key], "batch_key")
     _check_aliases(batch, adata.obs[names])
-    return batch, _inputs.read_factors(adata, names, "protect", categorical, registered)
+    return batch, columns.read_factors(adata, names, "conserve", categorical, registered)
 
 
-def _check_aliases(batch: pd.Series, protected: pd.DataFrame) -> None:
-    if protected.shape[1] == 0:
+def _check_aliases(batch: pd.Series, conserved: pd.DataFrame) -> None:
+    if conserved.shape[1] == 0:
         metrics.covariate_association(batch.to_frame())
         return
     # Whole numbers may name the same classes: a batch 0 and 1, say.
     classes = {
-        name: column if _inputs.holds_fractions(column) else _inputs.as_classes(column, "protect")
-        for name, column in protected.items()
+        name: column if columns.holds_fractions(column) else columns.as_classes(column, "conserve")
+        for name, column in conserved.items()
     }
     association = metrics.covariate_association(pd.DataFrame({batch.name: batch} | classes))
     aliases = association[(association["first"] == batch.name) & (association["relation"] == "alias")]
     if len(aliases):
         name = aliases["second"].iloc[0]
         msg = (
-            f"protect names {name!r}, an alias of {batch.name!r}: each determines the other, so one cannot be removed and "
+            f"conserve names {name!r}, an alias of {batch.name!r}: each determines the other, so one cannot be removed and "
             "the other kept. Leave it out."
         )
         raise ValueError(msg)
 
 
-def _check_labels(batch: pd.Series, protected: pd.DataFrame) -> None:
-    """Refuse what cannot be compared, on the cells that have batch and protected covariates.
+def _check_labels(batch: pd.Series, conserved: pd.DataFrame) -> None:
+    """Refuse what cannot be compared, on the cells that have batch and conserved covariates.
 
     Raises
     ------
     ValueError
-        If no cell has them all, batch has one category, or a protected covariate one value.
+        If no cell has them all, batch has one category, or a conserved covariate one value.
     """
     if len(batch) == 0:
-        also = f" and all of {list(protected)}" if protected.shape[1] else ""
+        also = f" and all of {list(conserved)}" if conserved.shape[1] else ""
         msg = f"No cell has {batch.name!r}{also}. Name columns that are known for the same cells."
         raise ValueError(msg)
-    among = f"among the {len(batch)} cells that have {'it' if protected.empty else 'it and all that is protected'}"
+    among = f"among the {len(batch)} cells that have {'it' if conserved.empty else 'it and all that is conserved'}"
     if batch.nunique() < 2:
         msg = f"batch_key={batch.name!r} has one category, {batch.iloc[0]!r}, {among}: there is no batch to find."
         raise ValueError(msg)
-    for name, column in protected.items():
+    for name, column in conserved.items():
         if column.nunique() < 2:
-            msg = f"protect names {name!r}, which has one value, {column.iloc[0]!r}, {among}. Leave it out."
+            msg = f"conserve names {name!r}, which has one value, {column.iloc[0]!r}, {among}. Leave it out."
             raise ValueError(msg)
 
 
 def find_clusters(codes: np.ndarray, batch: pd.Series, name: str, seed: int) -> pd.Series:
-    """Clusters of the embedding to protect, missing where batch is missing.
+    """Clusters of the embedding to conserve, missing where batch is missing.
 
-    Batches are centred first: clusters of the codes as they are would be batches, and be protected.
+    Batches are centered first: clusters of the codes as they are would be batches, and be conserved.
 
     Returns
     -------
     Categorical series ``name``; ``attrs["method"]`` says how it was made.
     """
     present = np.flatnonzero(batch.notna())
-    centred = codes[present] - pd.DataFrame(codes[present]).groupby(batch.iloc[present].to_numpy()).transform("mean")
-    centred = centred.to_numpy()
+    centered = codes[present] - pd.DataFrame(codes[present]).groupby(batch.iloc[present].to_numpy()).transform("mean")
+    centered = centered.to_numpy()
     if importlib.util.find_spec("igraph") is not None:
-        labels, method = _leiden(centred, seed), "Leiden"
+        labels, method = _leiden(centered, seed), "Leiden"
     else:
         from sklearn.cluster import KMeans
 
         model = KMeans(min(_N_CLUSTERS, len(present)), n_init=4, random_state=seed)
-        labels, method = model.fit_predict(centred).astype(str), "k-means"
+        labels, method = model.fit_predict(centered).astype(str), "k-means"
     clusters = pd.Series(pd.NA, index=batch.index, name=name, dtype=object)
     clusters.iloc[present] = labels
     clusters = clusters.where(clusters.notna(), np.nan).astype("category")

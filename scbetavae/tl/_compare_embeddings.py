@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     covariates: str | Iterable[str],
     obsm_keys: str | Iterable[str],
     *,
-    group_key: str | None = None,
-    adjust_for: str | None = None,
+    donor_key: str | None = None,
+    confounder: str | None = None,
     categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
@@ -43,7 +44,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
         Columns of ``.obs``, one or several: categorical, boolean, string or numeric.
     obsm_keys
         Entries of ``.obsm`` to score, each of shape (n_cells, n_dims).
-    group_key, adjust_for, categorical, metrics, n_permutations, n_bootstrap
+    donor_key, confounder, categorical, metrics, n_permutations, n_bootstrap
         As in :func:`score_disentanglement`.
     active
         For some or all of ``obsm_keys`` a boolean mask of the dimensions that take part, of shape (n_dims,). The others take
@@ -88,7 +89,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     {'X_noise': 0.0, 'X_aligned': 1.0}
     """
     _inputs.check_writable(adata, key_added)
-    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for, categorical=categorical)
+    columns = _inputs.read_columns(adata, covariates, donor_key, confounder, categorical=categorical)
     codes = _read_embeddings(adata, obsm_keys)
     names = _scoring.resolve_names(metrics, with_variances=False)
     masks = _resolve_masks(codes, active)
@@ -100,7 +101,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     _scoring.report_relations(columns.association)
     frame = _scoring.flag_aliases(_stack(frames), columns.association)
     tables = {"": frame, _keys.DIMENSIONS_SUFFIX: _stack(dimensions), _keys.ASSOCIATION_SUFFIX: columns.association}
-    how = {"group_key": group_key, "adjust_for": adjust_for} | settings._asdict()
+    how = {"donor_key": donor_key, "confounder": confounder} | settings._asdict()
     _stored.store(adata, key_added, tables, how, codes)
     return frame.copy()
 

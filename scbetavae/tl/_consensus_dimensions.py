@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, _stored, metrics
+from scbetavae import metrics
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:

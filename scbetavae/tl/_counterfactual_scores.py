@@ -119,14 +119,14 @@ def _score_group(
             if target is not None and profile is None:
                 error, correlation = metrics.split_half_error(source, real, genes=genes, seed=seed)
             elif target is not None:
-                error = metrics.error_ratio(profile[genes], source[genes], target[genes])
+                error = metrics.relative_error(profile[genes], source[genes], target[genes])
                 correlation = metrics.squared_correlation(profile[genes], target[genes])
             yield {
                 "method": name,
                 "kind": kind,
                 "genes": label,
                 "n_genes": len(genes),
-                "error_ratio": error,
+                "relative_error": error,
                 "r2": correlation,
             }
 

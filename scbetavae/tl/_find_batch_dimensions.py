@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.metrics import _batch_dimensions
 from scbetavae.tl import _batch_inputs, _inputs, _scoring
-from scbetavae.tl._batch_verdict import Finding, describe
+from scbetavae.tl._batch_summary import Finding, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,10 +24,10 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     adata: AnnData,
     batch_key: str,
     *,
-    protect: str | Iterable[str] | None = None,
+    conserve: str | Iterable[str] | None = None,
     categorical: str | Iterable[str] | None = None,
     obsm_key: str = _keys.LATENT,
-    rule: str | Sequence[int] = "guarded",
+    rule: str | Sequence[int] = "stepwise",
     n_permutations: int = 100,
     fdr: float = 0.05,
     active: ArrayLike | None = None,
@@ -34,14 +35,14 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     seed: int = 0,
     key_added: str = _keys.BATCH_DIMENSIONS,
 ) -> pd.DataFrame:
-    r"""Find the dimensions that hold batch and can be set to a constant without loss of what is to be protected.
+    r"""Find the dimensions that hold batch and can be set to a constant without loss of what is to be conserved.
 
     Nearly every dimension of a trained model tells *something* about batch, so significance is no reason to zero it. Asked
-    is, for every dimension :math:`z_j`, batch :math:`b` and protected covariates :math:`p`,
+    is, for every dimension :math:`z_j`, batch :math:`b` and conserved covariates :math:`p`,
 
     .. math:: I(z_j; b \mid p) - \max_k I(z_j; p_k \mid b)
 
-    in nats: the batch that the protected covariates do not explain, less the biology that batch does not explain. Both are
+    in nats: the batch that the conserved covariates do not explain, less the biology that batch does not explain. Both are
     summed over strata, and their bias, the mean over permutations within strata, is removed. The rule decides on half of
     the cells; what it costs is reported on the other half.
 
@@ -50,22 +51,22 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     adata
         Annotated data with the embedding; not a view.
     batch_key
-        Column of ``.obs`` with the batch of every cell: the nuisance to get rid of, also a condition or a donor.
-    protect
+        Column of ``.obs`` with the batch of every cell: the technical to get rid of, also a condition or a donor.
+    conserve
         Columns of ``.obs`` whose information must stay: categorical, boolean, string or numeric. ``None`` or an empty list
-        protects clusters of the embedding (Leiden on the active dimensions, each batch centred first so that clusters are not
+        conserves clusters of the embedding (Leiden on the active dimensions, each batch centered first so that clusters are not
         batches; k-means where the package ``igraph`` is not installed); they are stored in ``.obs``.
     categorical
-        Protected columns whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
+        Conserved columns whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
         they are whole and take at most 20 values; ``[]`` says that none are classes. The batch is always classes.
     obsm_key
         Entry of ``.obsm``, of shape (n_cells, n_dims).
     rule
-        ``"guarded"``: dimensions go in the order of the difference above, as long as every protected covariate keeps at
-        least 97% of its held-out skill (or loses no more than 0.01); of these, the fewest after which batch skill is within
-        0.02, or one standard error, of the lowest. It stops where batch skill is within 0.02, or two standard errors, of what
-        the protected covariates alone imply. Only dimensions with significant :math:`I(z_j; b \mid p)` go.
-        ``"dominant"``: every such dimension that, alone, has more skill for batch than for any protected covariate.
+        ``"stepwise"``: dimensions go in the order of the difference above, as long as every conserved covariate keeps at
+        least 97% of its held-out accuracy (or loses no more than 0.01); of these, the fewest after which batch accuracy is within
+        0.02, or one standard error, of the lowest. It stops where batch accuracy is within 0.02, or two standard errors, of what
+        the conserved covariates alone imply. Only dimensions with significant :math:`I(z_j; b \mid p)` go.
+        ``"dominant"``: every such dimension that, alone, has more accuracy for batch than for any conserved covariate.
         Or the dimensions themselves, as a list of numbers from 0.
     n_permutations
         Permutations behind the removal of bias and the p-values, at least 10.
@@ -90,42 +91,42 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         Number from 0, and whether it takes part. Inactive dimensions have NaN, and rank 0.
     ``batch``
         :math:`I(z_j; b)`, nats, at least 0.
-    ``batch_given_protected``, ``batch_p_value``, ``batch_p_adjusted``
+    ``batch_given_conserved``, ``batch_p_value``, ``batch_p_adjusted``
         :math:`I(z_j; b \mid p)`, nats; its p-value, and that corrected over dimensions (Benjamini-Hochberg).
-    ``protected_given_batch``, ``protected_covariate``, ``protected_p_value``, ``protected_p_adjusted``
+    ``conserved_given_batch``, ``conserved_covariate``, ``conserved_p_value``, ``conserved_p_adjusted``
         :math:`\max_k I(z_j; p_k \mid b)`, nats; the covariate of which the dimension holds most, and its p-values.
     ``rank``
         1 for the first to go.
-    ``batch_left``, ``protected_kept``
-        Where the guarded rule looked: batch skill when all dimensions up to this rank are zeroed, and the smallest share of
-        its skill that a protected covariate keeps.
-    ``batch_alone``, ``protected_alone``
-        Where the dominant rule looked: skill of this dimension alone for batch, and the largest for a protected covariate.
+    ``batch_left``, ``conserved_kept``
+        Where the stepwise rule looked: batch accuracy when all dimensions up to this rank are zeroed, and the smallest share of
+        its accuracy that a conserved covariate keeps.
+    ``batch_alone``, ``conserved_alone``
+        Where the dominant rule looked: accuracy of this dimension alone for batch, and the largest for a conserved covariate.
     ``chosen``
         What the rule says.
 
-    Batches and protected classes of fewer than 4 cells take no part, and the verdict names them.
-    A skill is that of the 15 nearest neighbours on held-out cells, 0 by chance and 1 at best
-    (:func:`scbetavae.metrics.neighbour_skill`). ``frame.attrs["verdict"]`` is the result in words.
+    Batches and conserved classes of fewer than 4 cells take no part, and the summary names them.
+    A accuracy is that of the 15 nearest neighbors on held-out cells, 0 by chance and 1 at best
+    (:func:`scbetavae.metrics.knn_accuracy`). ``frame.attrs["summary"]`` is the result in words.
 
     Written to ``adata.uns["betavae"]``, all at once and only if everything went well:
 
     ``key_added``
         What is returned.
     ``f"{key_added}_covariates"``
-        Skill of batch and of each protected covariate before and after, on the half that decided nothing: ``covariate``,
-        ``role`` (``"batch"`` or ``"protected"``), ``skill_before``, ``skill_after``, ``kept`` (their ratio; NaN where the
-        skill before is within two standard errors of chance, so that there is none to lose),
-        ends of their 95% bootstrap intervals, as ``skill_after_ci_low``, and
-        ``implied_skill`` (of batch, by the protected covariates alone: :func:`scbetavae.metrics.implied_skill`).
-    ``f"{key_added}_walk"``
-        Every step of the guarded rule on the deciding half: ``n_zeroed``, ``dimension`` (-1 for none), ``covariate``,
-        ``role``, ``skill``, ``kept``.
+        Accuracy of batch and of each conserved covariate before and after, on the half that decided nothing: ``covariate``,
+        ``role`` (``"batch"`` or ``"conserved"``), ``accuracy_before``, ``accuracy_after``, ``kept`` (their ratio; NaN where the
+        accuracy before is within two standard errors of chance, so that there is none to lose),
+        ends of their 95% bootstrap intervals, as ``accuracy_after_ci_low``, and
+        ``expected_accuracy`` (of batch, by the conserved covariates alone: :func:`scbetavae.metrics.expected_accuracy`).
+    ``f"{key_added}_steps"``
+        Every step of the stepwise rule on the deciding half: ``n_zeroed``, ``dimension`` (-1 for none), ``covariate``,
+        ``role``, ``accuracy``, ``kept``.
     ``f"{key_added}_params"``
-        A flat dict with ``rule``, ``batch_key``, ``protect``, ``dimensions``, ``status``, ``verdict``,
-        ``batch_skill_before``, ``batch_skill_after``, ``batch_skill_implied`` and more. The status is ``"found"``;
-        ``"none"``, which is a result, with the reason in the verdict; ``"not possible"``, if fewer than two batches, or
-        classes of a protected covariate, have 4 cells; or ``"refused"``, if batch and a protected covariate are confounded
+        A flat dict with ``rule``, ``batch_key``, ``conserve``, ``dimensions``, ``status``, ``summary``,
+        ``batch_accuracy_before``, ``batch_accuracy_after``, ``batch_accuracy_expected`` and more. The status is ``"found"``;
+        ``"none"``, which is a result, with the reason in the summary; ``"not possible"``, if fewer than two batches, or
+        classes of a conserved covariate, have 4 cells; or ``"refused"``, if batch and a conserved covariate are confounded
         beyond use: within strata of the covariate a comparison of batches would be worth fewer than 50
         cells or 10% of them. This number is the cells over the variance inflation factor of batch given strata.
 
@@ -134,7 +135,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     KeyError
         If an entry of ``.obsm`` or a column of ``.obs`` is not there, with the nearest that is.
     ValueError
-        For a view, a batch of one category or of fractions, a protected covariate with one value or that is the batch or
+        For a view, a batch of one category or of fractions, a conserved covariate with one value or that is the batch or
         its alias, an unknown rule, dimensions that do not exist or are all there are, an embedding without active
         dimensions or with values that are not finite, or numbers out of range.
     TypeError
@@ -158,7 +159,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> codes[:, 1] += 6.0 * (adata.obs["batch"] == "batch_1")
     >>> codes[:, 3] += 6.0 * (adata.obs["cell_type"] == "type_1")
     >>> adata.obsm["X_example"] = codes
-    >>> frame = scbetavae.tl.find_batch_dimensions(adata, "batch", protect="cell_type", obsm_key="X_example")
+    >>> frame = scbetavae.tl.find_batch_dimensions(adata, "batch", conserve="cell_type", obsm_key="X_example")
     >>> frame.loc[frame["chosen"], "dimension"].tolist()
     [1]
     >>> adata.uns["betavae"]["batch_dimensions_params"]["status"]
@@ -170,7 +171,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         adata,
         batch_key,
         codes.shape[1],
-        protect=protect,
+        conserve=conserve,
         rule=rule,
         n_permutations=n_permutations,
         fdr=fdr,
@@ -180,19 +181,19 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     _batch_inputs.check_active(mask, obsm_key, search.dimensions)
     search = search.without_small()
     clusters = None
-    if search.protected.shape[1] == 0 and search.is_possible:
+    if search.conserved.shape[1] == 0 and search.is_possible:
         clusters = _batch_inputs.find_clusters(
             codes[:, mask], search.batch, f"{key_added}{_keys.CLUSTERS_SUFFIX}", seed
         )
-        search = search._replace(protected=clusters.to_frame()).without_small()
+        search = search._replace(conserved=clusters.to_frame()).without_small()
     keep = search.cells
-    question = _batch_dimensions.Question(codes[keep], search.batch.iloc[keep], search.protected.iloc[keep], mask, seed)
+    question = _batch_dimensions.Question(codes[keep], search.batch.iloc[keep], search.conserved.iloc[keep], mask, seed)
     rule = rule if search.dimensions is None else search.dimensions
-    finding, frame, walk = (
+    finding, frame, steps = (
         _answer(question, rule, n_permutations, fdr) if search.is_possible else _no_answer(question, rule)
     )
-    verdict = describe(finding, clusters, search.left_out)
-    parameters = _parameters(finding, verdict) | {
+    summary = describe(finding, clusters, search.left_out)
+    parameters = _parameters(finding, summary) | {
         "batch_key": batch_key,
         "obsm_key": obsm_key,
         "clustered": clusters is not None,
@@ -200,12 +201,12 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         "fdr": fdr,
         "seed": seed,
     }
-    tables = {"": frame, _keys.ASSOCIATION_SUFFIX: finding.covariates, _keys.WALK_SUFFIX: walk}
+    tables = {"": frame, _keys.ASSOCIATION_SUFFIX: finding.covariates, _keys.WALK_SUFFIX: steps}
     _stored.store(adata, key_added, tables, parameters, {obsm_key: codes})
     if clusters is not None:
         adata.obs[clusters.name] = clusters
     returned = frame.copy()
-    returned.attrs["verdict"] = verdict
+    returned.attrs["summary"] = summary
     return returned
 
 
@@ -222,11 +223,11 @@ def _answer(
         choice = _batch_dimensions.explicit(half, rule)
     elif strata.problem:
         choice = _batch_dimensions.explicit(half, ())
-    elif rule == "guarded":
-        choice = _batch_dimensions.guarded(half, frame, fdr)
+    elif rule == "stepwise":
+        choice = _batch_dimensions.stepwise(half, frame, fdr)
     else:
         choice, frame = _batch_dimensions.dominant(half, frame, fdr)
-    frame = _batch_dimensions.add_walk(frame, choice)
+    frame = _batch_dimensions.add_steps(frame, choice)
     covariates = _batch_dimensions.report(question, decide, choice.dimensions)
     refused = isinstance(rule, str) and bool(strata.problem)
     finding = Finding(
@@ -237,7 +238,7 @@ def _answer(
         strata=strata,
         n_cells=len(decide),
     )
-    return finding, frame, choice.walk
+    return finding, frame, choice.steps
 
 
 def _no_answer(
@@ -253,20 +254,20 @@ def _no_answer(
         strata=_batch_dimensions.Strata(np.zeros(0, dtype=np.int64), (), np.nan, ""),
         n_cells=len(question.codes),
     )
-    return finding, frame, choice.walk
+    return finding, frame, choice.steps
 
 
-def _parameters(finding: Finding, verdict: str) -> dict[str, str | int | float]:
+def _parameters(finding: Finding, summary: str) -> dict[str, str | int | float]:
     batch = finding.batch
     return {
         "rule": finding.rule,
-        "protect": ", ".join(finding.protected["covariate"]),
+        "conserve": ", ".join(finding.conserved["covariate"]),
         "status": finding.status,
         "dimensions": ", ".join(map(str, finding.choice.dimensions)),
-        "verdict": verdict,
-        "batch_skill_before": float(batch["skill_before"]),
-        "batch_skill_after": float(batch["skill_after"]),
-        "batch_skill_implied": float(batch["implied_skill"]),
+        "summary": summary,
+        "batch_accuracy_before": float(batch["accuracy_before"]),
+        "batch_accuracy_after": float(batch["accuracy_after"]),
+        "batch_accuracy_expected": float(batch["expected_accuracy"]),
         "effective_cells": float(finding.strata.effective_cells),
         "stratified_by": ", ".join(finding.strata.crossed),
         "n_cells": finding.n_cells,

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import warnings
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from pandas.api import types
 from scipy import sparse
 
-from scbetavae import _stored, metrics
+from scbetavae import metrics
+from scbetavae._core import results as _stored
+from scbetavae._core.columns import read_factors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-
-
-FEW_VALUES = 20
-"""Distinct whole numbers up to which a column may hold codes of classes, such as Seurat's clusters, rather than amounts."""
+    from collections.abc import Iterable
 
 
 class ScoredColumns(NamedTuple):
@@ -68,8 +64,8 @@ def check_writable(adata: AnnData, key_added: str) -> None:
 def read_columns(
     adata: AnnData,
     covariates: str | Iterable[str],
-    group_key: str | None = None,
-    adjust_for: str | None = None,
+    donor_key: str | None = None,
+    confounder: str | None = None,
     *,
     categorical: str | Iterable[str] | None = None,
     registered: Iterable[str] = (),
@@ -82,9 +78,9 @@ def read_columns(
         Annotated data.
     covariates
         One column or several.
-    group_key
+    donor_key
         Column with the donor of every cell.
-    adjust_for
+    confounder
         Column of a confounder.
     categorical, registered
         As :func:`read_factors`.
@@ -103,7 +99,7 @@ def read_columns(
     if not names:
         msg = f"covariates is empty: name at least one column of adata.obs, which has {_shorten(there)}."
         raise ValueError(msg)
-    for argument, wanted in (("covariates", names), ("group_key", [group_key]), ("adjust_for", [adjust_for])):
+    for argument, wanted in (("covariates", names), ("donor_key", [donor_key]), ("confounder", [confounder])):
         for name in wanted:
             if name is not None or argument == "covariates":
                 check_key(name, there, argument, "adata.obs")
@@ -111,136 +107,18 @@ def read_columns(
     if twice:
         msg = f"covariates names {_shorten(twice)} twice. Name every column once."
         raise ValueError(msg)
-    groups = None if group_key is None else adata.obs[group_key]
+    groups = None if donor_key is None else adata.obs[donor_key]
     if groups is not None and groups.isna().any():
         msg = (
-            f"group_key={group_key!r} is missing for {int(groups.isna().sum())} cells. "
-            f"Leave them out: adata = adata[adata.obs[{group_key!r}].notna()].copy()."
+            f"donor_key={donor_key!r} is missing for {int(groups.isna().sum())} cells. "
+            f"Leave them out: adata = adata[adata.obs[{donor_key!r}].notna()].copy()."
         )
         raise ValueError(msg)
-    wanted = list(dict.fromkeys([*names, *([] if adjust_for is None else [adjust_for])]))
+    wanted = list(dict.fromkeys([*names, *([] if confounder is None else [confounder])]))
     factors = read_factors(adata, wanted, "covariates", categorical, registered)
     association = metrics.covariate_association(factors[names])  # refuses what no score can read
-    confounder = None if adjust_for is None else factors[adjust_for]
+    confounder = None if confounder is None else factors[confounder]
     return ScoredColumns(factors[names], association, groups, confounder)
-
-
-def read_factors(
-    adata: AnnData,
-    names: list[str],
-    argument: str,
-    categorical: str | Iterable[str] | None = None,
-    registered: Iterable[str] = (),
-) -> pd.DataFrame:
-    """Columns that may hold classes or numbers, each as what it is. Here alone is decided which.
-
-    Classes are what came as categories, texts or booleans, and the columns that are named in ``categorical`` or
-    ``registered``. Other numbers stay numbers, with one warning where whole numbers take so few values that they may be codes.
-
-    Parameters
-    ----------
-    adata
-        Annotated data; all ``names`` are there.
-    names
-        Columns of ``.obs``.
-    argument
-        Argument that named them, for messages.
-    categorical
-        Columns that the user calls classes. Anything but ``None``, also an empty list, says that no other is, and there is no
-        warning.
-    registered
-        Columns that a model was set up with as classes.
-
-    Raises
-    ------
-    KeyError
-        If ``categorical`` names a column that is not there, with the nearest that is.
-    ValueError
-        If a column of classes holds fractions.
-    """
-    told = [] if categorical is None else [categorical] if isinstance(categorical, str) else list(categorical)
-    for name in told:
-        check_key(name, list(adata.obs.columns), "categorical", "adata.obs")
-    classes = {*told, *registered}
-    columns = {name: adata.obs[name] for name in names}
-    doubtful = (
-        {} if categorical is not None else {n: c for n, c in columns.items() if n not in classes and _may_be_codes(c)}
-    )
-    if doubtful:
-        n_values = ", ".join(str(column.nunique()) for column in doubtful.values())
-        first = next(iter(doubtful))
-        msg = (
-            f"{argument} {list(doubtful)} hold {n_values} distinct integers and are treated as numbers. If they are codes of "
-            f"classes, pass categorical={list(doubtful)} or set adata.obs[{first!r}] = adata.obs[{first!r}].astype('category'); "
-            "if they are amounts, pass categorical=[]."
-        )
-        warnings.warn(msg, UserWarning, stacklevel=4)
-    return pd.DataFrame(
-        {name: as_classes(column, argument) if name in classes else column for name, column in columns.items()},
-        index=adata.obs_names,
-    )
-
-
-def class_columns(setup: Mapping[str, Any]) -> list[str]:
-    """Columns that ``setup_anndata`` was given as labels, batch or categorical covariates: classes, whatever their type."""
-    named = [setup.get("labels_key"), setup.get("batch_key"), *(setup.get("categorical_covariate_keys") or ())]
-    return [name for name in named if name is not None]
-
-
-def as_classes(column: pd.Series, argument: str) -> pd.Series:
-    """A column whose values are names, whatever their type: numbers as texts, ``"3"`` for 3 and for 3.0; others as they are.
-
-    Raises
-    ------
-    ValueError
-        If it holds fractions.
-    """
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        if not types.is_numeric_dtype(column.cat.categories.dtype):
-            return column
-        return column.cat.rename_categories([class_name(value) for value in column.cat.categories])
-    if column.dtype == object:
-        column = column.infer_objects()
-    if not _holds_numbers(column):
-        return column
-    codes, values = pd.factorize(column)
-    fractions = [value for value in values if value % 1 != 0]
-    if fractions:
-        msg = (
-            f"{argument}={column.name!r} holds fractions such as {fractions[0]}, which are no names of classes. Cut it into "
-            f"categories: adata.obs[{column.name!r}] = pd.cut(adata.obs[{column.name!r}], 3).astype(str)."
-        )
-        raise ValueError(msg)
-    texts = np.array([*map(class_name, values), np.nan], dtype=object)  # a missing value has the code -1
-    return pd.Series(texts[codes], index=column.index, name=column.name, dtype=object)
-
-
-def class_texts(column: pd.Series, argument: str) -> pd.Series:
-    """Names of classes as texts, NaN where they are missing."""
-    names = as_classes(column, argument).astype(object)
-    return names.map(class_name, na_action="ignore").where(names.notna(), np.nan)
-
-
-def class_name(value: Any) -> str:
-    """Text of one value of a column of classes: whole numbers without a decimal point."""
-    is_whole = isinstance(value, (float, np.floating)) and value % 1 == 0
-    return str(int(value)) if is_whole else str(value)
-
-
-def holds_fractions(column: pd.Series) -> bool:
-    """Whether a column holds numbers of which some are not whole."""
-    return _holds_numbers(column) and bool((column.dropna() % 1 != 0).any())
-
-
-def _holds_numbers(column: pd.Series) -> bool:
-    kind = column.dtype
-    return types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind) and not types.is_complex_dtype(kind)
-
-
-def _may_be_codes(column: pd.Series) -> bool:
-    """Whether numbers are whole and take so few values that they may stand for classes."""
-    column = column.infer_objects() if column.dtype == object else column
-    return _holds_numbers(column) and 2 <= column.nunique() <= FEW_VALUES and not holds_fractions(column)
 
 
 def read_embedding(adata: AnnData, obsm_key: str, argument: str = "obsm_key") -> np.ndarray:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys, _stored, metrics
+from scbetavae import metrics
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.metrics import _held_out
 from scbetavae.metrics._condition_prediction import undefined_prediction
-from scbetavae.tl import _inputs, _nuisance, _scoring
+from scbetavae.tl import _inputs, _scoring, _technical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,9 +27,9 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     covariate: str,
     *,
     obsm_key: str = _keys.LATENT,
-    group_key: str | None = None,
+    donor_key: str | None = None,
     categorical: str | Iterable[str] | None = None,
-    nuisance: str | Iterable[str] | None = None,
+    technical_covariates: str | Iterable[str] | None = None,
     layer: str | None = None,
     n_permutations: int = 200,
     n_bootstrap: int = 100,
@@ -36,9 +38,9 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     seed: int = 0,
     key_added: str = _keys.CONDITION_PREDICTION,
 ) -> pd.DataFrame:
-    """Predict a covariate from single dimensions of an embedding, from all, and from nuisances alone.
+    """Predict a covariate from single dimensions of an embedding, from all, and from technical covariates alone.
 
-    Linear models, tested on cells or donors that they did not see, against permuted labels. The row of the nuisances
+    Linear models, tested on cells or donors that they did not see, against permuted labels. The row of the technical covariates
     (library size, percent mitochondrial) says what sequencing depth and dying cells alone would tell.
 
     Parameters
@@ -49,14 +51,14 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         Column of ``.obs``: categorical, boolean, string or numeric. Cells without a label are left out.
     obsm_key
         Entry of ``.obsm``, of shape (n_cells, n_dims).
-    group_key
+    donor_key
         Column of ``.obs`` with the donor (or other independent unit) of every cell. Whole donors are then held out and
         resampled; what is constant within donors is permuted between donors, anything else within them. Without it cells count
         as independent, which flatters whatever donors differ in.
     categorical
         The covariate again, if its numbers are names of classes. Other numbers are numbers, with a warning where they are
         whole and take at most 20 values; ``[]`` says that they are no classes.
-    nuisance
+    technical_covariates
         Columns of ``.obs`` with numbers; ``[]`` for none. By default the logarithm of the library size, from counts or else
         from a column such as ``total_counts``, and percent mitochondrial, from a column such as ``pct_counts_mt`` or else
         from the counts of genes named ``MT-...``, as far as they can be found.
@@ -79,16 +81,16 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
 
     Returns
     -------
-    DataFrame, a row a dimension, one for all dimensions and one for the nuisances, with the columns of
-    :func:`scbetavae.metrics.condition_prediction`: skill with null, p-value, p-value corrected over dimensions (by the
-    largest skill of any dimension in each permutation), interval, area under the ROC curve, skill beyond nuisances, direction.
+    DataFrame, a row a dimension, one for all dimensions and one for the technical covariates, with the columns of
+    :func:`scbetavae.metrics.condition_prediction`: accuracy with null, p-value, p-value corrected over dimensions (by the
+    largest accuracy of any dimension in each permutation), interval, area under the ROC curve, accuracy beyond technical covariates, direction.
 
     Written to ``adata.uns["betavae"]``, all at once and only if everything went well:
 
     ``key_added``
         What is returned.
     ``f"{key_added}_params"``
-        What was predicted and how, a flat dict: ``covariate``, ``measure``, ``nuisance`` (names, joined by commas),
+        What was predicted and how, a flat dict: ``covariate``, ``measure``, ``technical_covariates`` (names, joined by commas),
         ``n_missing`` (cells without a label), ``correction``, and the arguments.
 
     Raises
@@ -96,10 +98,10 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     KeyError
         If an entry of ``.obsm`` or ``.layers`` or a column of ``.obs`` is not there, with the nearest that is.
     ValueError
-        For a view, a covariate with one class, one donor only, an embedding or a nuisance with values that are not finite, a
+        For a view, a covariate with one class, one donor only, an embedding or a technical with values that are not finite, a
         cell without donor, a layer without counts, or both ``active`` and ``kl``.
     TypeError
-        If ``adata`` is no AnnData, or the embedding or a nuisance holds no numbers.
+        If ``adata`` is no AnnData, or the embedding or a technical holds no numbers.
 
     See Also
     --------
@@ -121,14 +123,14 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     >>> frame = scbetavae.tl.predict_condition(adata, "batch", obsm_key="X_example")
     >>> frame.loc[frame["p_adjusted"] < 0.05, ["predictor", "dimension", "direction"]].head(1).values.tolist()
     [['dimension', 2, 'batch_1']]
-    >>> adata.uns["betavae"]["condition_prediction_params"]["nuisance"]
+    >>> adata.uns["betavae"]["condition_prediction_params"]["technical"]
     'log library size, percent_mito'
     """
     _inputs.check_writable(adata, key_added)
-    labels, groups = read_labels(adata, covariate, group_key, categorical)
+    labels, groups = read_labels(adata, covariate, donor_key, categorical)
     codes = _inputs.read_embedding(adata, obsm_key)
     mask = _scoring.resolve_mask(codes, active, kl)
-    aside = _nuisance.read_nuisance(adata, nuisance, layer)
+    aside = _technical.read_technical(adata, technical_covariates, layer)
     kept, told = _held_out.leave_out_small(labels, "class")
     if told.startswith("not possible"):
         frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
@@ -139,7 +141,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
             codes[cells],
             labels[cells],
             groups=None if groups is None else groups[cells],
-            nuisance=aside.to_numpy()[cells],
+            technical_covariates=aside.to_numpy()[cells],
             active=mask,
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,
@@ -153,11 +155,11 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     parameters = {
         "covariate": covariate,
         "obsm_key": obsm_key,
-        "group_key": group_key,
+        "donor_key": donor_key,
         "layer": layer,
-        "nuisance": ", ".join(aside.columns),
+        "technical": ", ".join(aside.columns),
         "measure": "signed squared correlation" if is_numeric else "balanced accuracy, corrected for chance",
-        "correction": "largest skill over dimensions in each permutation (Westfall and Young)",
+        "correction": "largest accuracy over dimensions in each permutation (Westfall and Young)",
         "status": "not possible" if told.startswith("not possible") else "predicted",
         "n_missing": int(labels.isna().sum()),
         "n_permutations": n_permutations,
@@ -171,7 +173,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
 def read_labels(
     adata: AnnData,
     covariate: str,
-    group_key: str | None,
+    donor_key: str | None,
     categorical: str | Iterable[str] | None,
     registered: Iterable[str] = (),
 ) -> tuple[pd.Series, pd.Series | None]:
@@ -183,10 +185,10 @@ def read_labels(
         Annotated data.
     covariate
         One column of ``.obs``.
-    group_key
+    donor_key
         Column with the donor of every cell.
     categorical, registered
-        Columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
+        Columns that are classes, as in `read_factors`.
 
     Raises
     ------
@@ -200,6 +202,6 @@ def read_labels(
     if not isinstance(covariate, str):
         msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
         raise TypeError(msg)
-    columns = _inputs.read_columns(adata, covariate, group_key, categorical=categorical, registered=registered)
+    columns = _inputs.read_columns(adata, covariate, donor_key, categorical=categorical, registered=registered)
     labels = columns.factors[covariate]
     return labels, columns.groups

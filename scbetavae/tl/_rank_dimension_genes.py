@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.tl._inputs import check_key, check_writable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 
-_COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "on_support")
+_COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "in_range")
 _MAKE = "model.traverse()"
 _MIN_EXPRESSION = 0.1
 
@@ -28,7 +29,7 @@ def rank_dimension_genes(
     n_genes: int | None = 50,
     rank_by: Literal["log_fold_change", "score"] = "log_fold_change",
     min_expression: float = _MIN_EXPRESSION,
-    on_support_only: bool = True,
+    in_range_only: bool = True,
     key: str = _keys.TRAVERSAL,
     key_added: str = _keys.DIMENSION_GENES,
 ) -> pd.DataFrame:
@@ -53,7 +54,7 @@ def rank_dimension_genes(
     min_expression
         Leave out genes whose ``expression`` is below this at every step that is compared, in counts of a cell of 10,000: a
         fold change of what is hardly there says little.
-    on_support_only
+    in_range_only
         Whether to leave out steps where no cells are.
     key
         Name under which the traversal was stored.
@@ -89,7 +90,7 @@ def rank_dimension_genes(
     >>> import scbetavae
     >>> frame = pd.DataFrame({"dimension": 0, "step": [0, 0, 1, 1], "value": [-1.0, -1.0, 1.0, 1.0]})
     >>> frame["gene"], frame["log_fold_change"] = ["IFI6", "CD14", "IFI6", "CD14"], [-1.0, 0.5, 2.0, -0.5]
-    >>> frame = frame.assign(standard_error=0.1, expression=3.0, on_support=True)
+    >>> frame = frame.assign(standard_error=0.1, expression=3.0, in_range=True)
     >>> ranked = scbetavae.tl.rank_dimension_genes(frame)
     >>> ranked[["direction", "gene", "log_fold_change"]].to_numpy().tolist()
     [['up', 'IFI6', 3.0], ['down', 'CD14', -1.0]]
@@ -109,7 +110,7 @@ def rank_dimension_genes(
         raise ValueError(msg)
     ranked, skipped = [], []
     for dimension, part in _by_dimension(frame):
-        changes = _changes(part, on_support_only=on_support_only)
+        changes = _changes(part, in_range_only=in_range_only)
         if changes is None:
             skipped.append(dimension)
             continue
@@ -118,7 +119,7 @@ def rank_dimension_genes(
     if not ranked:
         msg = (
             "No dimension has two steps to compare where cells are. Traverse within the data, "
-            'model.traverse(scale="quantile"), or with on_support_only=False take all steps.'
+            'model.traverse(scale="quantile"), or with in_range_only=False take all steps.'
         )
         raise ValueError(msg)
     if skipped:
@@ -134,7 +135,7 @@ def rank_dimension_genes(
             "key": key,
             "rank_by": rank_by,
             "min_expression": float(min_expression),
-            "on_support_only": on_support_only,
+            "in_range_only": in_range_only,
         }
         fingerprint = _stored.parameters(data, key).get(_keys.FINGERPRINT, "")
         _stored.store(data, key_added, {"": table.copy()}, how, fingerprint)
@@ -145,8 +146,8 @@ def keep_top_genes(frame: pd.DataFrame, n_genes: int) -> pd.DataFrame:
     """Rows of a traversal, sorted by dimension, that belong to the most rising and falling genes of each dimension."""
     kept = []
     for _, part in _by_dimension(frame):
-        changes = _changes(part, on_support_only=True)
-        changes = _changes(part, on_support_only=False) if changes is None else changes
+        changes = _changes(part, in_range_only=True)
+        changes = _changes(part, in_range_only=False) if changes is None else changes
         top = _rank(changes[changes["expression"] >= _MIN_EXPRESSION], n_genes, "log_fold_change")["gene"]
         kept.append(part[part["gene"].isin(top)])
     table = pd.concat(kept, ignore_index=True)
@@ -198,9 +199,9 @@ def _by_dimension(frame: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:
         yield name, frame.iloc[start:stop]
 
 
-def _changes(part: pd.DataFrame, *, on_support_only: bool) -> pd.DataFrame | None:
+def _changes(part: pd.DataFrame, *, in_range_only: bool) -> pd.DataFrame | None:
     """Change of each gene between the ends of one dimension; ``None`` where there are no two ends."""
-    steps = part.loc[part["on_support"]] if on_support_only else part
+    steps = part.loc[part["in_range"]] if in_range_only else part
     if steps["step"].nunique() < 2:
         return None
     low, high = (

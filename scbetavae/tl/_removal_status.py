@@ -1,4 +1,4 @@
-"""What a removal did to batch and to the protected covariates, decided on intervals: the thresholds, and their use."""
+"""What a removal did to batch and to the conserved covariates, decided on intervals: the thresholds, and their use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ REMAINING = 0.15
 """Batch accuracy above what is expected from composition that counts as batch left."""
 
 ALLOWED_LOSS = 0.05
-"""Share of a protected covariate's accuracy whose loss is worth a warning."""
+"""Share of a conserved covariate's accuracy whose loss is worth a warning."""
 
 TOO_WIDE = 0.2
 """Accuracy by which an interval may reach beyond its threshold before it says too little to call the removal clean."""
@@ -19,7 +19,7 @@ TOO_WIDE = 0.2
 LEAST_EXPECTED = 0.05
 """An expected accuracy below this cannot be told from chance."""
 
-CLASSIFIERS = {"neighbours": "k-NN", "random_forest": "random forest"}
+CLASSIFIERS = {"knn": "k-NN", "random_forest": "random forest"}
 """Names of the classifiers in words, by their name in the table."""
 
 
@@ -55,18 +55,18 @@ def biology_lost(rows: pd.DataFrame) -> Answer:
 
 def allowed_batch(rows: pd.DataFrame) -> pd.Series:
     """Batch accuracy up to which batch counts as removed."""
-    return rows["implied"].clip(lower=0).fillna(0) + REMAINING
+    return rows["expected"].clip(lower=0).fillna(0) + REMAINING
 
 
 def is_below_expected(batch: pd.DataFrame) -> bool:
     """Whether batch accuracy fell below what is expected from composition, beyond noise and by every classifier.
 
-    An embedding that hardly encodes the protected covariates is below it from the start, and lost nothing.
+    An embedding that hardly encodes the conserved covariates is below it from the start, and lost nothing.
     """
-    if batch.empty or batch["implied"].isna().all():
+    if batch.empty or batch["expected"].isna().all():
         return False
     after, before = _ends(batch, "after")[1], _ends(batch, "before")[0]
-    floor = batch["implied"]
+    floor = batch["expected"]
     return bool(((floor > LEAST_EXPECTED) & (after < floor) & (after < before)).all())
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys, _stored
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.tl import _inputs, _scoring
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     covariates: str | Iterable[str],
     *,
     obsm_key: str = _keys.LATENT,
-    group_key: str | None = None,
-    adjust_for: str | None = None,
+    donor_key: str | None = None,
+    confounder: str | None = None,
     categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
@@ -46,10 +47,10 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
         for that covariate alone.
     obsm_key
         Entry of ``.obsm`` to score, of shape (n_cells, n_dims).
-    group_key
+    donor_key
         Column of ``.obs`` with the donor (or other independent unit) of every cell. The interval then comes from a bootstrap
         over donors, models are tested on held-out donors, and what is constant within donors is permuted by donor.
-    adjust_for
+    confounder
         Column of ``.obs`` with a confounder, for example the batch. The information scores weight the cells so that the
         covariate is independent of it; the others say in ``flag`` that they do not.
     categorical
@@ -120,11 +121,11 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     >>> codes[:, 0] += 4.0 * (adata.obs["batch"] == "batch_1")
     >>> adata.obsm["X_example"] = codes
     >>> frame = scbetavae.tl.score_disentanglement(adata, ["batch", "phase"], obsm_key="X_example", metrics="mig")
-    >>> frame.set_index("covariate")["adjusted"].round(1).to_dict()
+    >>> frame.set_index("covariate")["normalized"].round(1).to_dict()
     {'batch': 1.0, 'phase': 0.0, 'all': 0.5}
     """
     _inputs.check_writable(adata, key_added)
-    columns = _inputs.read_columns(adata, covariates, group_key, adjust_for, categorical=categorical)
+    columns = _inputs.read_columns(adata, covariates, donor_key, confounder, categorical=categorical)
     codes = _inputs.read_embedding(adata, obsm_key)
     names = _scoring.resolve_names(metrics, with_variances=variances is not None)
     mask = _scoring.resolve_mask(codes, active, kl)
@@ -137,6 +138,6 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
         _keys.DIMENSIONS_SUFFIX: _scoring.dimension_table(codes, columns, mask),
         _keys.ASSOCIATION_SUFFIX: columns.association,
     }
-    what = {"obsm_key": obsm_key, "group_key": group_key, "adjust_for": adjust_for}
+    what = {"obsm_key": obsm_key, "donor_key": donor_key, "confounder": confounder}
     _stored.store(adata, key_added, tables, what | settings._asdict(), {obsm_key: codes})
     return frame.copy()

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from scbetavae import _keys, _stored, metrics
+from scbetavae import metrics
+from scbetavae._core import columns
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
 from scbetavae.metrics._held_out import leave_out_small
 from scbetavae.tl import _inputs
 
@@ -48,9 +51,9 @@ def score_integration(
     DataFrame, a row per (metric, covariate):
 
     ``metric``
-        For the labels ``"kmeans_ari"``, the agreement of clusters with them, and ``"neighbour_skill"``, the balanced accuracy of
-        the 15 nearest neighbours on held-out cells, corrected for chance. For the batch ``"neighbour_skill"``, 0 if the
-        neighbours do not tell it, and ``"ilisi"``, 1 if neighbourhoods hold the batches as random cells would.
+        For the labels ``"kmeans_ari"``, the agreement of clusters with them, and ``"knn_accuracy"``, the balanced accuracy of
+        the 15 nearest neighbors on held-out cells, corrected for chance. For the batch ``"knn_accuracy"``, 0 if the
+        neighbors do not tell it, and ``"ilisi"``, 1 if neighborhoods hold the batches as random cells would.
     ``covariate``
         Name of the column.
     ``value``
@@ -73,7 +76,7 @@ def score_integration(
 
     See Also
     --------
-    scbetavae.metrics.kmeans_ari, scbetavae.metrics.neighbour_skill, scbetavae.metrics.ilisi
+    scbetavae.metrics.kmeans_ari, scbetavae.metrics.knn_accuracy, scbetavae.metrics.ilisi
 
     References
     ----------
@@ -89,7 +92,7 @@ def score_integration(
     >>> adata.obsm["X_example"] = codes
     >>> frame = scbetavae.tl.score_integration(adata, batch_key="batch", obsm_key="X_example")
     >>> frame.set_index("metric")["value"].round(1).to_dict()
-    {'neighbour_skill': 1.0, 'ilisi': 0.0}
+    {'knn_accuracy': 1.0, 'ilisi': 0.0}
     """
     _inputs.check_writable(adata, key_added)
     chosen = {"labels_key": labels_key, "batch_key": batch_key}
@@ -102,13 +105,13 @@ def score_integration(
     codes = _inputs.read_embedding(adata, obsm_key)
     rows = []
     if labels_key is not None:
-        labels, told = leave_out_small(_inputs.class_texts(adata.obs[labels_key], "labels_key"), "class")
+        labels, told = leave_out_small(columns.class_texts(adata.obs[labels_key], "labels_key"), "class")
         rows.append(_row("kmeans_ari", labels, told, metrics.kmeans_ari(codes, labels, seed=seed)))
-        rows.append(_row("neighbour_skill", labels, told, metrics.neighbour_skill(codes, labels, seed=seed)))
+        rows.append(_row("knn_accuracy", labels, told, metrics.knn_accuracy(codes, labels, seed=seed)))
     if batch_key is not None:
-        batch, told = leave_out_small(_inputs.class_texts(adata.obs[batch_key], "batch_key"), "batch")
+        batch, told = leave_out_small(columns.class_texts(adata.obs[batch_key], "batch_key"), "batch")
         if batch_key != labels_key:
-            rows.append(_row("neighbour_skill", batch, told, metrics.neighbour_skill(codes, batch, seed=seed)))
+            rows.append(_row("knn_accuracy", batch, told, metrics.knn_accuracy(codes, batch, seed=seed)))
         rows.append(_row("ilisi", batch, told, metrics.ilisi(codes, batch, seed=seed)))
     frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
     how = {"obsm_key": obsm_key, "seed": seed} | chosen
@@ -119,7 +122,7 @@ def score_integration(
 def _row(metric: str, column: pd.Series, told: str, value: float) -> dict[str, object]:
     """A row of the frame; ``told`` is what there is to say of small classes."""
     n_cells, n_classes = int(column.notna().sum()), column.nunique()
-    flag = told or ("" if np.isfinite(value) else f"not defined: {n_classes} classes in {n_cells} labelled cells")
+    flag = told or ("" if np.isfinite(value) else f"not defined: {n_classes} classes in {n_cells} labeled cells")
     return {
         "metric": metric,
         "covariate": str(column.name),

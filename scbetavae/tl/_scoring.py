@@ -79,16 +79,16 @@ def score_codes(
 ) -> pd.DataFrame:
     """Tidy frame of all scores that were asked for."""
     frames = []
-    labelled = [name for name in names if name != TOTAL_CORRELATION]
-    if len(labelled) < len(names):  # first, because it is quick and may refuse the variances
+    labeled = [name for name in names if name != TOTAL_CORRELATION]
+    if len(labeled) < len(names):  # first, because it is quick and may refuse the variances
         frames.append(_total_correlation_rows(codes, active, variances))
-    if labelled:
+    if labeled:
         scores = metrics.score_frame(
             codes,
             columns.factors,
             groups=columns.groups,
-            adjust_for=columns.confounder,
-            metrics=labelled,
+            confounder=columns.confounder,
+            metrics=labeled,
             active=active,
             **settings._asdict(),
         )
@@ -107,7 +107,7 @@ def _total_correlation_rows(codes: np.ndarray, active: np.ndarray, variances: Ar
     values = [metrics.gaussian_total_correlation(codes, spread, active=active) for spread in levels.values()]
     blank = np.full(len(levels), np.nan)
     frame = pd.DataFrame({"metric": TOTAL_CORRELATION, "covariate": "all", "level": list(levels), "value": values})
-    for name in ("null", "p_value", "ceiling", "adjusted", "ci_low", "ci_high"):
+    for name in ("null", "p_value", "ceiling", "normalized", "ci_low", "ci_high"):
         frame[name] = blank
     frame["n_cells"], frame["n_classes"] = len(codes), 0
     defined = "in nats, 0 at best, needs no covariate"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from scbetavae._core import columns
 from scbetavae.metrics._checks import check_choice
 from scbetavae.tl import _batch_inputs, _inputs
 
@@ -26,8 +27,8 @@ class Cells(NamedTuple):
     """Columns of ``.obs``."""
 
     batch: pd.Series
-    protected: pd.DataFrame
-    """Without columns if nothing is protected by name."""
+    conserved: pd.DataFrame
+    """Without columns if nothing is conserved by name."""
     groups: pd.Series | None
 
 
@@ -36,15 +37,15 @@ def read_cells(
     batch_key: str,
     n_dims: int,
     *,
-    protect: str | Iterable[str] | None,
+    conserve: str | Iterable[str] | None,
     rule: str,
-    group_key: str | None,
+    donor_key: str | None,
     categorical: str | Iterable[str] | None = None,
     registered: Iterable[str] = (),
 ) -> Cells:
     """All that can be read and refused without looking at the codes.
 
-    ``categorical`` and ``registered`` name protected columns that are classes, as :func:`scbetavae.tl._inputs.read_factors`.
+    ``categorical`` and ``registered`` name conserved columns that are classes, as in `read_factors`.
 
     Raises
     ------
@@ -64,15 +65,15 @@ def read_cells(
         adata,
         batch_key,
         n_dims,
-        protect=protect,
+        conserve=conserve,
         rule=rule,
         n_permutations=N_PERMUTATIONS,
         fdr=FDR,
         categorical=categorical,
         registered=registered,
     )
-    groups = _inputs.read_columns(adata, batch_key, group_key, categorical=batch_key).groups
-    return Cells(search.batch, search.protected, groups)
+    groups = _inputs.read_columns(adata, batch_key, donor_key, categorical=batch_key).groups
+    return Cells(search.batch, search.conserved, groups)
 
 
 def check_target(to: str, reference_batch: str | None, batch: pd.Series) -> None:
@@ -93,7 +94,7 @@ def check_target(to: str, reference_batch: str | None, batch: pd.Series) -> None
     if reference_batch is None:
         msg = f'to="reference" needs reference_batch, one of {there}.'
         raise ValueError(msg)
-    if _inputs.class_name(reference_batch) not in there:
+    if columns.class_name(reference_batch) not in there:
         nearest = difflib.get_close_matches(str(reference_batch), there, n=1, cutoff=0.5)
         hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
         msg = f"reference_batch={reference_batch!r} is no batch of {batch.name!r}. {hint}There are {there}."
@@ -129,7 +130,7 @@ def make_constants(
         return np.broadcast_to(codes.mean(axis=0), codes.shape)
     if to == "reference":
         return np.broadcast_to(
-            codes[(batch == _inputs.class_name(reference_batch)).to_numpy()].mean(axis=0), codes.shape
+            codes[(batch == columns.class_name(reference_batch)).to_numpy()].mean(axis=0), codes.shape
         )
     if prior_mean is None:
         msg = 'to="prior" needs prior_mean: an embedding alone has no prior. Give it, or take to="mean".'

@@ -11,7 +11,7 @@ from ._plans import BetaVAETrainingPlan
 
 
 class FactorVAETrainingPlan(BetaVAETrainingPlan):
-    r"""Trains FactorVAE with two optimisers.
+    r"""Trains FactorVAE with two optimizers.
 
     Every minibatch first trains encoder and decoder against the discriminator as it is, then the discriminator on the same
     codes, detached, and on a copy of them whose columns were permuted. So neither step leaves a gradient in the other's
@@ -28,7 +28,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         Decay rates of its moments, as in the paper.
     gradient_clip_val
         Bound on the gradients of encoder and decoder; ``None`` for none. Lightning leaves clipping to plans with two
-        optimisers, so that :meth:`BetaVAE.train` hands its argument to this plan.
+        optimizers, so that :meth:`BetaVAE.train` hands its argument to this plan.
     gradient_clip_algorithm
         ``"norm"`` or ``"value"``.
     **kwargs
@@ -59,8 +59,8 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         self._permutations = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
 
     def configure_optimizers(self) -> Any:
-        """Two optimisers, and the learning-rate schedule of the first if one was asked for."""
-        discriminator = list(self.module.regulariser.discriminator.parameters())
+        """Two optimizers, and the learning-rate schedule of the first if one was asked for."""
+        discriminator = list(self.module.regularizer.discriminator.parameters())
         theirs = {id(parameter) for parameter in discriminator}
         ours = [p for p in self.module.parameters() if p.requires_grad and id(p) not in theirs]
         first = {"optimizer": self.get_optimizer_creator()(ours)}
@@ -102,8 +102,8 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
             self.clip_gradients(optimizer, self.gradient_clip_val, self.gradient_clip_algorithm or "norm")
         optimizer.step()
 
-        regulariser = self.module.regulariser
-        discriminator_loss, accuracy = regulariser.discriminator_step(inference_outputs["z"], self._permutations)
+        regularizer = self.module.regularizer
+        discriminator_loss, accuracy = regularizer.discriminator_step(inference_outputs["z"], self._permutations)
         self._check_finite(discriminator_loss, "discriminator's loss")
         discriminator_optimizer.zero_grad()
         self.manual_backward(discriminator_loss)

@@ -31,10 +31,10 @@ _OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
 
 
 class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
-    r"""Trains a beta-VAE with an annealed regulariser.
+    r"""Trains a beta-VAE with an annealed regularizer.
 
     The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
-    regulariser, whatever the objective. The history gets, once an epoch and as means over cells, the names of scvi-tools
+    regularizer, whatever the objective. The history gets, once an epoch and as means over cells, the names of scvi-tools
     (``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``) and
 
     - ``beta``: beta of the epoch's last minibatch;
@@ -95,7 +95,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         if getattr(module, "reference_is_frozen", False):
             kwargs.setdefault("weight_decay", 0.0)  # it would move weights that have no gradient, too
         super().__init__(module, lr_scheduler_metric=lr_scheduler_metric, **kwargs)
-        # scvi-tools 1.4 does not know fused optimisers, so the plan brings its own on both generations.
+        # scvi-tools 1.4 does not know fused optimizers, so the plan brings its own on both generations.
         self.fused_optimizer = fused_optimizer
         self.schedule = LinearSchedule() if schedule is None else schedule
         self.target_beta = float(module.beta if beta is None else beta)
@@ -117,7 +117,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     @property
     def kl_weight(self) -> float:
-        """Fraction :math:`r(t)` of the regulariser that the current minibatch trains with."""
+        """Fraction :math:`r(t)` of the regularizer that the current minibatch trains with."""
         return getattr(self, "_fraction", 1.0)
 
     @property
@@ -133,7 +133,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     def setup(self, stage: str) -> None:
         """Decide, before the loaders are made, how many minibatches a step of Lightning's loop trains on."""
         # Not in a plan of a user's, who may count steps; nor where Lightning would have to step a learning-rate schedule,
-        # which it does not under manual optimisation.
+        # which it does not under manual optimization.
         if stage != "fit" or type(self) is not BetaVAETrainingPlan or self.reduce_lr_on_plateau:
             return
         data = self.trainer.datamodule
@@ -269,7 +269,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             super().lr_scheduler_step(scheduler, metric)
 
     def get_optimizer_creator(self) -> Any:
-        """Return the function from parameters to optimiser."""
+        """Return the function from parameters to optimizer."""
         if self.optimizer_name not in _OPTIMIZERS:
             return super().get_optimizer_creator()
         optimizer_cls = _OPTIMIZERS[self.optimizer_name]

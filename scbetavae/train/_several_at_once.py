@@ -1,7 +1,7 @@
 """Training on several minibatches in a step of Lightning's loop, where nobody looks at single ones.
 
 A step of that loop costs one to two milliseconds in hooks and counters, on a CPU a fifth of a step of a small network. Under
-Lightning's manual optimisation a plan may take as many optimiser steps in a ``training_step`` as it likes: the loader hands over
+Lightning's manual optimization a plan may take as many optimizer steps in a ``training_step`` as it likes: the loader hands over
 some minibatches in a list, the plan steps through them, and the numbers are those of one by one.
 """
 
@@ -48,7 +48,7 @@ def nobody_watches_minibatches(trainer: Trainer, plan: LightningModule) -> bool:
 
     Returns
     -------
-    ``False`` where a callback or the plan hooks into batches or optimiser steps, and where the trainer counts, clips,
+    ``False`` where a callback or the plan hooks into batches or optimizer steps, and where the trainer counts, clips,
     accumulates, scales or profiles them, or several processes train.
     """
     default = {

@@ -8,7 +8,7 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 
-import scbetavae._keys as public_keys
+import scbetavae._core.keys as public_keys
 from scbetavae.datasets import _checks, pbmc68k
 
 

@@ -67,41 +67,43 @@ def test_constants_are_those_that_the_script_measures():
     assert script.main() == 0
 
 
-def _skill(adata):
-    """Cross-validated skill of linear models on 20 principal components; 0 is chance, 1 perfect."""
+def _accuracy(adata):
+    """Cross-validated accuracy of linear models on 20 principal components; 0 is chance, 1 perfect."""
     counts = adata.X.toarray()
     logged = np.log1p(1e3 * counts / counts.sum(1, keepdims=True))
     scaled = StandardScaler().fit_transform(logged)
     codes = StandardScaler().fit_transform(PCA(20, random_state=0).fit_transform(scaled))
-    skill = {}
+    accuracy = {}
     for name in ("cell_type", "condition", "batch", "phase"):
         labels = adata.obs[name].cat.codes.to_numpy()
         chance = 1 / adata.obs[name].nunique()
         model = LogisticRegression(max_iter=500)
         score = cross_val_score(model, codes, labels, cv=3, scoring="balanced_accuracy").mean()
-        skill[name] = (score - chance) / (1 - chance)
-    skill["gradient"] = cross_val_score(RidgeCV(), codes, adata.obs["gradient"].to_numpy(), cv=3, scoring="r2").mean()
+        accuracy[name] = (score - chance) / (1 - chance)
+    accuracy["gradient"] = cross_val_score(
+        RidgeCV(), codes, adata.obs["gradient"].to_numpy(), cv=3, scoring="r2"
+    ).mean()
     for function in (np.cos, np.sin):
         target = function(adata.obs["phase_angle"].to_numpy())
-        skill[function.__name__] = cross_val_score(RidgeCV(), codes, target, cv=3, scoring="r2").mean()
-    return skill
+        accuracy[function.__name__] = cross_val_score(RidgeCV(), codes, target, cv=3, scoring="r2").mean()
+    return accuracy
 
 
 def test_default_factors_can_be_learnt():
-    skill = _skill(simulate_counts(seed=5))
-    assert skill["cell_type"] > 0.95
-    assert min(skill["condition"], skill["batch"]) > 0.85
-    assert min(skill["gradient"], skill["phase"], skill["cos"], skill["sin"]) > 0.6
+    accuracy = _accuracy(simulate_counts(seed=5))
+    assert accuracy["cell_type"] > 0.95
+    assert min(accuracy["condition"], accuracy["batch"]) > 0.85
+    assert min(accuracy["gradient"], accuracy["phase"], accuracy["cos"], accuracy["sin"]) > 0.6
 
 
 def test_without_effects_there_is_nothing_to_learn():
-    assert max(_skill(simulate_counts(effects=NO_EFFECT, seed=5)).values()) < 0.15
+    assert max(_accuracy(simulate_counts(effects=NO_EFFECT, seed=5)).values()) < 0.15
 
 
 def test_one_effect_moves_its_factor_only():
-    skill = _skill(simulate_counts(600, 300, effects=FactorEffects(0, 1, 0, 0, 0), seed=1))
-    assert skill.pop("condition") > 0.95
-    assert max(skill.values()) < 0.15
+    accuracy = _accuracy(simulate_counts(600, 300, effects=FactorEffects(0, 1, 0, 0, 0), seed=1))
+    assert accuracy.pop("condition") > 0.95
+    assert max(accuracy.values()) < 0.15
 
 
 def test_loadings_are_the_log_fold_changes():

@@ -30,7 +30,7 @@ def donors(n_donors, n_cells, seed=0):
 
 @pytest.mark.parametrize("share", [0.5, 0.2])
 @pytest.mark.parametrize("distance", [0.5, 1.0, 3.0])
-def test_skill_is_that_of_two_overlapping_normals(distance, share):
+def test_accuracy_is_that_of_two_overlapping_normals(distance, share):
     """Balanced accuracy Phi(d / 2) and area Phi(d / sqrt(2)), whatever the share of the classes."""
     rng = np.random.default_rng(1)
     n_cells = 20_000
@@ -39,19 +39,19 @@ def test_skill_is_that_of_two_overlapping_normals(distance, share):
     best = dimensions(condition_prediction(codes, label, **QUICK)).iloc[1]
     accuracy = stats.norm.cdf(distance / 2)
     error = 2 * np.sqrt(accuracy * (1 - accuracy) / (4 * n_cells) * (1 / share + 1 / (1 - share)))
-    assert abs(best["skill"] - (2 * accuracy - 1)) < 3.5 * error
+    assert abs(best["accuracy"] - (2 * accuracy - 1)) < 3.5 * error
     area = stats.norm.cdf(distance / np.sqrt(2))
     assert abs(best["auroc"] - area) < 3 * np.sqrt(area * (1 - area) / (min(share, 1 - share) * n_cells))
     assert best["direction"] == "False"
 
 
-def test_skill_of_a_number_is_the_squared_correlation():
+def test_accuracy_of_a_number_is_the_squared_correlation():
     rng = np.random.default_rng(2)
     age = rng.uniform(20, 80, 8000)
     noise = rng.normal(size=8000) * age.std()
     codes = np.column_stack([age + noise, -age + 0 * noise, rng.normal(size=8000)])
     frame = dimensions(condition_prediction(codes, age, **QUICK))
-    np.testing.assert_allclose(frame["skill"], [0.5, 1.0, 0.0], atol=0.025)
+    np.testing.assert_allclose(frame["accuracy"], [0.5, 1.0, 0.0], atol=0.025)
     assert frame["direction"].tolist()[:2] == ["+", "-"]
     assert frame["auroc"].isna().all()
 
@@ -61,7 +61,7 @@ def test_three_classes_in_a_row_are_told_by_one_dimension():
     label = rng.integers(0, 3, 3000)
     codes = np.column_stack([10.0 * label + rng.normal(size=3000), rng.normal(size=3000)])
     frame = condition_prediction(codes, np.array(["a/1", "b", "c"])[label], **QUICK)
-    assert frame["skill"].iloc[0] > 0.99
+    assert frame["accuracy"].iloc[0] > 0.99
     assert frame["auroc"].iloc[0] > 0.99
     assert frame["direction"].iloc[0] == "c"
     assert frame["n_classes"].iloc[0] == 3
@@ -72,54 +72,54 @@ def test_two_dimensions_tell_what_neither_does():
     shared, label = rng.normal(size=2000), rng.integers(0, 2, 2000)
     codes = np.column_stack([10 * shared + label, 10 * shared - label]) + 0.05 * rng.normal(size=(2000, 2))
     frame = condition_prediction(codes, label.astype(str), **QUICK)
-    assert dimensions(frame)["skill"].max() < 0.2
-    assert row(frame, "all").skill > 0.98
+    assert dimensions(frame)["accuracy"].max() < 0.2
+    assert row(frame, "all").accuracy > 0.98
 
 
-def test_beyond_nuisance_is_what_a_dimension_adds():
+def test_beyond_technical_is_what_a_dimension_adds():
     rng = np.random.default_rng(5)
     label = rng.integers(0, 2, 3000)
     size = label + 0.7 * rng.normal(size=3000)
     codes = np.column_stack(
         [size + 0.01 * rng.normal(size=3000), label + 0.3 * rng.normal(size=3000), rng.normal(size=3000)]
     )
-    frame = condition_prediction(codes, label.astype(str), nuisance=size[:, None], n_permutations=0)
-    beyond = dimensions(frame)["beyond_nuisance"]
-    assert dimensions(frame)["skill"][0] == pytest.approx(row(frame, "nuisance").skill, abs=0.02)
-    np.testing.assert_allclose(beyond, [0, row(frame, "all").skill - row(frame, "nuisance").skill, 0], atol=0.02)
+    frame = condition_prediction(codes, label.astype(str), technical_covariates=size[:, None], n_permutations=0)
+    beyond = dimensions(frame)["beyond_technical"]
+    assert dimensions(frame)["accuracy"][0] == pytest.approx(row(frame, "technical").accuracy, abs=0.02)
+    np.testing.assert_allclose(beyond, [0, row(frame, "all").accuracy - row(frame, "technical").accuracy, 0], atol=0.02)
     assert frame["beyond_low"][1] > 0.2
     assert frame["beyond_low"][0] < 0.01
-    assert np.isnan(row(frame, "nuisance").beyond_nuisance)
+    assert np.isnan(row(frame, "technical").beyond_technical)
 
 
-def test_nuisances_worse_than_chance_do_not_make_a_dimension_look_better():
+def test_technicals_worse_than_chance_do_not_make_a_dimension_look_better():
     """The donors of one sex have other sizes in every fold, so that sizes mislead."""
     donor, sex = donors(8, 800)
     rng = np.random.default_rng(6)
     size = np.array([1.0, 0.9, -1.0, -0.9, 1.0, 0.9, -1.0, -0.9])[donor] + 0.1 * rng.normal(size=800)
     codes = rng.normal(size=(800, 2)) + (sex == "case")[:, None]
     for seed in range(20):
-        frame = condition_prediction(codes, sex, groups=donor, nuisance=size[:, None], seed=seed, **QUICK)
-        if row(frame, "nuisance").skill < -0.3:
+        frame = condition_prediction(codes, sex, groups=donor, technical_covariates=size[:, None], seed=seed, **QUICK)
+        if row(frame, "technical").accuracy < -0.3:
             break
-    assert row(frame, "nuisance").skill < -0.3
+    assert row(frame, "technical").accuracy < -0.3
     both = np.column_stack([size, codes[:, 0]])
-    together = row(condition_prediction(both, sex, groups=donor, seed=seed, **QUICK), "all").skill
-    assert frame["beyond_nuisance"][0] == pytest.approx(together, abs=1e-9)
+    together = row(condition_prediction(both, sex, groups=donor, seed=seed, **QUICK), "all").accuracy
+    assert frame["beyond_technical"][0] == pytest.approx(together, abs=1e-9)
 
 
-def test_without_nuisance():
+def test_without_technical():
     rng = np.random.default_rng(6)
     frame = condition_prediction(rng.normal(size=(60, 2)), rng.integers(0, 2, 60).astype(str), **QUICK)
-    assert np.isnan(row(frame, "nuisance").skill)
-    assert row(frame, "nuisance").flag == "no nuisances given"
-    assert frame["beyond_nuisance"].isna().all()
+    assert np.isnan(row(frame, "technical").accuracy)
+    assert row(frame, "technical").flag == "no technical covariates given"
+    assert frame["beyond_technical"].isna().all()
 
 
 @pytest.mark.parametrize("kind", ["classes", "donor classes", "donor numbers", "within donors"])
 def test_p_values_of_noise_are_uniform(kind):
     """A dimension that is noise, or (with donors) differs between donors for no reason that concerns the covariate."""
-    p_values, adjusted, skills = [], [], []
+    p_values, normalized, accuracies = [], [], []
     for seed in range(N_SEEDS):
         rng = np.random.default_rng(1000 + seed)
         donor = np.repeat(np.arange(12), 10) if kind != "classes" else None
@@ -138,23 +138,23 @@ def test_p_values_of_noise_are_uniform(kind):
             condition_prediction(codes, label, groups=donor, n_permutations=19, n_bootstrap=0, seed=seed)
         )
         p_values.append(frame["p_value"][0])
-        adjusted.append(frame["p_adjusted"].min())
-        skills.append(frame["skill"][0])
+        normalized.append(frame["p_adjusted"].min())
+        accuracies.append(frame["accuracy"][0])
     assert stats.kstest(np.array(p_values) - rng.random(N_SEEDS) / 20, "uniform").pvalue > 0.005
     # One family-wise error in twenty, whatever the number of dimensions.
-    assert stats.binom.sf(sum(p <= 0.05 for p in adjusted) - 1, N_SEEDS, 0.05) > 0.005
+    assert stats.binom.sf(sum(p <= 0.05 for p in normalized) - 1, N_SEEDS, 0.05) > 0.005
     if kind == "classes":
-        assert abs(np.mean(skills)) < 3 * np.std(skills) / np.sqrt(N_SEEDS)
+        assert abs(np.mean(accuracies)) < 3 * np.std(accuracies) / np.sqrt(N_SEEDS)
 
 
 def test_the_null_is_that_of_refitted_models():
-    """The sign is learned from the other folds, so that the skills of the folds go together and their sum spreads more."""
+    """The sign is learned from the other folds, so that the accuracies of the folds go together and their sum spreads more."""
     rng = np.random.default_rng(7)
     of_fold = rng.normal(size=(100_000, 4))
     spread = (of_fold * np.sign(of_fold.sum(axis=1, keepdims=True) - of_fold)).sum(axis=1) / 2
     low, high = np.quantile(spread, [0.025, 0.975])  # -1.96 and 1.96, were the sign known
     frame = condition_prediction(rng.normal(size=(400, 6)), np.arange(400) % 2 > 0, n_permutations=300, n_bootstrap=0)
-    error = 1 / np.sqrt(400)  # of a skill whose sign is known
+    error = 1 / np.sqrt(400)  # of a accuracy whose sign is known
     width = (dimensions(frame)["null_high"] - dimensions(frame)["null_low"]).mean() / error
     assert width == pytest.approx(high - low, abs=0.4)  # 4.6
     assert width > 2 * 1.96 + 0.25
@@ -170,9 +170,9 @@ def test_a_code_of_donors_tells_their_sex_only_of_known_donors():
     codes = np.column_stack([codes, np.eye(8)[donor][:, :7] + 0.02 * rng.normal(size=(1600, 7))])
     by_cell = condition_prediction(codes, sex, n_permutations=50, n_bootstrap=0)
     by_donor = condition_prediction(codes, sex, groups=donor, n_permutations=50, n_bootstrap=0)
-    assert row(by_cell, "all").skill > 0.99
+    assert row(by_cell, "all").accuracy > 0.99
     assert row(by_cell, "all").p_value < 0.05
-    assert row(by_donor, "all").skill < 0.5
+    assert row(by_donor, "all").accuracy < 0.5
     assert row(by_donor, "all").p_value > 0.05
     assert (dimensions(by_cell)["p_adjusted"] < 0.05).any()
     assert not (dimensions(by_donor)["p_adjusted"] < 0.05).any()
@@ -186,7 +186,7 @@ def test_an_effect_in_every_donor_is_found_with_donors_held_out():
     frame = condition_prediction(codes, sex, groups=[f"donor {i}" for i in donor])
     assert dimensions(frame)["p_adjusted"][1] < 0.05
     assert frame["n_groups"].eq(12).all()
-    assert 0.7 < frame["ci_low"][1] < frame["skill"][1] < frame["ci_high"][1] <= 1
+    assert 0.7 < frame["ci_low"][1] < frame["accuracy"][1] < frame["ci_high"][1] <= 1
 
 
 def test_interval_covers_and_is_wider_with_donors():
@@ -199,7 +199,7 @@ def test_interval_covers_and_is_wider_with_donors():
         widths.append(frame["ci_high"][0] - frame["ci_low"][0])
     assert widths[1] > 3 * widths[0]
     # Without donors, about the standard error of a mean of cells.
-    truth = frame["skill"][0]
+    truth = frame["accuracy"][0]
     assert 0.5 < widths[0] / (4 * np.sqrt((1 - truth**2) / 2400)) < 2
 
 
@@ -217,10 +217,15 @@ def test_sign_scale_shift_and_order_of_dimensions_do_not_matter(seed, scale, shi
     label = rng.integers(0, 3, 90)
     codes = rng.normal(size=(90, 4)) + 0.7 * label[:, None] * [1, 0, 1, 0]
     covariate = label + rng.normal(size=90) if numeric else np.array(["a", "b", "c"])[label]
-    choice = {"n_permutations": 5, "n_bootstrap": 5, "nuisance": rng.normal(size=(90, 1)), "active": np.ones(4, bool)}
+    choice = {
+        "n_permutations": 5,
+        "n_bootstrap": 5,
+        "technical_covariates": rng.normal(size=(90, 1)),
+        "active": np.ones(4, bool),
+    }
     frame = condition_prediction(codes, covariate, **choice)
     changed = condition_prediction((codes * np.array(signs) + shift)[:, order] * scale, covariate, **choice)
-    numbers = ["skill", "null", "p_value", "p_adjusted", "ci_low", "ci_high", "auroc", "beyond_nuisance"]
+    numbers = ["accuracy", "null", "p_value", "p_adjusted", "ci_low", "ci_high", "auroc", "beyond_technical"]
     index = [*order, 4, 5]
     np.testing.assert_allclose(changed[numbers].to_numpy(), frame[numbers].to_numpy()[index], atol=1e-6, rtol=1e-6)
 
@@ -245,7 +250,7 @@ def test_a_missing_label_and_a_class_of_one_cell_are_left_out():
     assert "class of one cell left out: rare" in frame["flag"][0]
     assert set(frame["direction"]) == {"a", ""}
     expected = condition_prediction(codes[8:], label[8:], **QUICK, active=[True, True])
-    np.testing.assert_allclose(frame["skill"], expected["skill"])
+    np.testing.assert_allclose(frame["accuracy"], expected["accuracy"])
 
 
 def test_inactive_dimensions_take_no_part():
@@ -254,19 +259,19 @@ def test_inactive_dimensions_take_no_part():
     codes = np.column_stack([rng.normal(size=200), 1e-4 * label, np.ones(200)])
     frame = condition_prediction(codes, label.astype(str), n_permutations=10)
     assert frame["active"].tolist() == [True, False, False, True, False]
-    assert frame.loc[[1, 2], "skill"].isna().all()
+    assert frame.loc[[1, 2], "accuracy"].isna().all()
     assert frame["flag"].tolist()[1:3] == ["not active: takes no part"] * 2
-    assert row(frame, "all").skill < 0.5
+    assert row(frame, "all").accuracy < 0.5
 
 
 def test_a_collapsed_embedding_predicts_nothing_and_says_so():
     label = np.arange(50) % 2 > 0
-    nuisance = (label + 0.1 * np.random.default_rng(0).normal(size=50))[:, None]
-    frame = condition_prediction(np.ones((50, 3)), label, nuisance=nuisance, n_permutations=10)
-    assert row(frame, "all").skill == 0
+    technical_covariates = (label + 0.1 * np.random.default_rng(0).normal(size=50))[:, None]
+    frame = condition_prediction(np.ones((50, 3)), label, technical_covariates=technical_covariates, n_permutations=10)
+    assert row(frame, "all").accuracy == 0
     assert row(frame, "all").p_value == 1
     assert "no active dimension" in row(frame, "all").flag
-    assert row(frame, "nuisance").skill == 1
+    assert row(frame, "technical").accuracy == 1
 
 
 def test_few_donors_say_what_p_values_are_worth():
@@ -276,7 +281,7 @@ def test_few_donors_say_what_p_values_are_worth():
     assert "2 of 'case', 2 of 'control'" in frame["flag"][0]
     assert "in 6 ways" in frame["flag"][0]
     assert "rough interval: 4 groups" in frame["flag"][0]
-    assert frame["skill"][0] > 0.9
+    assert frame["accuracy"][0] > 0.9
     assert frame["p_value"][0] > 0.1
     assert frame["ci_low"][0] > 0.9  # draws of one class alone, of which there are many, do not count
 
@@ -294,7 +299,7 @@ def test_a_covariate_that_names_the_donors_is_predicted_on_cells():
     codes = np.random.default_rng(0).normal(size=(200, 2)) + 9.0 * donor[:, None]
     frame = condition_prediction(codes, np.array(["x", "y", "z"])[donor], groups=donor)
     assert "every class is a donor" in frame["flag"][0]
-    assert frame["skill"][0] > 0.9
+    assert frame["accuracy"][0] > 0.9
     assert frame["p_value"][0] < 0.05
 
 
@@ -315,9 +320,9 @@ def test_a_covariate_that_hardly_varies_within_donors_is_flagged():
         ({"covariate": [np.nan] * 35 + [0.0, 1.0, 2.0, 3.0, 4.0]}, ValueError, ["fewer than 10"]),
         ({"groups": ["only"] * 40}, ValueError, ["one group", "none can be held out"]),
         ({"groups": [None] * 40}, ValueError, ["missing for 40"]),
-        ({"nuisance": np.ones((39, 1))}, ValueError, ["(39, 1)", "40"]),
-        ({"nuisance": np.full((40, 1), np.nan)}, ValueError, ["NaN", "40 cells"]),
-        ({"nuisance": [["a"]] * 40}, TypeError, ["numbers"]),
+        ({"technical_covariates": np.ones((39, 1))}, ValueError, ["(39, 1)", "40"]),
+        ({"technical_covariates": np.full((40, 1), np.nan)}, ValueError, ["NaN", "40 cells"]),
+        ({"technical_covariates": [["a"]] * 40}, TypeError, ["numbers"]),
         ({"active": [True]}, ValueError, ["boolean mask"]),
         ({"n_permutations": -1}, ValueError, ["n_permutations"]),
         ({"n_bootstrap": 1.5}, ValueError, ["n_bootstrap"]),

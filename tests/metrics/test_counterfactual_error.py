@@ -9,8 +9,8 @@ from scipy import sparse
 
 from scbetavae.metrics import (
     differential_genes,
-    error_ratio,
     log_profile,
+    relative_error,
     split_half_error,
     squared_correlation,
 )
@@ -38,20 +38,20 @@ def test_profile_leaves_its_input_and_survives_an_empty_cell():
 def test_part_of_the_way_leaves_the_square_of_the_rest(source, target, share):
     if np.abs(source - target).max() < 0.1:
         return
-    assert error_ratio(source, source, target) == 1.0
-    assert error_ratio(target, source, target) == 0.0
+    assert relative_error(source, source, target) == 1.0
+    assert relative_error(target, source, target) == 0.0
     predicted = source + share * (target - source)
-    assert error_ratio(predicted, source, target) == pytest.approx((1 - share) ** 2, abs=1e-9)
+    assert relative_error(predicted, source, target) == pytest.approx((1 - share) ** 2, abs=1e-9)
 
 
 def test_no_difference_has_no_ratio():
-    assert np.isnan(error_ratio([1.0, 2.0], [1.0, 1.0], [1.0, 1.0]))
+    assert np.isnan(relative_error([1.0, 2.0], [1.0, 1.0], [1.0, 1.0]))
 
 
-def test_squared_correlation_forgives_scale_and_the_error_ratio_does_not():
+def test_squared_correlation_forgives_scale_and_the_relative_error_does_not():
     target = np.array([1.0, 2.0, 4.0])
     assert squared_correlation(3.0 * target + 1.0, target) == pytest.approx(1.0)
-    assert error_ratio(3.0 * target, 0.0 * target, target) == pytest.approx(4.0)
+    assert relative_error(3.0 * target, 0.0 * target, target) == pytest.approx(4.0)
     assert squared_correlation([1.0, 0.0, -1.0], [1.0, -2.0, 1.0]) == pytest.approx(0.0)
     assert np.isnan(squared_correlation([1.0, 1.0, 1.0], target))
 
@@ -90,7 +90,7 @@ def test_split_half_repeats_with_its_seed_and_needs_two_cells():
         (lambda: log_profile(np.zeros((0, 3))), "no cells"),
         (lambda: log_profile([[1.0, -1.0]]), "negative"),
         (lambda: log_profile([[1.0, np.nan]]), "not finite"),
-        (lambda: error_ratio([1.0], [1.0, 2.0], [1.0, 2.0]), "shapes"),
+        (lambda: relative_error([1.0], [1.0, 2.0], [1.0, 2.0]), "shapes"),
         (lambda: squared_correlation([1.0, np.inf], [1.0, 2.0]), "infinite"),
         (lambda: differential_genes([1.0], [2.0], 0), "n_top"),
         (lambda: split_half_error([1.0], [[1.0], [2.0]], n_splits=0), "n_splits"),

@@ -16,16 +16,16 @@ def test_separate_batches_are_0_and_permuted_ones_1(sizes):
     assert ilisi(codes, rng.permutation(batch).astype(str)) == pytest.approx(1.0, abs=0.05)
 
 
-def test_even_neighbourhoods_are_1():
-    """Pairs of one cell of each batch: neighbourhoods are at least as even as random ones."""
+def test_even_neighborhoods_are_1():
+    """Pairs of one cell of each batch: neighborhoods are at least as even as random ones."""
     batch = np.tile(["a", "b"], 200)
     assert ilisi(np.repeat(np.arange(200.0), 2)[:, None], batch) == 1.0
 
 
-def test_a_cell_is_no_neighbour_of_its_own():
-    """On a line, both neighbours are of the other batch: one batch, but for the two ends, which see one of each."""
+def test_a_cell_is_no_neighbor_of_its_own():
+    """On a line, both neighbors are of the other batch: one batch, but for the two ends, which see one of each."""
     batch = np.tile(["a", "b"], 100)
-    # Two random neighbours are of two batches half of the time: a mean index of 1.5.
+    # Two random neighbors are of two batches half of the time: a mean index of 1.5.
     assert ilisi(np.arange(200.0)[:, None], batch, n_neighbors=2) == pytest.approx(0.01 / 0.5, abs=0.003)
 
 
@@ -46,6 +46,6 @@ def test_missing_batches_take_no_part():
     assert np.isnan(ilisi(codes, batch.where(batch == "a")))
 
 
-def test_too_few_neighbours_are_refused():
+def test_too_few_neighbors_are_refused():
     with pytest.raises(ValueError, match="at least 2"):
         ilisi(np.zeros((10, 1)), np.arange(10) % 2, n_neighbors=1)

@@ -23,7 +23,7 @@ def information_by_scikit_learn(codes, factors, n_bins):
 
 
 @pytest.fixture(scope="module")
-def labelled():
+def labeled():
     rng = np.random.default_rng(3)
     factors = pd.DataFrame({"a": rng.integers(0, 5, 700), "b": rng.integers(0, 30, 700), "c": rng.integers(0, 2, 700)})
     codes = factors.to_numpy() @ rng.normal(size=(3, 6)) + rng.normal(size=(700, 6))
@@ -37,8 +37,8 @@ def test_small_example():
     np.testing.assert_allclose(matrix, np.log(2) * np.eye(2), atol=1e-12)
 
 
-def test_parity_with_disentanglement_lib(labelled):
-    codes, factors = labelled
+def test_parity_with_disentanglement_lib(labeled):
+    codes, factors = labeled
     expected = information_by_scikit_learn(codes, factors, 20)
     options = {"binning": "width", "n_bins": 20, "correction": None}
     np.testing.assert_allclose(metrics.mutual_information_matrix(codes, factors, **options), expected, atol=1e-12)
@@ -53,8 +53,8 @@ def test_parity_with_disentanglement_lib(labelled):
     )
 
 
-def test_plug_in_quantile_tables_equal_scikit_learn(labelled):
-    codes, factors = labelled
+def test_plug_in_quantile_tables_equal_scikit_learn(labeled):
+    codes, factors = labeled
     matrix = metrics.mutual_information_matrix(codes, factors.astype(str), n_bins=7, correction=None)
     ranks = codes.argsort(axis=0).argsort(axis=0)
     bins = (7 * (2 * ranks + 1)) // (2 * len(codes))
@@ -218,12 +218,12 @@ def test_adjusting_for_a_confounder():
     codes = np.column_stack([a, b, rng.normal(size=4000)])
     factors = pd.DataFrame({"a": a.astype(str), "b": b.astype(str)})
     assert metrics.mig(codes, factors)["a"] == pytest.approx(0.43, abs=0.02)
-    assert metrics.mig(codes, factors, adjust_for="b")["a"] >= 0.9
-    outside = metrics.mig(codes, factors[["a"]], adjust_for=factors["b"])
-    assert outside["a"] == metrics.mig(codes, factors, adjust_for="b")["a"]
-    assert np.isnan(metrics.mig(codes[:300], factors[:300], adjust_for="b")["a"])
+    assert metrics.mig(codes, factors, confounder="b")["a"] >= 0.9
+    outside = metrics.mig(codes, factors[["a"]], confounder=factors["b"])
+    assert outside["a"] == metrics.mig(codes, factors, confounder="b")["a"]
+    assert np.isnan(metrics.mig(codes[:300], factors[:300], confounder="b")["a"])
     with pytest.raises(ValueError, match="Did you mean 'b'"):
-        metrics.mig(codes, factors.rename(columns={"a": "other"}), adjust_for="B")
+        metrics.mig(codes, factors.rename(columns={"a": "other"}), confounder="B")
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ def test_cells_without_confounder_are_dropped():
     factors = pd.DataFrame(rng.integers(0, 3, (1200, 2)).astype(str), columns=["a", "b"])
     codes = factors.to_numpy().astype(float) + rng.normal(size=(1200, 2))
     missing = factors["b"].where(np.arange(1200) >= 300)
-    adjusted = metrics.mig(codes, factors[["a"]], adjust_for=missing)
-    kept = metrics.mig(codes[300:], factors[["a"]][300:], adjust_for=factors["b"][300:])
+    adjusted = metrics.mig(codes, factors[["a"]], confounder=missing)
+    kept = metrics.mig(codes[300:], factors[["a"]][300:], confounder=factors["b"][300:])
     assert adjusted["a"] == pytest.approx(kept["a"], abs=1e-12)
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from scbetavae import metrics
 
 COLUMNS = [
-    "metric", "covariate", "level", "value", "null", "p_value", "ceiling", "adjusted", "ci_low", "ci_high",
+    "metric", "covariate", "level", "value", "null", "p_value", "ceiling", "normalized", "ci_low", "ci_high",
     "n_cells", "n_classes", "flag",
 ]  # fmt: skip
 CHEAP = ("mig", "sap", "modularity", "dcimig", "mig_sup", "class_alignment")
@@ -51,7 +51,7 @@ def test_values_are_those_of_the_single_functions(base, frame):
 def test_aligned_codes_reach_the_ceiling(frame):
     for metric in ("mig", "sap", "dcimig", "modularity", "dci_disentanglement", "dci_completeness"):
         row = select(frame, metric)
-        assert row["adjusted"] == pytest.approx(1, abs=0.06)
+        assert row["normalized"] == pytest.approx(1, abs=0.06)
         assert row["p_value"] < 0.05
         assert row["ci_low"] <= row["value"] <= row["ci_high"] <= 1
         assert row["ci_high"] - row["ci_low"] < 0.1
@@ -61,7 +61,7 @@ def test_rotated_codes_score_below_aligned_ones(frame, base, rotated):
     turned = metrics.score_frame(rotated, base[1], metrics=("mig", "sap", "dci"), n_permutations=10, n_bootstrap=20)
     for metric in ("mig", "sap", "dci_disentanglement", "dci_completeness"):
         assert select(turned, metric)["ci_high"] < select(frame, metric)["ci_low"]
-        assert select(turned, metric)["adjusted"] < select(frame, metric)["adjusted"] - 0.2
+        assert select(turned, metric)["normalized"] < select(frame, metric)["normalized"] - 0.2
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -70,10 +70,10 @@ def test_noise_scores_nothing(base, seed):
     codes = np.random.default_rng(100 + seed).normal(size=(4000, 10))
     names = ("mig", "sap", "dcimig", "mig_sup", "class_alignment", "dci", "explicitness")
     frame = metrics.score_frame(codes, factors, metrics=names, seed=seed)
-    known = frame.dropna(subset="adjusted")
+    known = frame.dropna(subset="normalized")
     known = known[known["metric"] != "explicitness"]
     assert len(known) > 15
-    assert (known["adjusted"].abs() < 0.03).all()
+    assert (known["normalized"].abs() < 0.03).all()
     gaps = known[known["metric"].isin(["mig", "sap", "dcimig"])]
     assert (gaps.loc[gaps["covariate"] != "all", "ci_low"] <= 0).all()
     # A mean of gaps, or a best of many, is above 0 for noise too: there the interval holds the null.
@@ -116,14 +116,14 @@ def test_ceiling_of_confounded_covariates(agreement, noise):
     codes[:, :2] = np.column_stack([a, b]) + noise * codes[:, :2]
     factors = pd.DataFrame({"a": a.astype(str), "b": b.astype(str)})
     frame = metrics.score_frame(codes, factors, metrics=("mig", "sap"), n_permutations=30, n_bootstrap=0)
-    assert frame.loc[frame["metric"] == "mig", "adjusted"].to_numpy() == pytest.approx(1, abs=0.05)
+    assert frame.loc[frame["metric"] == "mig", "normalized"].to_numpy() == pytest.approx(1, abs=0.05)
     if agreement == 0.8:
         weighted = metrics.score_frame(
-            codes, factors, metrics=("mig", "sap", "msgs", "dcimig"), adjust_for="b", n_permutations=30, n_bootstrap=30
+            codes, factors, metrics=("mig", "sap", "msgs", "dcimig"), confounder="b", n_permutations=30, n_bootstrap=30
         )
         row = select(weighted, "mig", "a")
         assert row["value"] >= 0.9
-        assert row["adjusted"] == pytest.approx(1, abs=0.05)
+        assert row["normalized"] == pytest.approx(1, abs=0.05)
         assert row["ci_low"] <= row["value"] <= row["ci_high"]
         assert "effective sample size" in row["flag"]
         assert select(weighted, "mig", "b")["value"] == select(frame, "mig", "b")["value"]
@@ -138,9 +138,9 @@ def test_near_aliases_are_not_adjusted():
     codes = np.column_stack([a, b, rng.normal(size=3000)])
     row = select(metrics.score_frame(codes, factors, metrics="mig", n_bootstrap=0), "mig", "a")
     assert row["ceiling"] - row["null"] < 0.05
-    assert np.isnan(row["adjusted"])
-    assert "not adjusted" in row["flag"]
-    refused = select(metrics.score_frame(codes, factors, metrics="mig", adjust_for="b"), "mig", "a")
+    assert np.isnan(row["normalized"])
+    assert "not normalized" in row["flag"]
+    refused = select(metrics.score_frame(codes, factors, metrics="mig", confounder="b"), "mig", "a")
     assert np.isnan(refused["value"])
     assert "not adjusted for b" in refused["flag"]
 
@@ -194,8 +194,8 @@ def test_a_covariate_that_names_the_groups_is_permuted_by_cell():
     frame = metrics.score_frame(codes, factors, groups=donor, metrics=("mig", "dci", "explicitness"))
     for metric in ("mig", "dci_informativeness", "explicitness"):
         assert select(frame, metric, "donor")["p_value"] < 0.02
-        assert select(frame, metric, "donor")["adjusted"] > 0.5
-    assert select(frame, "dci_disentanglement")["flag"] == "only one covariate with skill above permuted labels"
+        assert select(frame, metric, "donor")["normalized"] > 0.5
+    assert select(frame, "dci_disentanglement")["flag"] == "only one covariate with accuracy above permuted labels"
 
 
 def test_few_groups_are_flagged(base):
@@ -222,7 +222,7 @@ def test_flags_name_the_reason():
     frame = metrics.score_frame(codes, factors, n_permutations=5, n_bootstrap=5)
     mig = frame[frame["metric"] == "mig"].set_index("covariate")
     assert mig.loc["one", "flag"] == "one class"
-    assert mig.loc["empty", "flag"] == "0 labelled cells"
+    assert mig.loc["empty", "flag"] == "0 labeled cells"
     assert mig.loc["empty", "n_cells"] == 0
     assert "class of one cell: rare" in mig.loc["single", "flag"]
     assert "without one, empty" in mig.loc["all", "flag"]
@@ -304,7 +304,7 @@ def test_any_mixture_gives_a_frame(data):
     adjust = data.draw(st.sampled_from([None, "c0"]))
     names = data.draw(st.sampled_from([CHEAP, ("dci", "explicitness")]))
     frame = metrics.score_frame(
-        codes, factors, groups=groups, adjust_for=adjust, metrics=names, n_permutations=3, n_bootstrap=4
+        codes, factors, groups=groups, confounder=adjust, metrics=names, n_permutations=3, n_bootstrap=4
     )
     numbers = frame[COLUMNS[3:10]].to_numpy()
     assert not np.isinf(numbers).any()

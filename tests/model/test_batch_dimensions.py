@@ -32,11 +32,11 @@ def test_equals_the_verb_on_its_means_and_divergences(model, counts_adata):
     np.testing.assert_allclose(counts_adata.obsm["X_betavae"], means, atol=1e-6)
     kl = (0.5 * (means**2 + variances - 1 - np.log(variances))).mean(axis=0)
     expected = scbetavae.tl.find_batch_dimensions(
-        counts_adata, "batch", protect="labels", kl=kl, seed=1, key_added="again", **QUICK
+        counts_adata, "batch", conserve="labels", kl=kl, seed=1, key_added="again", **QUICK
     )
     pd.testing.assert_frame_equal(frame, expected)
-    assert frame.attrs["verdict"] == expected.attrs["verdict"] == parameters(counts_adata)["verdict"]
-    assert (parameters(counts_adata)["batch_key"], parameters(counts_adata)["protect"]) == ("batch", "labels")
+    assert frame.attrs["summary"] == expected.attrs["summary"] == parameters(counts_adata)["summary"]
+    assert (parameters(counts_adata)["batch_key"], parameters(counts_adata)["conserve"]) == ("batch", "labels")
     assert "history" in counts_adata.uns["betavae"]
 
 
@@ -61,31 +61,31 @@ def test_finds_what_was_planted():
     model = BetaVAE(adata, objective="beta_tcvae", beta=2.0, n_latent=3, n_hidden=32).train(max_epochs=50, **TRAIN)
     frame = model.find_batch_dimensions()
     first = frame.set_index("rank").loc[1]
-    assert first["batch_given_protected"] > 0.2
-    assert first["batch_given_protected"] > first["protected_given_batch"]
+    assert first["batch_given_conserved"] > 0.2
+    assert first["batch_given_conserved"] > first["conserved_given_batch"]
     assert first["batch_p_adjusted"] < 1e-4
 
 
-def test_protects_clusters_without_labels(counts_adata):
+def test_conserves_clusters_without_labels(counts_adata):
     model = make_model(counts_adata, setup={"batch_key": "batch"})
     for _ in range(2):
         frame = model.find_batch_dimensions(**QUICK)
     assert parameters(counts_adata)["clustered"]
-    assert "Nothing was protected by name" in frame.attrs["verdict"]
+    assert "Nothing was conserved by name" in frame.attrs["summary"]
     assert counts_adata.obs["batch_dimensions_clusters"].notna().all()
 
 
 def test_an_empty_list_takes_clusters_in_spite_of_labels(model, counts_adata):
-    model.find_batch_dimensions(protect=[], key_added="mine", **QUICK)
-    assert parameters(counts_adata, "mine")["protect"] == "mine_clusters"
+    model.find_batch_dimensions(conserve=[], key_added="mine", **QUICK)
+    assert parameters(counts_adata, "mine")["conserve"] == "mine_clusters"
 
 
 def test_other_cells_and_another_column(model, counts_adata):
     other = counts_adata[:80].copy()
     before = set(counts_adata.uns["betavae"])
-    model.find_batch_dimensions("condition", protect=["labels", "age"], adata=other, **QUICK)
+    model.find_batch_dimensions("condition", conserve=["labels", "age"], adata=other, **QUICK)
     assert parameters(other)["batch_key"] == "condition"
-    assert parameters(other)["protect"] == "labels, age"
+    assert parameters(other)["conserve"] == "labels, age"
     assert parameters(other)["n_cells"] == 80
     assert other.obsm["X_betavae"].shape == (80, 4)
     assert set(counts_adata.uns["betavae"]) == before
@@ -115,8 +115,8 @@ def test_a_collapsed_model(model, counts_adata):
     ("batch_key", "arguments", "error", "word"),
     [
         ("bach", {}, KeyError, "Did you mean 'batch'"),
-        (None, {"protect": "lables"}, KeyError, "'labels'"),
-        (None, {"protect": "batch"}, ValueError, "the batch itself"),
+        (None, {"conserve": "lables"}, KeyError, "'labels'"),
+        (None, {"conserve": "batch"}, ValueError, "the batch itself"),
         (None, {"rule": "dominan"}, ValueError, "'dominant'"),
         (None, {"rule": [4]}, ValueError, "no dimension"),
         (None, {"n_permutations": 1}, ValueError, "n_permutations"),

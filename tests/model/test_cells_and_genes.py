@@ -73,7 +73,7 @@ METHODS = {
     "summary": lambda m, a: m.get_latent_summary(adata=a, indices=range(20)),
     "traversal": lambda m, a: m.traverse([0], adata=a, n_steps=3),
     "counterfactual": lambda m, a: m.counterfactual("condition", "control", "treated", adata=a).X.toarray(),
-    "batch dimensions": lambda m, a: m.find_batch_dimensions(adata=a, protect=[]),
+    "batch dimensions": lambda m, a: m.find_batch_dimensions(adata=a, conserve=[]),
 }
 
 
@@ -112,7 +112,7 @@ def test_genes_of_a_layer_and_of_a_model_that_is_told_batch(simulated, mixed):
 def test_results_are_written_to_the_users_data_in_the_users_order(model, simulated, mixed):
     order, plain = list(mixed.var_names), simulated.copy()
     with warnings.catch_warnings(action="ignore"):  # of what zeroing costs a model that was hardly trained
-        zeroed = model.zero_batch_dimensions([1], adata=mixed, decode=True, protect=[], n_bootstrap=10)
+        zeroed = model.zero_batch_dimensions([1], adata=mixed, decode=True, conserve=[], n_bootstrap=10)
     assert list(mixed.var_names) == order
     assert "zeroed" in mixed.uns["betavae"]
     expected = pd.DataFrame(model.decode(zeroed, library_size=10_000), columns=plain.var_names)[order]

@@ -45,21 +45,21 @@ def test_a_layer_is_checked_in_place_of_x(counts_adata):
         BetaVAE.setup_anndata(counts_adata, layer="counts")
 
 
-def test_log_normalised_data_given_as_counts(counts_adata):
+def test_log_normalized_data_given_as_counts(counts_adata):
     counts_adata.X = counts_adata.X.log1p()
     BetaVAE.setup_anndata(counts_adata)
-    with pytest.raises(ValueError, match=r"not integers.*looks log-normalised.*layers\['counts'\] holds integers"):
+    with pytest.raises(ValueError, match=r"not integers.*looks log-normalized.*layers\['counts'\] holds integers"):
         BetaVAE(counts_adata)
     BetaVAE(counts_adata, gene_likelihood="normal")
 
 
-def test_large_values_are_not_called_log_normalised(counts_adata):
+def test_large_values_are_not_called_log_normalized(counts_adata):
     del counts_adata.layers["counts"]
     counts_adata.X = counts_adata.X * 1000.5
     BetaVAE.setup_anndata(counts_adata)
     with pytest.raises(ValueError, match="not integers") as error:
         BetaVAE(counts_adata, gene_likelihood="poisson")
-    assert "log-normalised" not in str(error.value)
+    assert "log-normalized" not in str(error.value)
 
 
 def test_cells_without_counts(counts_adata):

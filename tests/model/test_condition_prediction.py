@@ -19,17 +19,17 @@ def model(counts_adata):
 
 
 def test_equals_the_verb_on_its_means_divergences_and_counts(model, counts_adata):
-    frame = model.predict_condition("condition", group_key="donor", seed=1, **QUICK)
+    frame = model.predict_condition("condition", donor_key="donor", seed=1, **QUICK)
     means, variances = model.get_latent_representation(return_dist=True)
     np.testing.assert_allclose(counts_adata.obsm["X_betavae"], means, atol=1e-6)
     kl = 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(axis=0)
     expected = scbetavae.tl.predict_condition(
-        counts_adata, "condition", group_key="donor", layer="counts", kl=kl, seed=1, key_added="again", **QUICK
+        counts_adata, "condition", donor_key="donor", layer="counts", kl=kl, seed=1, key_added="again", **QUICK
     )
     pd.testing.assert_frame_equal(frame, expected)
     stored = counts_adata.uns["betavae"]
     pd.testing.assert_frame_equal(stored["condition_prediction"], frame)
-    assert stored["condition_prediction_params"]["nuisance"] == "log library size"
+    assert stored["condition_prediction_params"]["technical"] == "log library size"
     assert "history" in stored
     assert "log library size" not in counts_adata.obs
 
@@ -43,7 +43,7 @@ def test_a_dimension_below_the_least_divergence_takes_no_part(model, counts_adat
     monkeypatch.setattr(model, "get_latent_representation", lambda *_args, **_kwargs: (means, variances))
     frame = model.predict_condition("condition", **QUICK)
     assert frame["active"].tolist() == [True, True, False, True, True, True]
-    assert frame["skill"][4] < 0.5
+    assert frame["accuracy"][4] < 0.5
 
 
 def test_other_cells_and_names(model, counts_adata):
@@ -60,8 +60,8 @@ def test_other_cells_and_names(model, counts_adata):
     ("covariate", "arguments", "error", "word"),
     [
         ("conditon", {}, KeyError, "Did you mean 'condition'"),
-        ("condition", {"group_key": "doner"}, KeyError, "'donor'"),
-        ("condition", {"nuisance": "donor"}, TypeError, "numbers"),
+        ("condition", {"donor_key": "doner"}, KeyError, "'donor'"),
+        ("condition", {"technical_covariates": "donor"}, TypeError, "numbers"),
         ("condition", {"n_permutations": -1}, ValueError, "n_permutations"),
         ("one", {}, ValueError, "one class"),
         ("condition", {"key_added": "a/b"}, ValueError, "key_added"),

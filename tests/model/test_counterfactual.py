@@ -55,7 +55,7 @@ def shifts(predicted):
     return predicted.obsm["X_counterfactual"] - predicted.obsm["X_betavae"]
 
 
-def held_out(frame, method, genes="all", name="error_ratio"):
+def held_out(frame, method, genes="all", name="relative_error"):
     rows = frame[(frame["method"] == method) & (frame["genes"] == genes)]
     return rows.set_index("group")[name]
 
@@ -143,7 +143,7 @@ def test_pooled_shift_weighs_groups_equally(planted):
     del model.adata.obs["three"]
 
 
-def test_nearest_neighbours_differ_where_the_group_mean_does_not(planted):
+def test_nearest_neighbors_differ_where_the_group_mean_does_not(planted):
     model, high = planted
     source = (model.adata.obs["condition"] == "control").to_numpy()
     nearest = shifts(model.counterfactual(*ASK, method="nearest"))
@@ -247,10 +247,10 @@ def test_a_group_without_target_cells_is_predicted_and_not_judged(model, counts_
     predicted = model.counterfactual(*ASK, groupby="labels", adata=kept)
     table = predicted.uns["betavae"]["counterfactual"]
     ours = table[table["group"] == "B cell"]
-    assert ours["error_ratio"].isna().all()
+    assert ours["relative_error"].isna().all()
     assert ours["held_out"].all()
     assert (ours["n_target_cells"] == 0).all()
-    assert table.loc[table["group"] == "T cell", "error_ratio"].notna().all()
+    assert table.loc[table["group"] == "T cell", "relative_error"].notna().all()
     here = (predicted.obs["labels"] == "B cell").to_numpy()
     others = [shifts(predicted)[(predicted.obs["labels"] == name).to_numpy()][0] for name in ("T cell", "monocyte")]
     np.testing.assert_allclose(shifts(predicted)[here], np.mean(others, axis=0)[None].repeat(here.sum(), 0), atol=1e-5)

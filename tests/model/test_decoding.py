@@ -117,7 +117,7 @@ def test_genes_come_in_the_order_named(model):
 
 @settings(max_examples=20, deadline=None, database=None)
 @given(n_rows=st.integers(0, 40), batch_size=st.integers(1, 50), scale=st.floats(0.1, 50.0))
-def test_rows_are_independent_of_their_neighbours(model, n_rows, batch_size, scale):
+def test_rows_are_independent_of_their_neighbors(model, n_rows, batch_size, scale):
     codes = scale * np.random.default_rng(n_rows).normal(size=(n_rows, 4))
     found = model.decode(codes, batch_size=batch_size)
     assert found.shape == (n_rows, model.adata.n_vars)

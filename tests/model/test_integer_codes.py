@@ -14,7 +14,7 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 5}
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def equal(results):
 
 def test_registered_columns_are_classes_in_every_method(models):
     equal([m.score_disentanglement(["cell_type", "batch", "condition"], **QUICK) for m in models])
-    equal([m.predict_condition("condition", group_key="cell_type", **QUICK) for m in models])
+    equal([m.predict_condition("condition", donor_key="cell_type", **QUICK) for m in models])
     equal([m.find_batch_dimensions(n_permutations=20) for m in models])
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Zeroing|Nothing was zeroed")
@@ -69,7 +69,7 @@ def test_other_columns_warn_once_unless_they_are_named(models):
     for ask in (
         lambda **more: model.score_disentanglement(["louvain", "cell_type"], metrics="sap", **QUICK, **more),
         lambda **more: model.predict_condition("louvain", **QUICK, **more),
-        lambda **more: model.find_batch_dimensions(protect=["cell_type", "louvain"], n_permutations=10, **more),
+        lambda **more: model.find_batch_dimensions(conserve=["cell_type", "louvain"], n_permutations=10, **more),
     ):
         with pytest.warns(UserWarning, match=r"\['louvain'\] hold 4 distinct integers") as record:
             ask()

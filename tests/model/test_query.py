@@ -92,7 +92,7 @@ def test_the_discriminator_of_factor_vae_learns_with_a_query(counts_adata, kwarg
     nll_before, nll_after = adapt(query)
     assert nll_after < nll_before
     changed = {name for name, value in weights_of(query).items() if not torch.equal(value, before[name])}
-    assert any(name.startswith("regulariser.discriminator") for name in changed)
+    assert any(name.startswith("regularizer.discriminator") for name in changed)
     assert not any(name.startswith("z_encoder") for name in changed)
 
 

@@ -29,7 +29,7 @@ def kl_of(model):
 
 
 def test_equals_the_verb_on_its_means_and_divergences(model, counts_adata):
-    choice = {"group_key": "donor", "adjust_for": "batch", "seed": 1, **QUICK}
+    choice = {"donor_key": "donor", "confounder": "batch", "seed": 1, **QUICK}
     frame = model.score_disentanglement(["labels", "age"], **choice)
     means, variances = model.get_latent_representation(return_dist=True)
     np.testing.assert_allclose(counts_adata.obsm["X_betavae"], means, atol=1e-6)
@@ -96,7 +96,7 @@ def test_same_seed_same_scores(model):
     [
         ("lables", {}, KeyError, "Did you mean 'labels'"),
         ([], {}, ValueError, "covariates is empty"),
-        ("labels", {"group_key": "doner"}, KeyError, "'donor'"),
+        ("labels", {"donor_key": "doner"}, KeyError, "'donor'"),
         ("labels", {"metrics": "migg"}, ValueError, "'mig'"),
         ("labels", {"n_bootstrap": -1}, ValueError, "n_bootstrap"),
         ("labels", {"key_added": "a/b"}, ValueError, "key_added"),

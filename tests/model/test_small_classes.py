@@ -15,7 +15,7 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 5}
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -44,13 +44,13 @@ def test_batch_is_not_possible(trained):
     assert not frame["chosen"].any()
     stored = model.adata.uns["betavae"]
     assert stored["batch_dimensions_params"]["status"] == "not possible"
-    assert told in stored["batch_dimensions_params"]["verdict"]
+    assert told in stored["batch_dimensions_params"]["summary"]
     pl.batch_dimensions(model.adata)
     with pytest.warns(UserWarning, match=told):
         zeroed = model.zero_batch_dimensions(n_bootstrap=5)
     np.testing.assert_array_equal(zeroed, model.adata.obsm["X_betavae"])
     stored = model.adata.uns["betavae"]
-    assert stored["zeroed_params"]["outcome"] == "nothing zeroed"
+    assert stored["zeroed_params"]["status"] == "nothing zeroed"
     assert stored["zeroed"].loc[stored["zeroed"]["role"] == "batch", "flag"].str.startswith(told).all()
     pl.zeroing(model.adata)
 
@@ -58,10 +58,10 @@ def test_batch_is_not_possible(trained):
 def test_a_registered_label_of_few_cells_is_left_out_and_named(trained):
     model, n = trained
     frame = model.find_batch_dimensions("batch", n_permutations=10)
-    assert f"class 'rare' of 'ct' has {cells(n)}" in frame.attrs["verdict"]
+    assert f"class 'rare' of 'ct' has {cells(n)}" in frame.attrs["summary"]
     assert model.adata.uns["betavae"]["batch_dimensions_params"]["status"] in ("found", "none")
     prediction = model.predict_condition("ct", **QUICK)
-    assert prediction.loc[prediction["active"], "skill"].notna().all()
+    assert prediction.loc[prediction["active"], "accuracy"].notna().all()
     assert f"left out: class 'rare' has {cells(n)}" in prediction["flag"].iloc[4]
 
 
@@ -73,7 +73,7 @@ def test_scores_and_prediction_of_the_batch(trained):
     assert scores.loc[scores["covariate"] == "b", "flag"].str.startswith(told).all()
     assert scores.loc[(scores["covariate"] == "ct") & (scores["metric"] == "mig"), "value"].notna().all()
     prediction = model.predict_condition("b", **QUICK)
-    assert prediction["skill"].isna().all()
+    assert prediction["accuracy"].isna().all()
     assert prediction["flag"].str.startswith(told).all()
     assert pl.condition_prediction(model.adata).texts
 
@@ -86,11 +86,11 @@ def test_a_counterfactual_is_made_and_not_judged(trained, groupby, method, ends)
     predicted = model.counterfactual("b", *ends, groupby=groupby, method=method)
     assert np.isfinite(predicted.X.data).all()
     table = predicted.uns["betavae"]["counterfactual"]
-    assert table[["error_ratio", "r2"]].isna().all(axis=None)
+    assert table[["relative_error", "r2"]].isna().all(axis=None)
     judged = table["n_target_cells"] > 0
     assert (table.loc[judged, "flag"].str.startswith(f"not possible: category 'b1' has {n} cell")).all()
     assert (table.loc[~judged, "flag"] == "no target cells").all()
-    assert f"category 'b1' has {n} cell" in predicted.uns["betavae"]["counterfactual_params"]["verdict"]
+    assert f"category 'b1' has {n} cell" in predicted.uns["betavae"]["counterfactual_params"]["summary"]
     pl.counterfactual(predicted)
 
 
@@ -102,7 +102,7 @@ def test_a_counterfactual_of_enough_cells_is_judged(trained):
         adata.obs["c"] = np.where(np.arange(150) < n, "c1", "c0")
         predicted = model.counterfactual("c", "c0", "c1", adata=adata)
         table, params = (predicted.uns["betavae"][f"counterfactual{end}"] for end in ("", "_params"))
-        assert table["error_ratio"].notna().all() == known
+        assert table["relative_error"].notna().all() == known
         assert (table["flag"] == "").all() == known
         assert params["status"] == ("predicted" if known else "not possible")
 
@@ -111,8 +111,8 @@ def test_without_labels_clusters_stand_in(trained):
     model, n = trained
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        model.zero_batch_dimensions([1], protect=[], n_bootstrap=5)
+        model.zero_batch_dimensions([1], conserve=[], n_bootstrap=5)
     params = model.adata.uns["betavae"]["zeroed_params"]
-    assert f"could not be probed: not possible: batch 'b1' has {cells(n)}" in params["verdict"]
-    assert params["outcome"] in ("batch unknown", "biology lost")
+    assert f"could not be classified: not possible: batch 'b1' has {cells(n)}" in params["summary"]
+    assert params["status"] in ("batch unknown", "biology lost")
     assert isinstance(pl.zeroing_frame(model.adata), pd.DataFrame)

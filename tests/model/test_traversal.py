@@ -12,7 +12,7 @@ import torch
 import scbetavae
 from scbetavae.model import BetaVAE
 
-KEYS = ["dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "on_support"]
+KEYS = ["dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "in_range"]
 
 
 def trained(adata, epochs=3, setup=None, **kwargs):
@@ -106,9 +106,9 @@ def test_support_is_where_the_cells_are(model):
         places = frame.drop_duplicates(["dimension", "step"])
         low, high = np.quantile(codes[rows], [0.005, 0.995], axis=0)
         expected = places["value"].between(low[places["dimension"]], high[places["dimension"]])
-        assert (places["on_support"] == expected).mean() > 0.96  # rounding at the edge
-        assert places["on_support"].any()
-        assert not places["on_support"].all()
+        assert (places["in_range"] == expected).mean() > 0.96  # rounding at the edge
+        assert places["in_range"].any()
+        assert not places["in_range"].all()
 
 
 def test_quantiles_of_the_group(model):
@@ -116,8 +116,8 @@ def test_quantiles_of_the_group(model):
     codes = model.get_latent_representation()[(model.adata.obs["labels"] == "B cell").to_numpy(), 1]
     expected = np.linspace(*np.quantile(codes, [0.1, 0.9]), 5)
     np.testing.assert_allclose(frame["value"].unique(), expected, rtol=1e-5)
-    assert frame["on_support"].all()
-    assert model.traverse(scale="quantile")["on_support"].all()
+    assert frame["in_range"].all()
+    assert model.traverse(scale="quantile")["in_range"].all()
 
 
 def test_anchors(model):
@@ -148,14 +148,14 @@ def test_batches_of_anchors_change_nothing(model, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_storage_survives(model, kind, tmp_path):
-    frame = model.traverse(n_steps=3, around={"labels": "B cell"}, key_added="walk")
+    frame = model.traverse(n_steps=3, around={"labels": "B cell"}, key_added="steps")
     path = tmp_path / f"data.{kind}"
     getattr(model.adata, f"write_{kind}")(path)
     again = {"h5ad": anndata.read_h5ad, "zarr": anndata.read_zarr}[kind](path).uns["betavae"]
-    stored = again["walk"].reset_index(drop=True)
+    stored = again["steps"].reset_index(drop=True)
     pd.testing.assert_frame_equal(stored, frame, check_categorical=False, check_dtype=False, check_index_type=False)
-    assert again["walk_params"]["around"] == "labels = B cell"
-    assert again["walk_params"]["reference"] == "prior mean"
+    assert again["steps_params"]["around"] == "labels = B cell"
+    assert again["steps_params"]["reference"] == "prior mean"
 
 
 def test_a_large_traversal_is_stored_with_its_top_genes(model, monkeypatch):

@@ -21,7 +21,7 @@ def make_model(adata, *, labels_key="labels", **kwargs):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,14 @@ def test_finds_and_zeroes_batch_and_keeps_the_registered_label(planted):
     adata = planted.adata
     zeroed = planted.zero_batch_dimensions(**QUICK)
     parameters = adata.uns["betavae"]["zeroed_params"]
-    assert (parameters["dimensions"], parameters["batch_key"], parameters["protect"]) == ("1", "batch", "labels")
+    assert (parameters["dimensions"], parameters["batch_key"], parameters["conserve"]) == ("1", "batch", "labels")
     assert (zeroed[:, 1] == 0).all()
     np.testing.assert_array_equal(zeroed[:, [0, 2, 3]], adata.obsm["X_betavae"][:, [0, 2, 3]])
     np.testing.assert_array_equal(adata.obsm["X_betavae_zeroed"], zeroed)
-    bill = adata.uns["betavae"]["zeroed"].set_index(["role", "probe"])
-    assert bill.loc[("batch", "neighbours"), "before"] > 0.9
-    assert bill.loc[("batch", "neighbours"), "after"] < 0.3
-    assert bill.loc[("protected", "neighbours"), "kept"] > 0.95
+    report = adata.uns["betavae"]["zeroed"].set_index(["role", "classifier"])
+    assert report.loc[("batch", "knn"), "before"] > 0.9
+    assert report.loc[("batch", "knn"), "after"] < 0.3
+    assert report.loc[("conserved", "knn"), "kept"] > 0.95
     assert "batch_dimensions" in adata.uns["betavae"]
 
 
@@ -100,7 +100,7 @@ def test_nothing_found_writes_the_codes_as_they_are(planted):
     with pytest.warns(UserWarning, match="Nothing was zeroed, because"):
         zeroed = planted.zero_batch_dimensions(batch_key="chance", **QUICK)
     np.testing.assert_array_equal(zeroed, planted.adata.obsm["X_betavae"])
-    assert planted.adata.uns["betavae"]["zeroed_params"]["verdict"].startswith("Nothing was zeroed, because")
+    assert planted.adata.uns["betavae"]["zeroed_params"]["summary"].startswith("Nothing was zeroed, because")
 
 
 def test_decoded_expression_is_the_decoder_of_the_zeroed_codes(planted, tmp_path):
@@ -157,14 +157,14 @@ def test_other_cells_are_written_to(trained, counts_adata):
     [
         ({"dimensions": 4}, ValueError, "no dimension"),
         ({"dimensions": range(4)}, ValueError, "nothing would be left"),
-        ({"protect": "batch"}, ValueError, "batch"),
-        ({"protect": "label"}, KeyError, "labels"),
+        ({"conserve": "batch"}, ValueError, "batch"),
+        ({"conserve": "label"}, KeyError, "labels"),
         ({"batch_key": "age"}, ValueError, "fractions"),
         ({"to": "reference", "reference_batch": "batch_7"}, ValueError, "batch_1"),
         ({"to": "reference"}, ValueError, "reference_batch"),
         ({"decode": "a/b"}, ValueError, "layer"),
         ({"decode": 3}, ValueError, "layer"),
-        ({"rule": "greedy"}, ValueError, "guarded"),
+        ({"rule": "greedy"}, ValueError, "stepwise"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(model, monkeypatch, change, error, message):

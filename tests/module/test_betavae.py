@@ -36,7 +36,7 @@ def test_conditioned_module_is_scvi_s(tensors):
     torch.testing.assert_close(found.kl_local_sum, expected.kl_local_sum)
 
 
-def test_loss_is_nll_plus_annealed_regulariser(tensors):
+def test_loss_is_nll_plus_annealed_regularizer(tensors):
     module = BetaVAEModule(N_GENES, n_batch=2, beta=3.0).eval()
     full = run(module, tensors)[2]
     half = run(module, tensors, kl_weight=0.5)[2]

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from scbetavae.module import check_beta, make_regulariser
+from scbetavae.module import check_beta, make_regularizer
 
 OBJECTIVES = ["beta_vae", "beta_tcvae", "capacity", "dip_vae_i", "dip_vae_ii", "factor_vae"]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_name_is_an_objective(objective):
-    assert make_regulariser(objective, 3).name == objective
+    assert make_regularizer(objective, 3).name == objective
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ def test_every_name_is_an_objective(objective):
 )
 def test_unknown_objectives_name_the_nearest(objective, message):
     with pytest.raises(ValueError, match=message):
-        make_regulariser(objective, 3)
+        make_regularizer(objective, 3)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_unknown_objectives_name_the_nearest(objective, message):
 )
 def test_misspelt_arguments_are_refused_with_the_allowed_ones(objective, arguments, message):
     with pytest.raises(TypeError, match=message):
-        make_regulariser(objective, 3, arguments)
+        make_regularizer(objective, 3, arguments)
 
 
 @pytest.mark.parametrize(
@@ -49,25 +49,25 @@ def test_misspelt_arguments_are_refused_with_the_allowed_ones(objective, argumen
 )
 def test_values_out_of_range_are_refused(objective, arguments, message):
     with pytest.raises(ValueError, match=message):
-        make_regulariser(objective, 3, arguments)
+        make_regularizer(objective, 3, arguments)
 
 
 @pytest.mark.parametrize("objective", ["beta_tcvae", "factor_vae"])
 def test_codes_on_a_simplex_have_no_independence_to_ask_for(objective):
     with pytest.raises(ValueError, match="simplex"):
-        make_regulariser(objective, 3, latent_distribution="ln")
+        make_regularizer(objective, 3, latent_distribution="ln")
 
 
 def test_factor_vae_needs_a_gamma_of_at_least_zero():
     with pytest.raises(ValueError, match="'gamma'"):
-        make_regulariser("factor_vae", 3, beta=0.5)
-    assert make_regulariser("factor_vae", 3, {"gamma": 2}, beta=0.5).gamma == 2.0
+        make_regularizer("factor_vae", 3, beta=0.5)
+    assert make_regularizer("factor_vae", 3, {"gamma": 2}, beta=0.5).gamma == 2.0
 
 
 def test_defaults_follow_the_papers():
     first, second = (
-        make_regulariser("dip_vae_i", 3, {"lambda_od": 5}),
-        make_regulariser("dip_vae_ii", 3, {"lambda_od": 5}),
+        make_regularizer("dip_vae_i", 3, {"lambda_od": 5}),
+        make_regularizer("dip_vae_ii", 3, {"lambda_od": 5}),
     )
     assert first.lambda_d == 50
     assert second.lambda_d == 5

@@ -1,4 +1,4 @@
-"""Batch dimensions: points lie where the frame says, those chosen are marked, and the verdict is the title."""
+"""Batch dimensions: points lie where the frame says, those chosen are marked, and the summary is the title."""
 
 import anndata
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.text import Text
 
 import scbetavae
 
-VERDICT = "Without dimension 2, batch skill goes from 0.98 to 0.01, and 'cell type' keeps 99% of its skill, " * 3
+VERDICT = "Without dimension 2, batch accuracy goes from 0.98 to 0.01, and 'cell type' keeps 99% of its accuracy, " * 3
 
 
 def make_table(n_dims=5):
@@ -20,21 +20,21 @@ def make_table(n_dims=5):
         {
             "dimension": range(n_dims),
             "active": True,
-            "batch_given_protected": rng.uniform(0, 0.1, n_dims),
+            "batch_given_conserved": rng.uniform(0, 0.1, n_dims),
             "batch_p_adjusted": 0.5,
-            "protected_given_batch": rng.uniform(0, 1.2, n_dims),
+            "conserved_given_batch": rng.uniform(0, 1.2, n_dims),
             "rank": rng.permutation(n_dims) + 1,
             "chosen": False,
         }
     )
-    frame.loc[2, ["batch_given_protected", "protected_given_batch", "batch_p_adjusted", "chosen"]] = (
+    frame.loc[2, ["batch_given_conserved", "conserved_given_batch", "batch_p_adjusted", "chosen"]] = (
         0.6,
         0.02,
         0.0,
         True,
     )
     frame.loc[1, "batch_p_adjusted"] = 0.03
-    frame.loc[4, ["active", "rank", "batch_given_protected"]] = False, 0, np.nan
+    frame.loc[4, ["active", "rank", "batch_given_conserved"]] = False, 0, np.nan
     return frame.astype({"chosen": bool, "active": bool, "rank": int})
 
 
@@ -45,7 +45,7 @@ def table():
 
 @pytest.fixture
 def adata(table):
-    parameters = {"batch_key": "protocol", "protect": "cell type", "verdict": VERDICT, "fdr": 0.05, "clustered": False}
+    parameters = {"batch_key": "protocol", "conserve": "cell type", "summary": VERDICT, "fdr": 0.05, "clustered": False}
     stored = {"batch_dimensions": table, "batch_dimensions_params": parameters}
     return AnnData(obs=pd.DataFrame(index=["a", "b"]), uns={"betavae": stored})
 
@@ -62,7 +62,7 @@ def drawn(axes):
 
 def test_points_lie_where_the_frame_says(table):
     points = drawn(scbetavae.pl.batch_dimensions(table))
-    place = table[["protected_given_batch", "batch_given_protected"]]
+    place = table[["conserved_given_batch", "batch_given_conserved"]]
     np.testing.assert_allclose(points["chosen to be zeroed"][0], place.loc[[2]])
     kept = table[table["active"] & ~table["chosen"]].sort_values("rank")
     np.testing.assert_allclose(points["kept"][0], place.loc[kept.index])
@@ -75,12 +75,12 @@ def test_every_active_dimension_has_its_number_above_its_point(table):
     assert sorted(text.get_text() for text in axes.texts) == ["0", "1", "2", "3"]
     for text in axes.texts:
         row = table.loc[int(text.get_text())]
-        assert text.get_position()[0] == pytest.approx(row["protected_given_batch"])
-        assert text.get_position()[1] > row["batch_given_protected"]
+        assert text.get_position()[0] == pytest.approx(row["conserved_given_batch"])
+        assert text.get_position()[1] > row["batch_given_conserved"]
 
 
 def test_numbers_of_points_in_one_place_are_apart():
-    table = make_table(12).assign(batch_given_protected=0.01, protected_given_batch=0.3, active=True)
+    table = make_table(12).assign(batch_given_conserved=0.01, conserved_given_batch=0.3, active=True)
     axes = scbetavae.pl.batch_dimensions(table)
     axes.figure.draw_without_rendering()
     boxes = [Text.get_window_extent(text) for text in axes.texts]  # without the leader
@@ -96,7 +96,7 @@ def test_the_diagonal_and_axes_of_the_same_scale(table):
     assert axes.get_aspect() == 1
 
 
-def test_names_and_verdict(adata):
+def test_names_and_summary(adata):
     axes = scbetavae.pl.batch_dimensions(adata)
     assert axes.get_title(loc="left").replace("\n", " ") == VERDICT.strip()
     assert "cell type that protocol does not explain" in axes.get_xlabel()

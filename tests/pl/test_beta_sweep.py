@@ -14,7 +14,7 @@ def make_sweep():
     """Three betas, three seeds, of which those at beta 10 collapsed; one baseline and one objective without beta."""
     rows = []
 
-    def add(kind, method, beta, seed, metric, value, covariate="", adjusted=np.nan, level=""):
+    def add(kind, method, beta, seed, metric, value, covariate="", normalized=np.nan, level=""):
         rows.append(
             {
                 "kind": kind,
@@ -25,7 +25,7 @@ def make_sweep():
                 "covariate": covariate,
                 "level": level,
                 "value": value,
-                "adjusted": adjusted,
+                "normalized": normalized,
                 "status": "done",
             }
         )
@@ -38,7 +38,7 @@ def make_sweep():
             add("model", "beta_vae", beta, seed, "mig", 0.9, "all", 0.1 * seed + 0.01 * beta)
             add("model", "beta_vae", beta, seed, "mig", 0.9, "batch", 0.5)
             for covariate in ("labels", "batch"):
-                add("model", "beta_vae", beta, seed, "neighbour_skill", 0.5, covariate)
+                add("model", "beta_vae", beta, seed, "knn_accuracy", 0.5, covariate)
         add("model", "dip_vae_i", np.nan, seed, "nll", 520 + seed)
     add("baseline", "pca", np.nan, 0, "mig", 0.9, "all", 0.33)
     failed = pd.DataFrame([{**rows[0], "status": "failed", "metric": "", "value": np.nan}])
@@ -81,13 +81,13 @@ def test_frame_is_the_sweep(sweep):
         "Held-out NLL",
         "Active dimensions",
         "MIG",
-        "Neighbours tell labels",
-        "Neighbours tell batch",
+        "Neighbors tell labels",
+        "Neighbors tell batch",
     ]
     mig = frame[(frame["panel"] == "MIG") & (frame["kind"] == "model")]
     assert mig["unit"].unique().tolist() == ["adjusted score"]
     expected = sweep[(sweep["metric"] == "mig") & (sweep["covariate"] == "all") & (sweep["kind"] == "model")]
-    assert mig["value"].tolist() == expected["adjusted"].tolist()
+    assert mig["value"].tolist() == expected["normalized"].tolist()
     at_one = mig[mig["beta"] == 1.0]
     np.testing.assert_allclose(at_one["mean"], at_one["value"].mean())
     interval = ttest_1samp(at_one["value"], 0.0).confidence_interval(0.95)
@@ -140,8 +140,8 @@ def test_an_objective_without_beta_is_a_level_line(sweep):
 
 def test_one_covariate_and_a_beta_of_zero(sweep):
     sweep.loc[sweep["beta"] == 0.1, "beta"] = 0.0
-    frame = scbetavae.pl.beta_sweep_frame(sweep, covariate="batch", metrics=["mig", "neighbour_skill", "nll"])
-    assert list(dict.fromkeys(frame["panel"])) == ["MIG, batch", "Neighbours tell batch", "Held-out NLL"]
+    frame = scbetavae.pl.beta_sweep_frame(sweep, covariate="batch", metrics=["mig", "knn_accuracy", "nll"])
+    assert list(dict.fromkeys(frame["panel"])) == ["MIG, batch", "Neighbors tell batch", "Held-out NLL"]
     figure = scbetavae.pl.beta_sweep(sweep, metrics=["mig"])
     low, high = figure.axes[0].get_xlim()
     assert low < 0 < 10 < high

@@ -1,4 +1,4 @@
-"""Embeddings side by side: one colour each, all on the axis of their metric."""
+"""Embeddings side by side: one color each, all on the axis of their metric."""
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ def dots(axes):
     return [line for line in axes.get_lines() if line.get_marker() == "o"]
 
 
-def test_embeddings_have_their_colours_and_places(table):
+def test_embeddings_have_their_colors_and_places(table):
     figure = scbetavae.pl.compare_embeddings(table)
     assert [axes.get_title() for axes in figure.axes] == ["all covariates", "cell type"]
     handles = figure.legends[0].legend_handles

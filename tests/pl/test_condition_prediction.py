@@ -16,7 +16,7 @@ def table():
     codes = rng.normal(size=(300, 4)) - 3.0 * (label == "case")[:, None] * [0, 0, 1, 0]
     codes[:, 3] = 0.0
     return scbetavae.metrics.condition_prediction(
-        codes, pd.Series(label, name="disease"), nuisance=rng.normal(size=(300, 1)), n_permutations=60
+        codes, pd.Series(label, name="disease"), technical_covariates=rng.normal(size=(300, 1)), n_permutations=60
     )
 
 
@@ -34,11 +34,11 @@ def test_dots_intervals_and_order_are_those_of_the_frame(table):
     assert len(dots(axes)) == 3  # the inactive one has none
     for height, dot in dots(axes).items():
         row = frame.iloc[int(height)]
-        assert dot.get_xdata()[0] == row["skill"]
+        assert dot.get_xdata()[0] == row["accuracy"]
         assert (dot.get_markerfacecolor() == "white") == (row["p_adjusted"] >= 0.05)
         drawn = [tuple(line.get_xdata()) for line in axes.get_lines() if list(line.get_ydata()) == [height, height]]
         assert (row["ci_low"], row["ci_high"]) in drawn
-    assert frame["skill"][:3].is_monotonic_decreasing
+    assert frame["accuracy"][:3].is_monotonic_decreasing
     assert "disease" in axes.get_title()
 
 
@@ -50,16 +50,16 @@ def test_band_and_reference_lines(table):
     assert corners.min() == pytest.approx(frame["null_low"][:3].min())
     assert corners.max() == pytest.approx(frame["null_high"][:3].max())
     vertical = [line.get_xdata()[0] for line in axes.get_lines() if list(line.get_ydata()) == [0, 1]]
-    assert vertical == frame["skill"][3:].tolist()
+    assert vertical == frame["accuracy"][3:].tolist()
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert legend[1:3] == ["corrected p ≥ 0.05", "95% of permuted labels"]
     assert legend[3].startswith("all dimensions: ")
-    assert legend[4].startswith("nuisances alone: ")
+    assert legend[4].startswith("technical covariates alone: ")
 
 
-def test_without_nuisance_and_permutations(table):
+def test_without_technical_and_permutations(table):
     bare = table.assign(null_low=np.nan, null_high=np.nan, p_value=np.nan, p_adjusted=np.nan)
-    bare.loc[bare["predictor"] == "nuisance", "skill"] = np.nan
+    bare.loc[bare["predictor"] == "technical", "accuracy"] = np.nan
     axes = scbetavae.pl.condition_prediction(bare)
     legend = [text.get_text() for text in axes.get_legend().get_texts()]
     assert len(legend) == 2

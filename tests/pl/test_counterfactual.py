@@ -24,10 +24,10 @@ def table():
     return pd.concat(parts, ignore_index=True)
 
 
-def test_error_ratios_in_closed_form_held_out_groups_first(table):
+def test_relative_errors_in_closed_form_held_out_groups_first(table):
     frame = scbetavae.pl.counterfactual_frame(table)
     assert list(dict.fromkeys(frame["group"])) == ["B cells/plasma", "T cells"]
-    ratios = frame.groupby("method")["error_ratio"].agg(["min", "max"])
+    ratios = frame.groupby("method")["relative_error"].agg(["min", "max"])
     np.testing.assert_allclose(ratios.loc["prediction"], 0.25)
     np.testing.assert_allclose(ratios.loc["mean_shift"], 0.0, atol=1e-12)
     np.testing.assert_allclose(ratios.loc["do_nothing"], 1.0)

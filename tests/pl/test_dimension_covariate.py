@@ -1,4 +1,4 @@
-"""What dimensions encode: rows in the order of what they encode, colours and signs those of the table."""
+"""What dimensions encode: rows in the order of what they encode, colors and signs those of the table."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def test_panels_columns_and_rows(table):
     assert bar.get_ylabel() == "information / entropy"
 
 
-def test_colours_and_signs_are_those_of_the_table(table):
+def test_colors_and_signs_are_those_of_the_table(table):
     figure = scbetavae.pl.dimension_covariate(table)
     axes = figure.axes[1]
     values = axes.collections[0].get_array()

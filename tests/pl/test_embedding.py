@@ -1,4 +1,4 @@
-"""Cells in two dimensions: positions, colours, legends, and what is refused."""
+"""Cells in two dimensions: positions, colors, legends, and what is refused."""
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def test_whole_numbers_are_categories_and_measurements_are_not(adata):
     figure = scbetavae.pl.embedding(adata, ["batch", "age"])
     assert legend(figure.axes[0]) == ["0", "1"]
     assert figure.axes[1].get_legend() is None
-    assert len(figure.axes) == 3  # two panels and a colour bar
+    assert len(figure.axes) == 3  # two panels and a color bar
 
 
 def test_missing_labels_are_named(adata):

@@ -16,10 +16,10 @@ def make_sweep(metric="mig"):
     for beta, nll, score in POINTS:
         for seed, offset in enumerate((-0.01, 0.0, 0.01)):
             run = {"kind": "model", "method": "beta_vae", "beta": beta, "seed": seed, "level": "", "status": "done"}
-            rows.append(run | {"metric": "nll", "covariate": "", "value": nll + offset, "adjusted": np.nan})
-            rows.append(run | {"metric": metric, "covariate": "all", "value": 9.0, "adjusted": score + offset})
+            rows.append(run | {"metric": "nll", "covariate": "", "value": nll + offset, "normalized": np.nan})
+            rows.append(run | {"metric": metric, "covariate": "all", "value": 9.0, "normalized": score + offset})
     baseline = {"kind": "baseline", "method": "ica", "beta": np.nan, "seed": 0, "level": "", "status": "done"}
-    rows.append(baseline | {"metric": metric, "covariate": "all", "value": 9.0, "adjusted": 0.3})
+    rows.append(baseline | {"metric": metric, "covariate": "all", "value": 9.0, "normalized": 0.3})
     return pd.DataFrame(rows)
 
 

@@ -44,7 +44,7 @@ def test_panels_in_order_with_units(history):
         ("Objective", "nats per cell"),
         ("Negative log-likelihood", "nats per cell"),
         ("KL divergence from the prior", "nats per cell"),
-        ("Weight of the regulariser", "beta"),
+        ("Weight of the regularizer", "beta"),
         ("Active dimensions", "latent dimensions"),
         ("Learning rate", "learning rate"),
         ("Total correlation", "nats per cell"),
@@ -63,7 +63,7 @@ def test_curves_are_the_history(history):
 
 
 def test_quantity_without_splits_has_one_curve_and_no_legend(history):
-    axes = panels(scbetavae.pl.training(make_adata(history)))["Weight of the regulariser"]
+    axes = panels(scbetavae.pl.training(make_adata(history)))["Weight of the regularizer"]
     assert len(axes.get_lines()) == 1
     assert axes.get_legend() is None
 

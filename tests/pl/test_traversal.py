@@ -19,14 +19,14 @@ def frame():
         for step, value in enumerate(values):
             part = pd.DataFrame({"dimension": dimension, "step": step, "value": value, "gene": genes})
             part["log_fold_change"] = sign * value * (np.arange(30) - 15) / 10
-            part["on_support"] = 0 < step < 4
+            part["in_range"] = 0 < step < 4
             parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     frame["gene"] = frame["gene"].astype("category")
     return frame.assign(standard_error=0.1, expression=2.0)
 
 
-def test_genes_steps_and_colours(frame):
+def test_genes_steps_and_colors(frame):
     axes = scbetavae.pl.traversal(frame, 4, n_genes=3)
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["gene_29", "gene_28", "gene_27", "gene_2", "gene_1", "gene_0"]
@@ -46,13 +46,13 @@ def test_steps_without_cells_are_hatched(frame):
     hatched = sorted(p.get_x() for p in axes.patches if isinstance(p, Rectangle) and p.get_hatch())
     assert hatched == [0, 4]
     assert "no cells there" in axes.figure.axes[-1].get_ylabel()
-    everywhere = scbetavae.pl.traversal(frame.assign(on_support=True), 4)
+    everywhere = scbetavae.pl.traversal(frame.assign(in_range=True), 4)
     assert not everywhere.patches
     assert "no cells" not in everywhere.figure.axes[-1].get_ylabel()
 
 
 def test_frame_is_chosen_where_cells_are(frame):
-    frame.loc[(frame["gene"] == "gene_20") & ~frame["on_support"], "log_fold_change"] = 99.0
+    frame.loc[(frame["gene"] == "gene_20") & ~frame["in_range"], "log_fold_change"] = 99.0
     drawn = scbetavae.pl.traversal_frame(frame, [7, 4], n_genes=2)
     assert drawn["dimension"].unique().tolist() == [7, 4]
     first = drawn[drawn["dimension"] == 7].drop_duplicates("gene")
@@ -84,8 +84,8 @@ def test_axes_may_be_given(frame):
         scbetavae.pl.traversal(frame, ax=ax)
 
 
-def test_a_walk_where_no_cells_are(frame):
-    axes = scbetavae.pl.traversal(frame.assign(on_support=False), 4)
+def test_a_steps_where_no_cells_are(frame):
+    axes = scbetavae.pl.traversal(frame.assign(in_range=False), 4)
     assert len(axes.patches) == 5
 
 

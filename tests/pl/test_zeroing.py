@@ -1,4 +1,4 @@
-"""The bill as paired dots, and cells before and after."""
+"""The report as paired dots, and cells before and after."""
 
 import numpy as np
 import pandas as pd
@@ -9,25 +9,27 @@ import scbetavae
 
 
 @pytest.fixture
-def bill():
+def report():
     rows = [
-        ("batch", "plate", "neighbours", 0.9, 0.1, np.nan, 0.05, ""),
+        ("batch", "plate", "knn", 0.9, 0.1, np.nan, 0.05, ""),
         ("batch", "plate", "ilisi", 0.0, 0.95, np.nan, 1.0, ""),
-        ("protected", "cell/type", "neighbours", 0.8, 0.75, 0.94, np.nan, ""),
-        ("protected", "once", "neighbours", np.nan, np.nan, np.nan, np.nan, "one class"),
+        ("conserved", "cell/type", "knn", 0.8, 0.75, 0.94, np.nan, ""),
+        ("conserved", "once", "knn", np.nan, np.nan, np.nan, np.nan, "one class"),
     ]
-    frame = pd.DataFrame(rows, columns=["role", "covariate", "probe", "before", "after", "kept", "implied", "flag"])
+    frame = pd.DataFrame(
+        rows, columns=["role", "covariate", "classifier", "before", "after", "kept", "expected", "flag"]
+    )
     for name in ("before", "after"):
         frame[f"{name}_ci_low"], frame[f"{name}_ci_high"] = frame[name] - 0.05, frame[name] + 0.05
     return frame
 
 
 @pytest.fixture
-def cells(bill):
+def cells(report):
     rng = np.random.default_rng(0)
     obs = pd.DataFrame({"plate": ["1", "2"] * 20, "age": rng.normal(size=40)}, index=[f"cell_{i}" for i in range(40)])
     obsm = {name: rng.normal(size=(40, 2)) for name in ("X_umap", "X_umap_zeroed")}
-    return AnnData(obs=obs, obsm=obsm, uns={"betavae": {"zeroed": bill}})
+    return AnnData(obs=obs, obsm=obsm, uns={"betavae": {"zeroed": report}})
 
 
 def markers(axes, color):
@@ -35,8 +37,8 @@ def markers(axes, color):
     return [float(line.get_xdata()[0]) for line in drawn]
 
 
-def test_draws_the_bill_alone(bill):
-    figure = scbetavae.pl.zeroing(bill)
+def test_draws_the_report_alone(report):
+    figure = scbetavae.pl.zeroing(report)
     (axes,) = figure.axes
     assert markers(axes, "#7F7F7F") == [0.9, 0.0, 0.8]
     assert markers(axes, "#0072B2") == [0.1, 0.95, 0.75]
@@ -44,7 +46,7 @@ def test_draws_the_bill_alone(bill):
     assert floors == [0.05, 1.0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["plate, k-NN", "plate, iLISI (1: mixed)", "cell/type, k-NN"]
-    assert labels == scbetavae.pl.zeroing_frame(bill)["label"].tolist()
+    assert labels == scbetavae.pl.zeroing_frame(report)["label"].tolist()
     intervals = [tuple(line.get_xdata()) for line in axes.lines if line.get_color() == "#0072B2"]
     assert (0.1 - 0.05, 0.1 + 0.05) in intervals
 
@@ -62,19 +64,19 @@ def test_draws_cells_before_and_after(cells):
     figure.savefig("/dev/null", format="png")
 
 
-def test_draws_the_bill_alone_where_there_are_no_coordinates(cells):
+def test_draws_the_report_alone_where_there_are_no_coordinates(cells):
     del cells.obsm["X_umap_zeroed"]
     assert len(scbetavae.pl.zeroing(cells).axes) == 1
     with pytest.raises(KeyError, match="X_umap_zeroed"):
         scbetavae.pl.zeroing(cells, "plate")
 
 
-def test_bad_input(cells, bill):
+def test_bad_input(cells, report):
     with pytest.raises(KeyError, match="zero_batch_dimensions"):
         scbetavae.pl.zeroing(cells, key="other")
     with pytest.raises(KeyError, match="plate"):
         scbetavae.pl.zeroing(cells, "plat")
     with pytest.raises(ValueError, match="AnnData"):
-        scbetavae.pl.zeroing(bill, "plate")
+        scbetavae.pl.zeroing(report, "plate")
     with pytest.raises(ValueError, match="nothing to draw"):
-        scbetavae.pl.zeroing_frame(bill.iloc[[3]])
+        scbetavae.pl.zeroing_frame(report.iloc[[3]])

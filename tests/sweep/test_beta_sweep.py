@@ -51,7 +51,7 @@ def test_a_row_per_run_and_metric(whole):
     assert set(baselines["method"]) == {"pca", "ica"}
     assert baselines["beta"].isna().all()
     assert "nll" not in set(baselines["metric"])
-    assert set(table.loc[table["metric"] == "neighbour_skill", "covariate"]) == {"batch", "labels"}
+    assert set(table.loc[table["metric"] == "knn_accuracy", "covariate"]) == {"batch", "labels"}
 
 
 def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
@@ -135,19 +135,19 @@ def test_collapse_is_flagged(cells, quick, tmp_path):
     assert {"udr", "agreement"}.isdisjoint(table["metric"])  # one seed has none to agree with
 
 
-def test_baselines_are_components_of_log_normalised_counts(whole, cells):
+def test_baselines_are_components_of_log_normalized_counts(whole, cells):
     folder, _ = whole
     with np.load(folder / "split.npz") as split:
         train = split["train"]
     counts = np.asarray(cells.X, dtype=float)
     logged = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
-    centred = logged - logged[train].mean(axis=0)
-    directions = np.linalg.svd(centred[train], full_matrices=False)[2][:3]
+    centered = logged - logged[train].mean(axis=0)
+    directions = np.linalg.svd(centered[train], full_matrices=False)[2][:3]
     codes = {}
     for name in ("pca", "ica"):
         with np.load(folder / "runs" / name / "codes.npz") as arrays:
             codes[name] = arrays["codes"]
-    np.testing.assert_allclose(np.abs(codes["pca"]), np.abs(centred @ directions.T), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.abs(codes["pca"]), np.abs(centered @ directions.T), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(np.cov(codes["ica"][train], rowvar=False, ddof=0), np.eye(3), atol=1e-2)
     span = np.linalg.lstsq(np.c_[codes["pca"], np.ones(60)], codes["ica"], rcond=None)[0]
     np.testing.assert_allclose(np.c_[codes["pca"], np.ones(60)] @ span, codes["ica"], atol=1e-3)
@@ -277,7 +277,7 @@ def test_other_cells_are_refused(whole, cells, quick, change, named):
         ({"model_kwargs": {"n_latent": 4, "n_hidden": 8}}, "model_kwargs.n_latent is 4, there it was 3"),
         ({"train_kwargs": {"max_epochs": 3, "accelerator": "cpu"}}, "train_kwargs.max_epochs is 3, there it was 2"),
         ({"num_threads": 2}, "num_threads is 2, there it was 1"),
-        ({"group_key": "donor"}, "group_key is 'donor', there it was None"),
+        ({"donor_key": "donor"}, "donor_key is 'donor', there it was None"),
     ],
 )
 def test_other_settings_are_refused(whole, cells, quick, changed, named):
@@ -312,7 +312,7 @@ def test_a_folder_that_is_no_sweep_is_refused(cells, quick, tmp_path):
         ({"baselines": "nmf"}, ValueError, "baselines has 'nmf'"),
         ({"covariates": "label"}, KeyError, "Did you mean 'labels'"),
         ({"labels_key": "label"}, KeyError, "Did you mean 'labels'"),
-        ({"group_key": "donors"}, KeyError, "Did you mean 'donor'"),
+        ({"donor_key": "donors"}, KeyError, "Did you mean 'donor'"),
         ({"held_out": 1}, ValueError, "held_out=1 is not a fraction"),
         ({"held_out": 0.001}, ValueError, "0 held out"),
         ({"engine": "rya"}, ValueError, "Did you mean 'ray'"),
@@ -378,7 +378,7 @@ def test_donors_encoder_input_and_backed_counts(cells, quick, tmp_path):
         "seeds": (0,),
         "baselines": "pca",
         "covariates": ["labels", "age"],
-        "group_key": "donor",
+        "donor_key": "donor",
     }
     before = None
     for adata in (cells, backed):

@@ -17,10 +17,10 @@ def make_sweep(settings, *, n_seeds=3, spread=0.0, metric="mig", covariate="all"
         for seed, offset in enumerate(np.linspace(-1, 1, n_seeds) if n_seeds > 1 else [0.0]):
             row = {"kind": "model", "method": method, "beta": beta, "seed": seed, "status": "done", "level": ""}
             rows.append(
-                row | {"metric": "nll", "covariate": "", "value": nll + offset * spread * 100, "adjusted": np.nan}
+                row | {"metric": "nll", "covariate": "", "value": nll + offset * spread * 100, "normalized": np.nan}
             )
             rows.append(
-                row | {"metric": metric, "covariate": covariate, "value": -9.0, "adjusted": score + offset * spread}
+                row | {"metric": metric, "covariate": covariate, "value": -9.0, "normalized": score + offset * spread}
             )
     return pd.DataFrame(rows)
 
@@ -193,9 +193,9 @@ def test_several_objectives_baselines_and_failures_are_named():
         "metric": "",
     }
     rows = [
-        baseline | {"covariate": "all", "value": 0.0, "adjusted": 0.95},
-        unscored | {"covariate": "", "value": 1.0, "adjusted": np.nan},
-        failed | {"covariate": "", "value": np.nan, "adjusted": np.nan},
+        baseline | {"covariate": "all", "value": 0.0, "normalized": 0.95},
+        unscored | {"covariate": "", "value": 1.0, "normalized": np.nan},
+        failed | {"covariate": "", "value": np.nan, "normalized": np.nan},
     ]
     recommendation = recommend_beta(pd.concat([sweep, pd.DataFrame(rows)], ignore_index=True))
     assert (recommendation.method, recommendation.beta) == ("beta_tcvae", 4.0)

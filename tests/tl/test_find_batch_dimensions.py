@@ -30,8 +30,8 @@ def perfect(n_cells=600, seed=0, n_noise=2, **factors):
     return AnnData(obs=cells, obsm={"X_betavae": codes}), truth
 
 
-def search(adata, protect=("cell_type", "condition"), **kwargs):
-    return find_batch_dimensions(adata, "batch", protect=protect, **{"n_permutations": 50, **kwargs})
+def search(adata, conserve=("cell_type", "condition"), **kwargs):
+    return find_batch_dimensions(adata, "batch", conserve=conserve, **{"n_permutations": 50, **kwargs})
 
 
 def chosen(frame):
@@ -47,17 +47,17 @@ def status(adata):
 
 
 @pytest.mark.parametrize(
-    ("rule", "seed"), [*(("guarded", seed) for seed in range(6)), ("dominant", 0), ("dominant", 1)]
+    ("rule", "seed"), [*(("stepwise", seed) for seed in range(6)), ("dominant", 0), ("dominant", 1)]
 )
 def test_perfect_codes_are_told_exactly(rule, seed):
     adata, truth = perfect(seed=seed, n_batches=2 + seed % 2)
     frame = search(adata, rule=rule, seed=seed)
     assert chosen(frame) == truth
     assert status(adata) == "found"
-    skills = stored(adata, "_covariates").set_index("covariate")
-    assert skills.loc["batch", "skill_before"] > 0.95
-    assert abs(skills.loc["batch", "skill_after"]) < 0.15
-    assert (skills.loc[["cell_type", "condition"], "kept"] > 0.98).all()
+    accuracies = stored(adata, "_covariates").set_index("covariate")
+    assert accuracies.loc["batch", "accuracy_before"] > 0.95
+    assert abs(accuracies.loc["batch", "accuracy_after"]) < 0.15
+    assert (accuracies.loc[["cell_type", "condition"], "kept"] > 0.98).all()
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_perfect_codes_are_told_exactly(rule, seed):
 def test_batches_of_unlike_size_and_make_up(factors):
     adata, truth = perfect(1600, **factors)
     assert chosen(search(adata, n_permutations=30)) == truth
-    skills = stored(adata, "_covariates").iloc[0]
-    assert abs(skills["skill_after"] - skills["implied_skill"]) < 0.12
+    accuracies = stored(adata, "_covariates").iloc[0]
+    assert abs(accuracies["accuracy_after"] - accuracies["expected_accuracy"]) < 0.12
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)
@@ -110,10 +110,10 @@ def test_information_is_that_of_its_definition():
     np.testing.assert_allclose(
         frame["batch"], [LOG2, 0, marginal * LOG2, 0, LOG2 - stats.entropy([2 / 3, 1 / 3])], atol=0.01
     )
-    np.testing.assert_allclose(frame["batch_given_protected"], [LOG2, 0, LOG2 / 3, 0, LOG2], atol=0.01)
+    np.testing.assert_allclose(frame["batch_given_conserved"], [LOG2, 0, LOG2 / 3, 0, LOG2], atol=0.01)
     one_of_three = stats.entropy([1 / 3, 2 / 3])
-    assert frame.loc[0, "protected_given_batch"] < 0.01
-    np.testing.assert_allclose(frame["protected_given_batch"][[1, 4]], [np.log(3), one_of_three], atol=0.01)
+    assert frame.loc[0, "conserved_given_batch"] < 0.01
+    np.testing.assert_allclose(frame["conserved_given_batch"][[1, 4]], [np.log(3), one_of_three], atol=0.01)
     assert (frame["batch_p_adjusted"] < 0.01).tolist() == [True, False, True, False, True]
     assert frame.sort_values("rank")["dimension"].iloc[-1] == 1
 
@@ -126,8 +126,8 @@ def test_p_values_are_those_of_chance_and_reach_far_below_one_in_the_permutation
     frame = search(adata, "cell_type", n_permutations=60)
     assert stats.kstest(frame["batch_p_value"][1:], "uniform").pvalue > 0.01
     # The plug-in estimate would be about (bins - 1) * strata / 2N: 0.027 nats of nothing.
-    assert frame["batch_given_protected"][1:].median() < 0.005
-    assert frame["protected_given_batch"][1:].median() < 0.005
+    assert frame["batch_given_conserved"][1:].median() < 0.005
+    assert frame["conserved_given_batch"][1:].median() < 0.005
     assert frame.loc[0, "batch_p_value"] < 1e-6
     assert chosen(frame) == [0]
 
@@ -141,11 +141,11 @@ def test_a_dimension_that_holds_both_is_not_given_up():
     assert chosen(frame) == []
     assert status(adata) == "none"
     assert frame["batch_p_adjusted"].iloc[0] < 1e-6  # significance is not the criterion
-    verdict = frame.attrs["verdict"]
-    assert "zeroing dimension 0" in verdict
-    assert "condition_on_batch=True" in verdict
-    assert "stays at 1.00" in verdict
-    assert frame.loc[0, "protected_kept"] < 0.97
+    summary = frame.attrs["summary"]
+    assert "zeroing dimension 0" in summary
+    assert "condition_on_batch=True" in summary
+    assert "stays at 1.00" in summary
+    assert frame.loc[0, "conserved_kept"] < 0.97
 
 
 def test_batch_in_two_dimensions_needs_both():
@@ -158,7 +158,7 @@ def test_batch_in_two_dimensions_needs_both():
     left = frame.sort_values("rank")["batch_left"].to_numpy()
     assert left[0] > 0.9  # either alone changes nothing
     assert abs(left[1]) < 0.15
-    assert np.isnan(left[2:]).all()  # nothing is left to remove: the walk ends
+    assert np.isnan(left[2:]).all()  # nothing is left to remove: the steps ends
 
 
 def test_nothing_to_find():
@@ -167,18 +167,18 @@ def test_nothing_to_find():
     adata.obsm["X_betavae"] = np.column_stack([3 * kind, rng.normal(size=(len(kind), 3))])
     assert chosen(search(adata, "cell_type")) == []
     assert status(adata) == "none"
-    assert "already" in stored(adata, "_params")["verdict"]
+    assert "already" in stored(adata, "_params")["summary"]
     assert chosen(search(adata, "cell_type", rule="dominant")) == []
 
 
-@pytest.mark.parametrize("rule", ["guarded", "dominant"])
+@pytest.mark.parametrize("rule", ["stepwise", "dominant"])
 def test_never_all_dimensions(rule):
-    """Batch in every dimension, the protected covariate in none: there is no biology to lose, and no embedding left."""
+    """Batch in every dimension, the conserved covariate in none: there is no biology to lose, and no embedding left."""
     adata, batch, _ = make_cells()
     adata.obsm["X_betavae"] = batch[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(batch), 2))
     frame = search(adata, "cell_type", rule=rule)
     assert chosen(frame) == []
-    assert ("nothing would be left" if rule == "dominant" else "does not lower") in frame.attrs["verdict"]
+    assert ("nothing would be left" if rule == "dominant" else "does not lower") in frame.attrs["summary"]
 
 
 def test_confounded_beyond_use_is_refused():
@@ -193,10 +193,10 @@ def test_confounded_beyond_use_is_refused():
     # Of a two by two table with agreement a, the effective share is 1 - (2a - 1)^2.
     agreement = (batch == follows).mean()
     expected = len(batch) * (1 - (2 * agreement - 1) ** 2)
-    assert f"worth {expected:.0f} of {len(batch)} cells" in frame.attrs["verdict"]
-    assert "'tissue'" in frame.attrs["verdict"]
+    assert f"worth {expected:.0f} of {len(batch)} cells" in frame.attrs["summary"]
+    assert "'tissue'" in frame.attrs["summary"]
     assert chosen(search(adata, "tissue", rule=[0])) == [0]  # a list is an order
-    assert "Careful" in stored(adata, "_params")["verdict"]
+    assert "Careful" in stored(adata, "_params")["summary"]
 
 
 def test_effective_cells_are_those_left_within_strata():
@@ -211,9 +211,9 @@ def test_effective_cells_are_those_left_within_strata():
 def test_decided_on_one_half_and_reported_on_the_other():
     """Noise in the place of codes of the reporting cells changes the report, and no decision."""
     adata, truth = perfect(seed=3)
-    protected = adata.obs[["cell_type"]]
+    conserved = adata.obs[["cell_type"]]
     mask = np.ones(adata.obsm["X_betavae"].shape[1], dtype=bool)
-    question = _batch_dimensions.Question(adata.obsm["X_betavae"], adata.obs["batch"], protected, mask, 0)
+    question = _batch_dimensions.Question(adata.obsm["X_betavae"], adata.obs["batch"], conserved, mask, 0)
     decide = _batch_dimensions.deciding_half(question, _batch_dimensions.batch_strata(question).index)
     frame = search(adata, "cell_type")
     report = stored(adata, "_covariates").iloc[0]
@@ -222,8 +222,8 @@ def test_decided_on_one_half_and_reported_on_the_other():
     again = search(adata, "cell_type")
     pd.testing.assert_frame_equal(frame, again, check_exact=True)
     assert chosen(again) == truth
-    assert report["skill_before"] > 0.95
-    assert stored(adata, "_covariates").iloc[0]["skill_before"] < 0.5
+    assert report["accuracy_before"] > 0.95
+    assert stored(adata, "_covariates").iloc[0]["accuracy_before"] < 0.5
     assert abs(decide.sum() - len(decide) / 2) <= 1
     assert pd.crosstab(decide, [adata.obs["batch"], adata.obs["cell_type"]]).diff().iloc[1].abs().max() <= 1
 
@@ -233,22 +233,22 @@ def test_naming_a_covariate_twice_changes_no_rank():
     once = search(adata, "cell_type")
     adata.obs["again"] = adata.obs["cell_type"].cat.rename_categories(lambda name: name.upper())
     twice = search(adata, ["cell_type", "again"])
-    strong = once["protected_given_batch"] > 0.1
+    strong = once["conserved_given_batch"] > 0.1
     assert strong.sum() == 4
-    np.testing.assert_allclose(twice["protected_given_batch"][strong], once["protected_given_batch"][strong], atol=0.02)
+    np.testing.assert_allclose(twice["conserved_given_batch"][strong], once["conserved_given_batch"][strong], atol=0.02)
     assert chosen(twice) == chosen(once)
 
 
-def test_numbers_are_protected_too():
+def test_numbers_are_conserved_too():
     adata, truth = perfect()
     codes = adata.obsm["X_betavae"]
     codes[:, 6] += 0.5 * codes[:, truth[0]]  # the gradient's own dimension now holds some of batch as well
     assert chosen(search(adata, "cell_type")) == [truth[0], 6]
     frame = search(adata, ["cell_type", "gradient"])
     assert chosen(frame) == truth
-    assert frame.loc[6, "protected_covariate"] == "gradient"
+    assert frame.loc[6, "conserved_covariate"] == "gradient"
     assert stored(adata, "_params")["stratified_by"] == "cell_type, gradient"
-    assert "Much batch is left" in frame.attrs["verdict"]
+    assert "Much batch is left" in frame.attrs["summary"]
 
 
 def test_dominant_compares_within_a_dimension():
@@ -257,18 +257,18 @@ def test_dominant_compares_within_a_dimension():
     assert chosen(search(adata, "cell_type", rule="dominant")) == [truth[0], 6]
     frame = search(adata, ["cell_type", "gradient"], rule="dominant")
     assert chosen(frame) == truth
-    assert 0.05 < frame.loc[6, "batch_alone"] < frame.loc[6, "protected_alone"]
+    assert 0.05 < frame.loc[6, "batch_alone"] < frame.loc[6, "conserved_alone"]
 
 
-def test_goes_no_further_than_the_protected_covariates_imply():
-    """Types tell batch. Once the batch dimension is gone, a weak one may stay: neighbours are no better without it."""
+def test_goes_no_further_than_the_conserved_covariates_imply():
+    """Types tell batch. Once the batch dimension is gone, a weak one may stay: neighbors are no better without it."""
     adata, truth = perfect(1200, n_noise=2, confounding={("cell_type", "batch"): 0.6})
     adata.obsm["X_betavae"][:, -1] += 0.6 * (adata.obs["batch"] == "batch_1")
     frame = search(adata, "cell_type")
     assert frame["batch_p_adjusted"].iloc[-1] < 0.01
     assert chosen(frame) == truth
-    assert stored(adata, "_walk")["n_zeroed"].max() == 1
-    assert stored(adata, "_params")["batch_skill_implied"] > 0.5
+    assert stored(adata, "_steps")["n_zeroed"].max() == 1
+    assert stored(adata, "_params")["batch_accuracy_expected"] > 0.5
 
 
 def test_strata_are_crossed_only_as_far_as_cells_suffice():
@@ -276,16 +276,16 @@ def test_strata_are_crossed_only_as_far_as_cells_suffice():
     adata.obs["clone"] = pd.Categorical(np.random.default_rng(0).integers(0, 60, adata.n_obs).astype(str))
     frame = search(adata, ["cell_type", "clone"])
     assert stored(adata, "_params")["stratified_by"] == "cell_type"
-    assert "too few to hold 'clone' constant" in frame.attrs["verdict"]
+    assert "too few to hold 'clone' constant" in frame.attrs["summary"]
     assert chosen(frame) == truth
 
 
-def test_clusters_are_protected_where_nothing_is_named():
+def test_clusters_are_conserved_where_nothing_is_named():
     adata, truth = perfect(n_noise=1)
     frame = search(adata, None)
     assert chosen(frame) == truth
-    assert "Nothing was protected by name" in frame.attrs["verdict"]
-    assert "Leiden" in frame.attrs["verdict"]
+    assert "Nothing was conserved by name" in frame.attrs["summary"]
+    assert "Leiden" in frame.attrs["summary"]
     clusters = adata.obs["batch_dimensions_clusters"]
     together = scbetavae.metrics.covariate_association(pd.DataFrame({"a": clusters, "b": adata.obs["cell_type"]}))
     assert together["association"].item() > 0.9
@@ -293,7 +293,7 @@ def test_clusters_are_protected_where_nothing_is_named():
     assert apart["association"].item() < 0.3
     parameters = stored(adata, "_params")
     assert parameters["clustered"]
-    assert parameters["protect"] == "batch_dimensions_clusters"
+    assert parameters["conserve"] == "batch_dimensions_clusters"
 
 
 def test_clusters_without_igraph(monkeypatch):
@@ -301,7 +301,7 @@ def test_clusters_without_igraph(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     frame = search(adata, [])
     assert chosen(frame) == truth
-    assert "k-means" in frame.attrs["verdict"]
+    assert "k-means" in frame.attrs["summary"]
 
 
 def test_a_list_is_an_order_and_its_price_is_told():
@@ -310,7 +310,7 @@ def test_a_list_is_an_order_and_its_price_is_told():
     assert chosen(frame) == [0, 1, 2, 3]
     parameters = stored(adata, "_params")
     assert (parameters["rule"], parameters["status"], parameters["dimensions"]) == ("explicit", "found", "0, 1, 2, 3")
-    assert "costs 'cell_type' more than 5%" in frame.attrs["verdict"]
+    assert "costs 'cell_type' more than 5%" in frame.attrs["summary"]
     assert truth[0] not in chosen(frame)
 
 
@@ -330,7 +330,7 @@ def test_inactive_dimensions_take_no_part():
     pd.testing.assert_frame_equal(frame, search(adata, active=mask))
     mask[:4] = False  # the types
     search(adata, active=mask)
-    assert stored(adata, "_covariates").set_index("covariate").loc["cell_type", "skill_before"] < 0.2
+    assert stored(adata, "_covariates").set_index("covariate").loc["cell_type", "accuracy_before"] < 0.2
 
 
 def test_cells_without_a_label_are_left_out():
@@ -378,7 +378,7 @@ def test_stored_and_read_back(tmp_path, file_type):
             pd.testing.assert_frame_equal(
                 back.uns["betavae"][name], entry, check_index_type=False, check_dtype=False, check_column_type=False
             )
-    assert back.uns["betavae"]["mine_params"]["verdict"] == frame.attrs["verdict"]
+    assert back.uns["betavae"]["mine_params"]["summary"] == frame.attrs["summary"]
     assert "batch_dimensions_clusters" in back.obs
 
 
@@ -386,18 +386,18 @@ def test_stored_and_read_back(tmp_path, file_type):
     ("batch_key", "arguments", "error", "word"),
     [
         ("bach", {}, KeyError, "Did you mean 'batch'"),
-        ("batch", {"protect": "cell_typ"}, KeyError, "protect='cell_typ'.*'cell_type'"),
+        ("batch", {"conserve": "cell_typ"}, KeyError, "conserve='cell_typ'.*'cell_type'"),
         ("batch", {"obsm_key": "X_betavea"}, KeyError, "X_betavae"),
-        ("batch", {"protect": "batch"}, ValueError, "the batch itself"),
-        ("batch", {"protect": ["cell_type", "alias"]}, ValueError, "alias of 'batch'"),
-        ("batch", {"protect": "number"}, ValueError, "alias of 'batch'"),
-        ("batch", {"protect": ["cell_type", "cell_type"]}, ValueError, "twice"),
-        ("batch", {"protect": "same"}, ValueError, "one value"),
-        ("same", {"protect": "cell_type"}, ValueError, "one category"),
+        ("batch", {"conserve": "batch"}, ValueError, "the batch itself"),
+        ("batch", {"conserve": ["cell_type", "alias"]}, ValueError, "alias of 'batch'"),
+        ("batch", {"conserve": "number"}, ValueError, "alias of 'batch'"),
+        ("batch", {"conserve": ["cell_type", "cell_type"]}, ValueError, "twice"),
+        ("batch", {"conserve": "same"}, ValueError, "one value"),
+        ("same", {"conserve": "cell_type"}, ValueError, "one category"),
         ("same", {}, ValueError, "one category"),
         ("nobody", {}, ValueError, "No cell"),
         ("gradient", {}, ValueError, "fractions"),
-        ("batch", {"rule": "gaurded"}, ValueError, "'guarded', 'dominant'"),
+        ("batch", {"rule": "gaurded"}, ValueError, "'stepwise', 'dominant'"),
         ("batch", {"rule": []}, ValueError, "no dimension"),
         ("batch", {"rule": [0, 0]}, ValueError, "twice"),
         ("batch", {"rule": [9]}, ValueError, "no dimension. There are 9"),
@@ -408,7 +408,7 @@ def test_stored_and_read_back(tmp_path, file_type):
         ("batch", {"key_added": "a/b"}, ValueError, "key_added"),
         ("batch", {"kl": np.zeros(9)}, ValueError, "collapsed"),
         ("batch", {"kl": np.ones(9), "active": np.ones(9, bool)}, ValueError, "both given"),
-        ("batch", {"protect": "day"}, TypeError, "dates"),
+        ("batch", {"conserve": "day"}, TypeError, "dates"),
     ],
 )
 def test_mistakes_leave_no_trace(batch_key, arguments, error, word):
@@ -420,7 +420,7 @@ def test_mistakes_leave_no_trace(batch_key, arguments, error, word):
     adata.obs["day"] = pd.Timestamp("2024-01-01")
     before = list(adata.obs)
     with pytest.raises(error, match=word):
-        find_batch_dimensions(adata, batch_key, **{"protect": "cell_type", **arguments})
+        find_batch_dimensions(adata, batch_key, **{"conserve": "cell_type", **arguments})
     assert "betavae" not in adata.uns
     assert list(adata.obs) == before
 

@@ -50,7 +50,7 @@ def cells(_cells):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
 
 
 def ask(name, adata, column, **kwargs):
@@ -60,11 +60,11 @@ def ask(name, adata, column, **kwargs):
         if name == "compare_embeddings":
             frame = tl.compare_embeddings(adata, column, "X_betavae", **QUICK, **kwargs)
         elif name == "predict_condition":
-            frame = tl.predict_condition(adata, column, nuisance=[], **QUICK, **kwargs)
+            frame = tl.predict_condition(adata, column, technical_covariates=[], **QUICK, **kwargs)
         elif name == "find_batch_dimensions":
-            frame = tl.find_batch_dimensions(adata, "batch", protect=column, n_permutations=20, **kwargs)
+            frame = tl.find_batch_dimensions(adata, "batch", conserve=column, n_permutations=20, **kwargs)
         elif name == "zero_batch_dimensions":
-            frame = pd.DataFrame(tl.zero_batch_dimensions(adata, protect=column, n_bootstrap=5, **kwargs))
+            frame = pd.DataFrame(tl.zero_batch_dimensions(adata, conserve=column, n_bootstrap=5, **kwargs))
             frame = pd.concat([frame, adata.uns["betavae"]["zeroed"]])
         else:
             frame = tl.score_disentanglement(adata, column, **QUICK, **kwargs)
@@ -107,7 +107,7 @@ def test_one_warning_names_all_columns_and_the_confounder(cells):
     cells.obs["other"] = np.arange(160) % 3
     cells.obs["plate"] = np.arange(160) % 2
     with pytest.warns(UserWarning, match="distinct integers") as record:
-        tl.score_disentanglement(cells, ["code", "text", "other"], adjust_for="plate", metrics="mig", **QUICK)
+        tl.score_disentanglement(cells, ["code", "text", "other"], confounder="plate", metrics="mig", **QUICK)
     assert len(record) == 1
     assert "covariates ['code', 'other', 'plate'] hold 4, 3, 2 distinct integers" in str(record[0].message)
 
@@ -138,12 +138,12 @@ def test_batch_labels_and_donors_are_classes_whatever_their_type(cells, kind):
     cells.obs["code"] = TYPES[kind](cells.obs["code"].to_numpy())
     results = []
     for batch, labels in (("plate", "code"), ("plate text", "text")):
-        found = tl.find_batch_dimensions(cells, batch, protect="cell_type", n_permutations=20)
+        found = tl.find_batch_dimensions(cells, batch, conserve="cell_type", n_permutations=20)
         zeroed = tl.zero_batch_dimensions(
-            cells, 0, batch, protect="cell_type", to="reference", reference_batch="1", n_bootstrap=0, group_key=labels
+            cells, 0, batch, conserve="cell_type", to="reference", reference_batch="1", n_bootstrap=0, donor_key=labels
         )
         integration = tl.score_integration(cells, labels, batch)
-        predicted = tl.predict_condition(cells, "condition", group_key=labels, nuisance=[], **QUICK)
+        predicted = tl.predict_condition(cells, "condition", donor_key=labels, technical_covariates=[], **QUICK)
         frames = (found, pd.DataFrame(zeroed), integration.drop(columns="covariate"), predicted)
         results.append(frames)
     for numbers, texts in zip(*results, strict=True):
@@ -152,7 +152,7 @@ def test_batch_labels_and_donors_are_classes_whatever_their_type(cells, kind):
 
 def test_a_reference_batch_may_be_the_number_itself(cells):
     cells.obs["plate"] = (cells.obs["batch"] == "batch_1").astype(float)
-    ask = {"protect": "cell_type", "to": "reference", "n_bootstrap": 0}
+    ask = {"conserve": "cell_type", "to": "reference", "n_bootstrap": 0}
     zeroed = [tl.zero_batch_dimensions(cells, 0, "plate", reference_batch=name, **ask) for name in (1.0, 1, "1")]
     np.testing.assert_array_equal(zeroed[0], zeroed[1])
     np.testing.assert_array_equal(zeroed[0], zeroed[2])
@@ -172,7 +172,7 @@ def test_fractions_are_no_classes_and_unknown_columns_are_named(cells):
 
 def test_results_of_codes_survive_a_file(cells, tmp_path):
     tl.score_disentanglement(cells, "code", categorical="code", **QUICK)
-    tl.find_batch_dimensions(cells, "batch", protect="code", categorical="code", n_permutations=20)
+    tl.find_batch_dimensions(cells, "batch", conserve="code", categorical="code", n_permutations=20)
     cells.write_h5ad(tmp_path / "cells.h5ad")
     back = anndata.read_h5ad(tmp_path / "cells.h5ad")
     for name, entry in cells.uns["betavae"].items():

@@ -1,4 +1,4 @@
-"""Prediction from an embedding: the numbers are those of the arrays, nuisances are found, and mistakes leave no trace."""
+"""Prediction from an embedding: the numbers are those of the arrays, technical covariates are found, and mistakes leave no trace."""
 
 import anndata
 import numpy as np
@@ -47,12 +47,12 @@ def params(adata):
     return adata.uns["betavae"]["condition_prediction_params"]
 
 
-def nuisance_skill(frame):
-    return frame.loc[frame["predictor"] == "nuisance", "skill"].item()
+def technical_accuracy(frame):
+    return frame.loc[frame["predictor"] == "technical", "accuracy"].item()
 
 
 def test_numbers_are_those_of_the_arrays(embedded):
-    frame = predict_condition(embedded, "condition", group_key="donor", seed=3, **QUICK)
+    frame = predict_condition(embedded, "condition", donor_key="donor", seed=3, **QUICK)
     counts = embedded.X.toarray()
     totals = counts.sum(axis=1)
     aside = np.column_stack([np.log1p(totals), 100 * counts[:, :2].sum(axis=1) / totals])
@@ -60,7 +60,7 @@ def test_numbers_are_those_of_the_arrays(embedded):
         embedded.obsm["X_betavae"],
         embedded.obs["condition"],
         groups=embedded.obs["donor"],
-        nuisance=aside,
+        technical_covariates=aside,
         seed=3,
         **QUICK,
     )
@@ -68,8 +68,8 @@ def test_numbers_are_those_of_the_arrays(embedded):
     pd.testing.assert_frame_equal(frame, embedded.uns["betavae"]["condition_prediction"])
     assert frame["covariate"].eq("condition").all()
     assert frame["direction"][1] == "stim/IFN"
-    assert params(embedded)["nuisance"] == "log library size, percent mitochondrial"
-    assert params(embedded)["group_key"] == "donor"
+    assert params(embedded)["technical"] == "log library size, percent mitochondrial"
+    assert params(embedded)["donor_key"] == "donor"
     assert params(embedded)["n_missing"] == 0
     assert "layer" not in params(embedded)
 
@@ -88,45 +88,45 @@ def test_library_size_comes_from_a_layer_or_a_column(embedded):
     embedded.layers["raw"] = embedded.X.copy()
     embedded.X = np.log1p(embedded.X)
     told = predict_condition(embedded, "condition", layer="raw", **QUICK)
-    assert nuisance_skill(told) > 0.8
+    assert technical_accuracy(told) > 0.8
     assert params(embedded)["layer"] == "raw"
     none = predict_condition(embedded, "condition", **QUICK)
-    assert np.isnan(nuisance_skill(none))
-    assert params(embedded)["nuisance"] == ""
+    assert np.isnan(technical_accuracy(none))
+    assert params(embedded)["technical"] == ""
     embedded.obs["total_counts"] = np.asarray(embedded.layers["raw"].sum(axis=1)).reshape(-1)
     embedded.obs["percent_mito"] = 1.0
     by_column = predict_condition(embedded, "condition", **QUICK)
-    assert params(embedded)["nuisance"] == "log total_counts, percent_mito"
-    assert nuisance_skill(by_column) == pytest.approx(nuisance_skill(told), abs=0.1)
+    assert params(embedded)["technical"] == "log total_counts, percent_mito"
+    assert technical_accuracy(by_column) == pytest.approx(technical_accuracy(told), abs=0.1)
 
 
 def test_a_column_of_percent_mitochondrial_goes_before_counts(embedded):
     embedded.obs["pct_counts_mt"] = (embedded.obs["condition"] == "ctrl").astype(float)
-    assert nuisance_skill(predict_condition(embedded, "condition", **QUICK)) == 1
-    assert params(embedded)["nuisance"] == "log library size, pct_counts_mt"
+    assert technical_accuracy(predict_condition(embedded, "condition", **QUICK)) == 1
+    assert params(embedded)["technical"] == "log library size, pct_counts_mt"
     embedded.obs.loc["cell 0", "pct_counts_mt"] = np.nan
     predict_condition(embedded, "condition", **QUICK)
-    assert params(embedded)["nuisance"] == "log library size, percent mitochondrial"
+    assert params(embedded)["technical"] == "log library size, percent mitochondrial"
 
 
-def test_nuisances_of_the_users_choice(embedded):
-    frame = predict_condition(embedded, "condition", nuisance="age", **QUICK)
-    assert params(embedded)["nuisance"] == "age"
-    assert abs(nuisance_skill(frame)) < 0.3
-    frame = predict_condition(embedded, "condition", nuisance=[], **QUICK)
-    assert np.isnan(nuisance_skill(frame))
+def test_technicals_of_the_users_choice(embedded):
+    frame = predict_condition(embedded, "condition", technical_covariates="age", **QUICK)
+    assert params(embedded)["technical"] == "age"
+    assert abs(technical_accuracy(frame)) < 0.3
+    frame = predict_condition(embedded, "condition", technical_covariates=[], **QUICK)
+    assert np.isnan(technical_accuracy(frame))
 
 
 def test_symbols_may_be_a_column_of_genes(embedded):
     embedded.var["symbol"] = embedded.var_names
     embedded.var_names = [f"ENSG{i}" for i in range(12)]
     predict_condition(embedded, "condition", **QUICK)
-    assert params(embedded)["nuisance"] == "log library size, percent mitochondrial"
+    assert params(embedded)["technical"] == "log library size, percent mitochondrial"
 
 
 def test_without_counts(embedded):
     bare = AnnData(obs=embedded.obs, obsm=dict(embedded.obsm))
-    assert np.isnan(nuisance_skill(predict_condition(bare, "condition", **QUICK)))
+    assert np.isnan(technical_accuracy(predict_condition(bare, "condition", **QUICK)))
 
 
 def test_kl_switches_dimensions_off(embedded):
@@ -138,13 +138,13 @@ def test_a_collapsed_embedding_is_a_result(embedded, caplog):
     embedded.obsm["X_betavae"] = np.ones((160, 3))
     frame = predict_condition(embedded, "condition", **QUICK)
     assert "No dimension" in caplog.text
-    assert frame["skill"].tolist()[3] == 0
+    assert frame["accuracy"].tolist()[3] == 0
     assert "no active dimension" in frame["flag"][3]
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_what_is_stored_comes_back(embedded, tmp_path, kind):
-    predict_condition(embedded, "condition", group_key="donor", **QUICK)
+    predict_condition(embedded, "condition", donor_key="donor", **QUICK)
     stored = embedded.uns["betavae"]
     path = tmp_path / f"cells.{kind}"
     getattr(embedded, f"write_{kind}")(path)
@@ -173,12 +173,12 @@ def test_other_results_are_kept(embedded):
         (["condition", "age"], {}, TypeError, ["one column"]),
         ("same", {}, ValueError, ["'same'", "one class", "'x'"]),
         ("condition", {"obsm_key": "X_betavea"}, KeyError, ["Did you mean 'X_betavae'"]),
-        ("condition", {"group_key": "doner"}, KeyError, ["'donor'"]),
-        ("condition", {"group_key": "one donor"}, ValueError, ["one group", "held out"]),
-        ("condition", {"group_key": "partly"}, ValueError, ["'partly'", "missing"]),
-        ("condition", {"nuisance": "aage"}, KeyError, ["nuisance='aage'", "'age'"]),
-        ("condition", {"nuisance": ["donor"]}, TypeError, ["'donor'", "numbers"]),
-        ("condition", {"nuisance": "broken"}, ValueError, ["'broken'", "160 cells"]),
+        ("condition", {"donor_key": "doner"}, KeyError, ["'donor'"]),
+        ("condition", {"donor_key": "one donor"}, ValueError, ["one group", "held out"]),
+        ("condition", {"donor_key": "partly"}, ValueError, ["'partly'", "missing"]),
+        ("condition", {"technical_covariates": "aage"}, KeyError, ["technical_covariates='aage'", "'age'"]),
+        ("condition", {"technical_covariates": ["donor"]}, TypeError, ["'donor'", "numbers"]),
+        ("condition", {"technical_covariates": "broken"}, ValueError, ["'broken'", "160 cells"]),
         ("condition", {"layer": "raww"}, KeyError, ["layer='raww'", "'raw'"]),
         ("condition", {"layer": "raw"}, ValueError, ["'raw'", "no counts"]),
         ("condition", {"active": [True]}, ValueError, ["boolean mask"]),

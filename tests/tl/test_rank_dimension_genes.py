@@ -27,7 +27,7 @@ def make_frame(slopes, *, support=(1, 3), n_steps=5, error=0.1, expression=1.0):
     )
     frame["log_fold_change"] = (slopes[:, None, :] * values[None, :, None]).ravel()
     frame["standard_error"], frame["expression"] = error, expression
-    frame["on_support"] = frame["step"].between(*support)
+    frame["in_range"] = frame["step"].between(*support)
     return frame
 
 
@@ -62,7 +62,7 @@ def test_steps_without_cells_take_part_only_when_asked():
     frame.loc[off, "log_fold_change"] = -frame.loc[off, "log_fold_change"] * 10
     inside = rank_dimension_genes(frame)
     assert inside.set_index("gene").loc["g0", "direction"] == "up"
-    outside = rank_dimension_genes(frame, on_support_only=False)
+    outside = rank_dimension_genes(frame, in_range_only=False)
     assert outside.set_index("gene").loc["g0", "direction"] == "down"
 
 
@@ -112,7 +112,7 @@ def test_storage_survives(kind, tmp_path):
 
 def test_dimensions_without_two_steps(caplog):
     frame = make_frame([[1.0, -1.0], [1.0, -1.0]])
-    frame.loc[(frame["dimension"] == 0) & (frame["step"] != 2), "on_support"] = False
+    frame.loc[(frame["dimension"] == 0) & (frame["step"] != 2), "in_range"] = False
     assert rank_dimension_genes(frame)["dimension"].unique().tolist() == [1]
     assert "Dimensions [0] have fewer than two steps" in caplog.text
     with pytest.raises(ValueError, match='scale="quantile"'):

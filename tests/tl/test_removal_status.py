@@ -1,4 +1,4 @@
-"""The outcome of a removal is decided on intervals: both sides of every threshold, by either classifier, in words that agree."""
+"""The status of a removal is decided on intervals: both sides of every threshold, by either classifier, in words that agree."""
 
 import numpy as np
 import pandas as pd
@@ -6,10 +6,10 @@ import pytest
 from anndata import AnnData
 
 import scbetavae
-from scbetavae.tl import _zeroing_verdict
+from scbetavae.tl import _zeroing_summary
 from scbetavae.tl._removal_status import ALLOWED_LOSS, REMAINING, TOO_WIDE
 
-NAMES = {"neighbours": "k-NN", "random_forest": "random forest"}
+NAMES = {"knn": "k-NN", "random_forest": "random forest"}
 EXPECTED = 0.1
 THRESHOLD = EXPECTED + REMAINING
 
@@ -18,27 +18,27 @@ def spread(name, value, low, high):
     return {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
 
 
-def make_bill(after=(0.05, -0.05, 0.15), kept=(1.0, 0.95, 1.05), odd="random_forest", expected=EXPECTED):
+def make_report(after=(0.05, -0.05, 0.15), kept=(1.0, 0.95, 1.05), odd="random_forest", expected=EXPECTED):
     """A clean removal, but for one classifier: value and ends of the interval of batch after, and of the share kept."""
     rows = []
-    for probe in NAMES:
-        after_, kept_ = (after, kept) if probe == odd else ((0.05, -0.05, 0.15), (1.0, 0.95, 1.05))
+    for classifier in NAMES:
+        after_, kept_ = (after, kept) if classifier == odd else ((0.05, -0.05, 0.15), (1.0, 0.95, 1.05))
         batch = {"role": "batch", "covariate": "plate", "kept": np.nan, "kept_ci_low": np.nan, "kept_ci_high": np.nan}
-        rows.append(batch | spread("before", 0.9, 0.85, 0.95) | spread("after", *after_) | {"probe": probe})
-        rows[-1]["implied"] = expected
-        kind = {"role": "protected", "covariate": "kind", "probe": probe, "implied": np.nan}
+        rows.append(batch | spread("before", 0.9, 0.85, 0.95) | spread("after", *after_) | {"classifier": classifier})
+        rows[-1]["expected"] = expected
+        kind = {"role": "conserved", "covariate": "kind", "classifier": classifier, "expected": np.nan}
         of_after = spread("after", 0.8 * kept_[0], 0.8 * kept_[1], 0.8 * kept_[2])
         rows.append(kind | spread("before", 0.8, 0.75, 0.85) | of_after | spread("kept", *kept_))
     return pd.DataFrame(rows).assign(flag="")
 
 
-def judge(bill):
-    return _zeroing_verdict.judge(bill, [2], clusters=False)
+def judge(report):
+    return _zeroing_summary.judge(report, [2], clusters=False)
 
 
 @pytest.mark.parametrize("odd", NAMES)
 @pytest.mark.parametrize(
-    ("low", "value", "high", "outcome", "words"),
+    ("low", "value", "high", "status", "words"),
     [
         (THRESHOLD + 0.001, 0.4, 0.44, "batch remains", "Batch remains in"),
         (THRESHOLD - 0.001, 0.4, 0.44, "clean", "within noise"),
@@ -55,17 +55,17 @@ def judge(bill):
         (np.nan, THRESHOLD - 0.001, np.nan, "clean", ""),
     ],
 )
-def test_batch_remains_only_where_the_whole_interval_says_so(odd, low, value, high, outcome, words):
-    verdict = judge(make_bill(after=(value, low, high), odd=odd))
-    assert verdict.outcome == outcome
-    assert words in verdict.sentence
-    assert ("within noise" in verdict.sentence) == (words == "within noise")
-    assert NAMES[odd].replace("k-NN", "") in verdict.sentence.partition(words)[2] if words else True
+def test_batch_remains_only_where_the_whole_interval_says_so(odd, low, value, high, status, words):
+    summary = judge(make_report(after=(value, low, high), odd=odd))
+    assert summary.status == status
+    assert words in summary.sentence
+    assert ("within noise" in summary.sentence) == (words == "within noise")
+    assert NAMES[odd].replace("k-NN", "") in summary.sentence.partition(words)[2] if words else True
 
 
 @pytest.mark.parametrize("odd", NAMES)
 @pytest.mark.parametrize(
-    ("low", "value", "high", "outcome", "words"),
+    ("low", "value", "high", "status", "words"),
     [
         (0.85, 0.9, 1 - ALLOWED_LOSS - 0.001, "biology lost", "It took more than 5%"),
         (0.85, 0.9, 1 - ALLOWED_LOSS + 0.001, "clean", "within noise"),
@@ -76,27 +76,27 @@ def test_batch_remains_only_where_the_whole_interval_says_so(odd, low, value, hi
         (np.nan, 1 - ALLOWED_LOSS + 0.001, np.nan, "clean", ""),
     ],
 )
-def test_biology_is_lost_only_where_the_whole_interval_says_so(odd, low, value, high, outcome, words):
-    verdict = judge(make_bill(kept=(value, low, high), odd=odd))
-    assert verdict.outcome == outcome
-    assert bool(verdict.warning) == (outcome == "biology lost")
-    assert words in verdict.sentence
-    assert ("within noise" in verdict.sentence) == (words == "within noise")
+def test_biology_is_lost_only_where_the_whole_interval_says_so(odd, low, value, high, status, words):
+    summary = judge(make_report(kept=(value, low, high), odd=odd))
+    assert summary.status == status
+    assert bool(summary.warning) == (status == "biology lost")
+    assert words in summary.sentence
+    assert ("within noise" in summary.sentence) == (words == "within noise")
     if words:
-        assert NAMES[odd] in verdict.sentence.partition(words)[2]
+        assert NAMES[odd] in summary.sentence.partition(words)[2]
 
 
 def test_an_expected_accuracy_below_zero_lowers_no_threshold():
     for expected in (-0.1, np.nan):
-        assert judge(make_bill(after=(0.2, REMAINING - 0.001, 0.3), expected=expected)).outcome == "clean"
-        assert judge(make_bill(after=(0.2, REMAINING + 0.001, 0.3), expected=expected)).outcome == "batch remains"
+        assert judge(make_report(after=(0.2, REMAINING - 0.001, 0.3), expected=expected)).status == "clean"
+        assert judge(make_report(after=(0.2, REMAINING + 0.001, 0.3), expected=expected)).status == "batch remains"
 
 
 def test_a_covariate_without_accuracy_has_none_to_lose():
-    for low, outcome in ((-0.001, "clean"), (0.001, "biology lost")):
-        bill = make_bill(kept=(0.5, 0.4, 0.6))
-        bill.loc[bill["role"] == "protected", "before_ci_low"] = low
-        assert judge(bill).outcome == outcome
+    for low, status in ((-0.001, "clean"), (0.001, "biology lost")):
+        report = make_report(kept=(0.5, 0.4, 0.6))
+        report.loc[report["role"] == "conserved", "before_ci_low"] = low
+        assert judge(report).status == status
 
 
 def make_cells(n_cells=400, noise=0.3):
@@ -113,41 +113,41 @@ def make_cells(n_cells=400, noise=0.3):
 @pytest.fixture(scope="module")
 def removed():
     adata = make_cells()
-    scbetavae.tl.zero_batch_dimensions(adata, batch_key="plate", protect="kind", n_bootstrap=50)
+    scbetavae.tl.zero_batch_dimensions(adata, batch_key="plate", conserve="kind", n_bootstrap=50)
     return adata
 
 
 def test_sentence_and_pictures_name_the_classifier_of_every_number(removed):
     stored = removed.uns["betavae"]
-    bill, sentence = stored["zeroed"], stored["zeroed_params"]["verdict"]
-    kept = bill[bill["role"] == "protected"].set_index("probe")["kept"]
-    for probe, name in NAMES.items():
+    report, sentence = stored["zeroed"], stored["zeroed_params"]["summary"]
+    kept = report[report["role"] == "conserved"].set_index("classifier")["kept"]
+    for classifier, name in NAMES.items():
         assert f"{name} accuracy for batch 'plate' from" in sentence
-        assert f"{kept[probe]:.0%} ({name})" in sentence
+        assert f"{kept[classifier]:.0%} ({name})" in sentence
     figure = scbetavae.pl.zeroing(removed)
     assert figure.get_suptitle() == "Without dimension 0: clean"
     written = [text.get_text() for text in figure.axes[0].texts]
-    assert written == [f"keeps {kept[probe]:.0%}" for probe in NAMES]
+    assert written == [f"keeps {kept[classifier]:.0%}" for classifier in NAMES]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels[-2:] == [f"kind, {name}" for name in NAMES.values()]
     title = scbetavae.pl.batch_dimensions(removed).get_title(loc="left").replace("\n", " ")
-    assert f"keeps {kept['neighbours']:.0%} of its k-NN accuracy" in title
+    assert f"keeps {kept['knn']:.0%} of its k-NN accuracy" in title
 
 
 def test_the_search_reports_the_same_intervals(removed):
     found = removed.uns["betavae"]["batch_dimensions_covariates"]
-    bill = removed.uns["betavae"]["zeroed"].query("probe == 'neighbours'")
-    for mine, theirs in (("skill_before", "before"), ("skill_after", "after"), ("kept", "kept")):
+    report = removed.uns["betavae"]["zeroed"].query("classifier == 'knn'")
+    for mine, theirs in (("accuracy_before", "before"), ("accuracy_after", "after"), ("kept", "kept")):
         rows = slice(1 if theirs == "kept" else 0, None)
-        np.testing.assert_allclose(found[mine][rows], bill[theirs][rows], atol=1e-9)
+        np.testing.assert_allclose(found[mine][rows], report[theirs][rows], atol=1e-9)
         for end in ("low", "high"):
-            near = found[f"{mine}_ci_{end}"][rows].to_numpy(), bill[f"{theirs}_ci_{end}"][rows].to_numpy()
+            near = found[f"{mine}_ci_{end}"][rows].to_numpy(), report[f"{theirs}_ci_{end}"][rows].to_numpy()
             np.testing.assert_allclose(*near, atol=0.06)  # of other resamples
 
 
 def test_few_cells_decide_nothing():
     adata = make_cells(24)
-    scbetavae.tl.zero_batch_dimensions(adata, [0], "plate", protect="kind", n_bootstrap=50)
+    scbetavae.tl.zero_batch_dimensions(adata, [0], "plate", conserve="kind", n_bootstrap=50)
     parameters = adata.uns["betavae"]["zeroed_params"]
-    assert parameters["outcome"] == "undecided"
-    assert "Too few cells to tell" in parameters["verdict"]
+    assert parameters["status"] == "undecided"
+    assert "Too few cells to tell" in parameters["summary"]

@@ -65,27 +65,27 @@ def test_numbers_are_those_of_the_arrays(embedded):
 
 def test_groups_and_confounder_are_columns(embedded):
     choice = {"metrics": ["mig", "dci"], **QUICK}
-    frame = score_disentanglement(embedded, ["cell type", "batch"], group_key="donor", adjust_for="partly", **choice)
+    frame = score_disentanglement(embedded, ["cell type", "batch"], donor_key="donor", confounder="partly", **choice)
     expected = scbetavae.metrics.score_frame(
         embedded.obsm["X_betavae"],
         embedded.obs[["cell type", "batch"]],
         groups=embedded.obs["donor"],
-        adjust_for=embedded.obs["partly"],
+        confounder=embedded.obs["partly"],
         **choice,
     )
     pd.testing.assert_frame_equal(frame, expected)
     assert frame["flag"].str.contains("not adjusted for partly").any()
-    assert stored(embedded, "_params")["group_key"] == "donor"
-    assert stored(embedded, "_params")["adjust_for"] == "partly"
+    assert stored(embedded, "_params")["donor_key"] == "donor"
+    assert stored(embedded, "_params")["confounder"] == "partly"
     plain = score_disentanglement(embedded, ["cell type", "batch"], **choice)
     assert not np.allclose(plain["ci_low"].dropna(), frame["ci_low"].reindex(plain["ci_low"].dropna().index))
 
 
 def test_a_confounder_may_be_a_covariate(embedded):
-    frame = score_disentanglement(embedded, ["cell type", "batch"], adjust_for="batch", metrics="mig", **QUICK)
+    frame = score_disentanglement(embedded, ["cell type", "batch"], confounder="batch", metrics="mig", **QUICK)
     factors = embedded.obs[["cell type", "batch"]]
     expected = scbetavae.metrics.score_frame(
-        embedded.obsm["X_betavae"], factors, adjust_for="batch", metrics="mig", **QUICK
+        embedded.obsm["X_betavae"], factors, confounder="batch", metrics="mig", **QUICK
     )
     pd.testing.assert_frame_equal(frame, expected)
 
@@ -154,7 +154,7 @@ def test_undefined_is_a_flag(embedded):
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
 def test_everything_survives_a_round_trip(embedded, tmp_path, kind):
     covariates = ["cell type", "batch", "age", "same", "treated"]
-    frame = score_disentanglement(embedded, covariates, variances=np.ones((240, 4)), group_key="donor", **QUICK)
+    frame = score_disentanglement(embedded, covariates, variances=np.ones((240, 4)), donor_key="donor", **QUICK)
     path = tmp_path / f"cells.{kind}"
     getattr(embedded, f"write_{kind}")(path)
     again = getattr(anndata, f"read_{kind}")(path)
@@ -165,7 +165,7 @@ def test_everything_survives_a_round_trip(embedded, tmp_path, kind):
         )
     pd.testing.assert_frame_equal(frame, stored(embedded))
     assert set(LABELS) < set(stored(again, "_dimensions")["class"])
-    assert stored(again, "_params")["group_key"] == "donor"
+    assert stored(again, "_params")["donor_key"] == "donor"
     # What was read can be drawn, and scored and written again.
     scbetavae.pl.scores(again)
     scbetavae.pl.dimension_covariate(again)
@@ -199,9 +199,9 @@ def test_the_result_is_not_what_is_stored(embedded):
         ({"obsm_key": "X_nan"}, ValueError, ["X_nan", "NaN", "2 cells", "'cell 3'"]),
         ({"obsm_key": "X_text"}, TypeError, ["X_text", "numbers"]),
         ({"obsm_key": "X_empty"}, ValueError, ["X_empty", "(240, 0)"]),
-        ({"group_key": "doner"}, KeyError, ["group_key='doner'", "'donor'"]),
-        ({"group_key": "partly"}, ValueError, ["'partly'", "missing"]),
-        ({"adjust_for": "Batch"}, KeyError, ["adjust_for='Batch'", "'batch'"]),
+        ({"donor_key": "doner"}, KeyError, ["donor_key='doner'", "'donor'"]),
+        ({"donor_key": "partly"}, ValueError, ["'partly'", "missing"]),
+        ({"confounder": "Batch"}, KeyError, ["confounder='Batch'", "'batch'"]),
         ({"covariates": ["infinite"]}, ValueError, ["'infinite'", "infinite values"]),
         ({"covariates": ["date"]}, TypeError, ["'date'", "dates"]),
         ({"metrics": "migg"}, ValueError, ["'migg'", "'mig'"]),

@@ -22,8 +22,8 @@ def test_rows_are_the_metrics(adata):
     codes = adata.obsm["X_e"]
     assert values.to_dict() == {
         ("kmeans_ari", "labels"): 1.0,
-        ("neighbour_skill", "labels"): 1.0,
-        ("neighbour_skill", "batch"): metrics.neighbour_skill(codes, adata.obs["batch"], seed=3),
+        ("knn_accuracy", "labels"): 1.0,
+        ("knn_accuracy", "batch"): metrics.knn_accuracy(codes, adata.obs["batch"], seed=3),
         ("ilisi", "batch"): metrics.ilisi(codes, adata.obs["batch"], seed=3),
     }
     assert values["ilisi", "batch"] > 0.5  # the batch is nowhere in these codes
@@ -36,7 +36,7 @@ def test_numbers_are_names_of_batches(adata):
     by_number = tl.score_integration(adata, batch_key="plate", obsm_key="X_e")
     by_name = tl.score_integration(adata, batch_key="batch", obsm_key="X_e")
     np.testing.assert_array_equal(by_number["value"], by_name["value"])
-    assert by_name["metric"].tolist() == ["neighbour_skill", "ilisi"]
+    assert by_name["metric"].tolist() == ["knn_accuracy", "ilisi"]
 
 
 def test_missing_and_single_labels(adata):

@@ -1,4 +1,4 @@
-"""Zeroing of any embedding: the constant is the right one, the bill says what went, and mistakes leave no trace."""
+"""Zeroing of any embedding: the constant is the right one, the report says what went, and mistakes leave no trace."""
 
 import anndata
 import numpy as np
@@ -6,10 +6,10 @@ import pandas as pd
 import pytest
 
 import scbetavae
-from scbetavae.tl import _zeroing_verdict
+from scbetavae.tl import _zeroing_summary
 
 QUICK = {"n_bootstrap": 10}
-SETTINGS = {"batch_key": "batch", "protect": "kind", "obsm_key": "X_ica"}
+SETTINGS = {"batch_key": "batch", "conserve": "kind", "obsm_key": "X_ica"}
 
 
 def make_cells(n=240, confounded=False):
@@ -29,7 +29,7 @@ def make_cells(n=240, confounded=False):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_probes.N_TREES", 10)
+    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 10)
 
 
 @pytest.fixture
@@ -37,33 +37,33 @@ def cells():
     return make_cells()
 
 
-def bill_of(adata, key="zeroed"):
-    return adata.uns["betavae"][key].set_index(["covariate", "probe"])
+def report_of(adata, key="zeroed"):
+    return adata.uns["betavae"][key].set_index(["covariate", "classifier"])
 
 
-def outcome(adata):
-    return adata.uns["betavae"]["zeroed_params"]["outcome"]
+def status(adata):
+    return adata.uns["betavae"]["zeroed_params"]["status"]
 
 
-def test_batch_goes_and_the_protected_stay(cells):
+def test_batch_goes_and_the_conserved_stay(cells):
     before = cells.obsm["X_ica"].copy()
-    zeroed = scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", protect=["kind", "age"], obsm_key="X_ica")
+    zeroed = scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", conserve=["kind", "age"], obsm_key="X_ica")
     np.testing.assert_array_equal(zeroed[:, 1:], before[:, 1:])
     np.testing.assert_array_equal(cells.obsm["X_ica"], before)
     np.testing.assert_array_equal(cells.obsm["X_ica_zeroed"], zeroed)
     assert zeroed.dtype == np.float32
-    bill = bill_of(cells)
-    batch = bill.loc["batch"]
-    assert batch.loc["neighbours", "before"] == 1.0
+    report = report_of(cells)
+    batch = report.loc["batch"]
+    assert batch.loc["knn", "before"] == 1.0
     assert batch.loc["ilisi", "before"] < 0.01
-    assert (batch.loc[["neighbours", "random_forest"], "after"].abs() < 0.15).all()
+    assert (batch.loc[["knn", "random_forest"], "after"].abs() < 0.15).all()
     assert batch.loc["ilisi", "after"] > 0.95
-    kept = bill.loc[["kind", "age"], "kept"]
+    kept = report.loc[["kind", "age"], "kept"]
     assert (kept > 0.98).all()
-    assert kept.loc["kind", "neighbours"] == 1.0
-    assert outcome(cells) == "clean"
+    assert kept.loc["kind", "knn"] == 1.0
+    assert status(cells) == "clean"
     parameters = cells.uns["betavae"]["zeroed_params"]
-    assert (parameters["dimensions"], parameters["rule"], parameters["protect"]) == ("0", "explicit", "kind, age")
+    assert (parameters["dimensions"], parameters["rule"], parameters["conserve"]) == ("0", "explicit", "kind, age")
 
 
 @pytest.mark.parametrize("to", ["mean", "reference", "prior"])
@@ -81,29 +81,29 @@ def test_the_wrong_dimension_costs_and_says_so(cells):
     with pytest.warns(UserWarning, match="condition_on_batch=True") as record:
         scbetavae.tl.zero_batch_dimensions(cells, [0, 1], **SETTINGS, **QUICK)
     assert "'kind' 9" in str(record[0].message) or "'kind' 1" in str(record[0].message)
-    assert (bill_of(cells).loc["kind", "kept"] < 0.2).all()
-    assert outcome(cells) == "biology lost"
+    assert (report_of(cells).loc["kind", "kept"] < 0.2).all()
+    assert status(cells) == "biology lost"
 
 
 def test_batch_that_stays_is_named(cells):
     scbetavae.tl.zero_batch_dimensions(cells, 3, **SETTINGS, **QUICK)
-    assert outcome(cells) == "batch remains"
-    assert bill_of(cells).loc[("batch", "neighbours"), "after"] == 1.0
+    assert status(cells) == "batch remains"
+    assert report_of(cells).loc[("batch", "knn"), "after"] == 1.0
 
 
-def test_less_batch_than_the_protected_imply_is_destruction():
+def test_less_batch_than_the_conserved_imply_is_destruction():
     cells = make_cells(confounded=True)
     table = pd.crosstab(cells.obs["kind"], cells.obs["batch"], normalize="columns")
     floor = table.max(axis=1).sum() - 1  # two batches: 2 * (recall - 1/2)
     with pytest.warns(UserWarning, match="sign of destruction"):
         scbetavae.tl.zero_batch_dimensions(cells, [0, 1], **SETTINGS, **QUICK)
-    batch = bill_of(cells).loc["batch"]
-    assert batch.loc["neighbours", "implied"] == pytest.approx(floor, abs=1e-9)
-    assert batch.loc["neighbours", "after"] < 0.3 < floor
-    assert outcome(cells) == "biology lost"
+    batch = report_of(cells).loc["batch"]
+    assert batch.loc["knn", "expected"] == pytest.approx(floor, abs=1e-9)
+    assert batch.loc["knn", "after"] < 0.3 < floor
+    assert status(cells) == "biology lost"
     scbetavae.tl.zero_batch_dimensions(cells, [0], **SETTINGS, **QUICK)
-    assert bill_of(cells).loc[("batch", "neighbours"), "after"] == pytest.approx(floor, abs=0.05)
-    assert outcome(cells) == "clean"
+    assert report_of(cells).loc[("batch", "knn"), "after"] == pytest.approx(floor, abs=0.05)
+    assert status(cells) == "clean"
 
 
 def test_without_dimensions_they_are_found_and_reported_on_other_cells(cells):
@@ -111,13 +111,13 @@ def test_without_dimensions_they_are_found_and_reported_on_other_cells(cells):
     assert np.ptp(zeroed[:, 0]) == 0
     stored = cells.uns["betavae"]
     assert stored["zeroed_params"]["dimensions"] == stored["batch_dimensions_params"]["dimensions"] == "0"
-    assert stored["zeroed_params"]["rule"] == "guarded"
+    assert stored["zeroed_params"]["rule"] == "stepwise"
     assert (stored["zeroed"]["n_cells"] == 120).all()
     # The same cells as those on which the search reports.
     found = stored["batch_dimensions_covariates"].set_index("covariate")
-    bill = stored["zeroed"].query("probe == 'neighbours'").set_index("covariate")
-    np.testing.assert_allclose(bill["before"], found["skill_before"])
-    np.testing.assert_allclose(bill["after"], found["skill_after"], atol=1e-9)
+    report = stored["zeroed"].query("classifier == 'knn'").set_index("covariate")
+    np.testing.assert_allclose(report["before"], found["accuracy_before"])
+    np.testing.assert_allclose(report["after"], found["accuracy_after"], atol=1e-9)
 
 
 def test_nothing_found_is_nothing_zeroed(cells):
@@ -125,9 +125,9 @@ def test_nothing_found_is_nothing_zeroed(cells):
     with pytest.warns(UserWarning, match="Nothing was zeroed, because"):
         zeroed = scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
     np.testing.assert_array_equal(zeroed, cells.obsm["X_ica"])
-    assert outcome(cells) == "nothing zeroed"
-    bill = cells.uns["betavae"]["zeroed"]
-    np.testing.assert_array_equal(bill["before"], bill["after"])
+    assert status(cells) == "nothing zeroed"
+    report = cells.uns["betavae"]["zeroed"]
+    np.testing.assert_array_equal(report["before"], report["after"])
 
 
 def test_clusters_stand_in_for_labels(cells, monkeypatch):
@@ -137,16 +137,16 @@ def test_clusters_stand_in_for_labels(cells, monkeypatch):
     scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", obsm_key="X_ica", **QUICK)
     parameters = cells.uns["betavae"]["zeroed_params"]
     assert parameters["clustered"]
-    assert "clusters" in parameters["verdict"]
-    assert parameters["protect"] in cells.obs
+    assert "clusters" in parameters["summary"]
+    assert parameters["conserve"] in cells.obs
 
 
 def test_donors_and_missing_labels(cells):
     cells.obs.loc[cells.obs_names[:40], "kind"] = None
-    scbetavae.tl.zero_batch_dimensions(cells, [0], **SETTINGS, group_key="donor", **QUICK)
-    bill = bill_of(cells)
-    assert bill.loc[("kind", "neighbours"), "n_cells"] == 200
-    assert bill.loc[("kind", "neighbours"), "kept"] == pytest.approx(1.0)
+    scbetavae.tl.zero_batch_dimensions(cells, [0], **SETTINGS, donor_key="donor", **QUICK)
+    report = report_of(cells)
+    assert report.loc[("kind", "knn"), "n_cells"] == 200
+    assert report.loc[("kind", "knn"), "kept"] == pytest.approx(1.0)
 
 
 def test_round_trips(cells, tmp_path):
@@ -172,14 +172,14 @@ def test_round_trips(cells, tmp_path):
         ({"batch_key": "bach"}, KeyError, "batch"),
         ({"batch_key": "age"}, ValueError, "fractions"),
         ({"batch_key": "one"}, ValueError, "one category"),
-        ({"protect": "kid"}, KeyError, "kind"),
-        ({"protect": ["kind", "batch"]}, ValueError, "batch"),
-        ({"protect": "plate"}, ValueError, "alias"),
-        ({"protect": "one"}, ValueError, "one value"),
+        ({"conserve": "kid"}, KeyError, "kind"),
+        ({"conserve": ["kind", "batch"]}, ValueError, "batch"),
+        ({"conserve": "plate"}, ValueError, "alias"),
+        ({"conserve": "one"}, ValueError, "one value"),
         ({"obsm_key": "X_ic"}, KeyError, "X_ica"),
         ({"obsm_key": "X_flat"}, ValueError, "active"),
-        ({"group_key": "donr"}, KeyError, "donor"),
-        ({"rule": "guard"}, ValueError, "guarded"),
+        ({"donor_key": "donr"}, KeyError, "donor"),
+        ({"rule": "guard"}, ValueError, "stepwise"),
         ({"rule": [0]}, ValueError, "dimensions"),
         ({"to": "means"}, ValueError, "mean"),
         ({"to": "reference"}, ValueError, "reference_batch"),
@@ -207,12 +207,12 @@ def test_a_view_is_refused(cells):
 
 
 def test_probes_that_fall_short_of_a_weak_floor_are_no_destruction():
-    """A floor that fifteen neighbours cannot reach, and cell types that are all there."""
-    bill = {"before": 1.0, "before_ci_low": 1.0, "after": 0.0, "after_ci_high": 0.1, "implied": 0.2}
-    rows = [{"role": "batch", "covariate": "batch", "probe": "neighbours", **bill}]
-    kept = {"role": "protected", "covariate": "kind", "probe": "neighbours", "before": 0.9, "before_ci_low": 0.8}
+    """A floor that fifteen neighbors cannot reach, and cell types that are all there."""
+    report = {"before": 1.0, "before_ci_low": 1.0, "after": 0.0, "after_ci_high": 0.1, "expected": 0.2}
+    rows = [{"role": "batch", "covariate": "batch", "classifier": "knn", **report}]
+    kept = {"role": "conserved", "covariate": "kind", "classifier": "knn", "before": 0.9, "before_ci_low": 0.8}
     for share, expected in ((1.0, "clean"), (0.5, "biology lost"), (np.nan, "biology lost")):
         frame = pd.DataFrame([*rows, kept | {"after": 0.9 * share, "kept": share}])
-        verdict = _zeroing_verdict.judge(frame, [0], clusters=False)
-        assert verdict.outcome == expected
-        assert ("Take it as a sign of destruction" in verdict.sentence) == (expected != "clean")
+        summary = _zeroing_summary.judge(frame, [0], clusters=False)
+        assert summary.status == expected
+        assert ("Take it as a sign of destruction" in summary.sentence) == (expected != "clean")

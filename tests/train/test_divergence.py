@@ -91,9 +91,9 @@ def test_divergence_with_checkpoints_leaves_finite_weights(counts_adata, tmp_pat
 
 def test_the_discriminator_of_factor_vae_is_watched_too(counts_adata, monkeypatch):
     model = make(counts_adata, objective="factor_vae")
-    step = model.module.regulariser.discriminator_step
+    step = model.module.regularizer.discriminator_step
     monkeypatch.setattr(
-        model.module.regulariser, "discriminator_step", lambda *args: (step(*args)[0] * np.nan, step(*args)[1])
+        model.module.regularizer, "discriminator_step", lambda *args: (step(*args)[0] * np.nan, step(*args)[1])
     )
     with pytest.raises(TrainingDivergedError, match="the discriminator's loss of minibatch 1 is nan"):
         model.train(max_epochs=1, **QUIET)

@@ -28,9 +28,9 @@ def test_history_holds_the_discriminator(model):
 
 
 def test_discriminator_learns_and_its_weights_move(model):
-    before = {k: v.clone() for k, v in model.module.regulariser.discriminator.state_dict().items()}
+    before = {k: v.clone() for k, v in model.module.regularizer.discriminator.state_dict().items()}
     model.train(max_epochs=30, batch_size=32, plan_kwargs={"discriminator_lr": 1e-2}, **QUIET)
-    after = model.module.regulariser.discriminator.state_dict()
+    after = model.module.regularizer.discriminator.state_dict()
     assert all(not np.array_equal(before[k], after[k]) for k in before)
     assert column(model, "discriminator_loss_train").min() < np.log(2)
 
@@ -84,7 +84,7 @@ def test_learning_rate_falls_on_the_plateau(model):
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
-def test_resume_continues_both_optimisers(model, tmp_path, monkeypatch):
+def test_resume_continues_both_optimizers(model, tmp_path, monkeypatch):
     from lightning.pytorch.callbacks import ModelCheckpoint
 
     monkeypatch.setattr(scvi.settings, "logging_dir", tmp_path / "log")
@@ -101,7 +101,7 @@ def test_discriminator_is_saved_with_the_model(model, tmp_path):
     model.train(max_epochs=1, **QUIET)
     model.save(tmp_path / "model")
     loaded = BetaVAE.load(tmp_path / "model", model.adata, accelerator="cpu")
-    for ours, theirs in zip(model.module.regulariser.parameters(), loaded.module.regulariser.parameters(), strict=True):
+    for ours, theirs in zip(model.module.regularizer.parameters(), loaded.module.regularizer.parameters(), strict=True):
         np.testing.assert_array_equal(ours.detach(), theirs.detach())
     np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
 

@@ -158,7 +158,7 @@ def test_plan_refuses_what_it_does_not_take(model, plan_kwargs, message):
     assert not model.is_trained
 
 
-def test_optimiser_is_fused_on_both_generations(model):
+def test_optimizer_is_fused_on_both_generations(model):
     model.train(max_epochs=1, **QUIET)
     assert model.trainer.optimizers[0].defaults["fused"] is True
     model.train(max_epochs=1, plan_kwargs={"fused_optimizer": False}, **QUIET)

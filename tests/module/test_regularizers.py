@@ -5,11 +5,11 @@ from scbetavae.module import (
     capacity_penalty,
     dip_penalty,
     gaussian_kl,
-    make_regulariser,
+    make_regularizer,
     permute_dimensions,
     total_correlation_terms,
 )
-from scbetavae.module._regularisers import Codes
+from scbetavae.module._regularizers import Codes
 
 ARGUMENTS = {
     "beta_vae": {},
@@ -34,12 +34,12 @@ def codes(n_cells=16, n_latent=4, n_obs=1000, dtype=torch.float64, requires_grad
 
 
 def build(objective):
-    return make_regulariser(objective, 4, ARGUMENTS[objective]).double()
+    return make_regularizer(objective, 4, ARGUMENTS[objective]).double()
 
 
 @pytest.mark.parametrize("objective", ARGUMENTS)
 def test_values_are_those_of_the_pure_functions(objective):
-    regulariser, c, beta, fraction = build(objective), codes(), 6.0, 0.25
+    regularizer, c, beta, fraction = build(objective), codes(), 6.0, 0.25
     kl = c.kl.sum(1).mean()
     if objective == "beta_vae":
         full = beta * kl
@@ -51,13 +51,13 @@ def test_values_are_those_of_the_pure_functions(objective):
         full = capacity_penalty(c.kl.sum(1), 3.0, 7.0)
         running = fraction * capacity_penalty(c.kl.sum(1), 0.25 * 3.0, 7.0)
     elif objective == "factor_vae":
-        full = kl + 3.0 * regulariser.discriminator(c.z).mean()
+        full = kl + 3.0 * regularizer.discriminator(c.z).mean()
         running = fraction * full
     else:
         weights = (2.0, 20.0) if objective == "dip_vae_i" else (2.0, 0.5)
         full = kl + dip_penalty(c.mean, c.variance, objective.removeprefix("dip_vae_"), *weights)
         running = fraction * full
-    penalty = regulariser(c, beta, fraction)
+    penalty = regularizer(c, beta, fraction)
     torch.testing.assert_close(penalty.full, full)
     torch.testing.assert_close(penalty.running, running)
 
@@ -89,16 +89,16 @@ def test_tiny_minibatches_are_finite_with_finite_gradients(objective, n_cells, n
 
 @pytest.mark.parametrize("objective", ARGUMENTS)
 def test_gradients_are_those_of_finite_differences(objective):
-    regulariser = build(objective).eval()
+    regularizer = build(objective).eval()
     noise = torch.randn(5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
     def value(mean, log_variance):
         variance = log_variance.exp()
         c = Codes(mean + variance.sqrt() * noise, mean, variance, gaussian_kl(mean, variance), 50)
-        return regulariser(c, 6.0, 0.5).running
+        return regularizer(c, 6.0, 0.5).running
 
     if objective.startswith("dip"):  # the gradient of a running covariance is not that of its value, by design
-        regulariser.running_covariance.momentum = 1.0
+        regularizer.running_covariance.momentum = 1.0
     generator = torch.Generator().manual_seed(2)
     mean = torch.randn(5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
     log_variance = torch.randn(5, 4, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -106,44 +106,44 @@ def test_gradients_are_those_of_finite_differences(objective):
 
 
 def test_encoder_step_of_factor_vae_leaves_no_gradient_in_the_discriminator():
-    regulariser, c = build("factor_vae"), codes(requires_grad=True)
-    regulariser(c, 6.0, 1.0).running.backward()
-    assert all(p.grad is None for p in regulariser.discriminator.parameters())
+    regularizer, c = build("factor_vae"), codes(requires_grad=True)
+    regularizer(c, 6.0, 1.0).running.backward()
+    assert all(p.grad is None for p in regularizer.discriminator.parameters())
     assert c.mean.grad.abs().sum() > 0
 
 
 def test_discriminator_step_leaves_no_gradient_in_the_codes():
-    regulariser, c = build("factor_vae"), codes(requires_grad=True)
-    loss, accuracy = regulariser.discriminator_step(c.z, torch.Generator().manual_seed(0))
+    regularizer, c = build("factor_vae"), codes(requires_grad=True)
+    loss, accuracy = regularizer.discriminator_step(c.z, torch.Generator().manual_seed(0))
     loss.backward()
     assert c.mean.grad is None
     assert c.variance.grad is None
-    assert all(p.grad.abs().sum() > 0 for p in regulariser.discriminator.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in regularizer.discriminator.parameters())
     assert 0 <= accuracy <= 1
 
 
 def test_discriminator_learns_the_total_correlation_of_gaussian_codes():
     """TC of a Gaussian of correlation .9 is .830 nats: the mean logit comes near it, and near 0 on shuffled codes."""
     torch.manual_seed(0)
-    regulariser = make_regulariser("factor_vae", 2, {"gamma": 1.0})
-    optimiser = torch.optim.Adam(regulariser.discriminator.parameters(), lr=3e-3)
+    regularizer = make_regularizer("factor_vae", 2, {"gamma": 1.0})
+    optimizer = torch.optim.Adam(regularizer.discriminator.parameters(), lr=3e-3)
     factor = torch.linalg.cholesky(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
         z = torch.randn(256, 2, generator=generator) @ factor.T
-        loss, _ = regulariser.discriminator_step(z, generator)
-        optimiser.zero_grad()
+        loss, _ = regularizer.discriminator_step(z, generator)
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     z = torch.randn(20_000, 2, generator=generator) @ factor.T
     with torch.no_grad():
-        assert regulariser.discriminator(z).mean() == pytest.approx(0.830, abs=0.12)
-        assert regulariser.discriminator(permute_dimensions(z, generator)).mean() < 0
+        assert regularizer.discriminator(z).mean() == pytest.approx(0.830, abs=0.12)
+        assert regularizer.discriminator(permute_dimensions(z, generator)).mean() < 0
 
 
 def test_making_a_discriminator_draws_no_random_number_of_others():
     torch.manual_seed(0)
     expected = torch.rand(1)
     torch.manual_seed(0)
-    make_regulariser("factor_vae", 4)
+    make_regularizer("factor_vae", 4)
     assert torch.rand(1) == expected

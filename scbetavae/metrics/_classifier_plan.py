@@ -1,4 +1,4 @@
-"""Which cells a probe learns from and which it reports on, and the skill of what it says with its uncertainty."""
+"""Which cells a classifier learns from and which it reports on, and the accuracy of what it says with its uncertainty."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class Plan:
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    def skill(self, predicted: np.ndarray) -> float:
-        """Skill of predictions; NaN if there is a problem."""
+    def accuracy(self, predicted: np.ndarray) -> float:
+        """Accuracy of predictions; NaN if there is a problem."""
         cells = self.reported
         if self.problem:
             return float("nan")
-        return _held_out.skill(predicted, _held_out.Target(cells, self.values[cells], self.n_classes, ""))
+        return _held_out.accuracy(predicted, _held_out.Target(cells, self.values[cells], self.n_classes, ""))
 
     def replicates(self, predicted: np.ndarray, blocks: Blocks) -> np.ndarray:
-        """Skill over resampled blocks of cells or donors, (n_bootstrap,)."""
+        """Accuracy over resampled blocks of cells or donors, (n_bootstrap,)."""
         cells = self.reported
         if self.problem:
             return np.full(len(blocks.weights), np.nan)

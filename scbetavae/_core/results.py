@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from scbetavae import _keys
+from scbetavae._core import keys as _keys
 
 if TYPE_CHECKING:
     from anndata import AnnData

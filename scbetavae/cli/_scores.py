@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scbetavae import _keys
-from scbetavae._command._arguments import (
+from scbetavae._core import keys as _keys
+from scbetavae.cli._arguments import (
     DIMENSIONS,
     DIMENSIONS_PICTURE,
     SCORE_OUTPUTS,
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from scbetavae._command._extras import Extras
+    from scbetavae.cli._extras import Extras
     from scbetavae.model import BetaVAE
 
 _HEADLINE = "0 as by chance, 1 as good as these covariates allow; in brackets 95%"
@@ -36,7 +36,7 @@ def make_scores(model: BetaVAE, options: Namespace, extras: Extras) -> None:
 
     def score() -> str:
         scores = model.score_disentanglement(
-            options.covariates, group_key=options.group_key, categorical=class_columns(options), seed=options.seed
+            options.covariates, donor_key=options.donor_key, categorical=class_columns(options), seed=options.seed
         )
         return "\n".join(score_lines(scores))
 
@@ -72,7 +72,7 @@ def score_lines(scores: pd.DataFrame) -> list[str]:
 
 def _cell(row: pd.Series) -> str:
     """Adjusted score and the ends of its interval, moved to the same scale."""
-    if np.isnan(row["adjusted"]):
+    if np.isnan(row["normalized"]):
         return "-"
     value, low, high = (
         (row[name] - row["null"]) / (row["ceiling"] - row["null"]) for name in ("value", "ci_low", "ci_high")

@@ -1,4 +1,4 @@
-"""What a change of codes cost: batch and protected covariates, before and after."""
+"""What a change of codes cost: batch and conserved covariates, before and after."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 
 from scbetavae.metrics import _ilisi
-from scbetavae.metrics._batch_probes import (
+from scbetavae.metrics._batch_classifiers import (
     N_NEIGHBORS,
-    implied_skill,
+    expected_accuracy,
     make_forest_plan,
-    make_neighbour_plan,
+    make_neighbor_plan,
     predict_by_forest,
-    predict_by_neighbours,
+    predict_by_neighbors,
 )
 from scbetavae.metrics._checks import Covariate, check_codes, check_column, check_factors, check_groups
 from scbetavae.metrics._resampling import Blocks, make_blocks
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from scbetavae.metrics._probe_plan import Plan
+    from scbetavae.metrics._classifier_plan import Plan
 
 _LEAST_SKILL = 0.05
-"""Below this a ratio of skills says nothing."""
+"""Below this a ratio of accuracies says nothing."""
 
 _N_BINS = 4
-"""Quantile bins of a numeric protected covariate, for iLISI within strata."""
+"""Quantile bins of a numeric conserved covariate, for iLISI within strata."""
 
 _COLUMNS = ("before", "after", "kept")
 
 
 class BeforeAndAfter(NamedTuple):
-    """What every row of the bill shares."""
+    """What every row of the report shares."""
 
     before: np.ndarray
     after: np.ndarray
@@ -47,20 +47,20 @@ class BeforeAndAfter(NamedTuple):
     seed: int
 
 
-def zeroing_bill(
+def evaluate_batch_removal(
     before: ArrayLike,
     after: ArrayLike,
     *,
     batch: ArrayLike | pd.Series,
-    protected: pd.DataFrame,
+    conserved: pd.DataFrame,
     groups: ArrayLike | pd.Series | None = None,
     test: ArrayLike | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Batch and protected covariates in two sets of codes of the same cells.
+    """Batch and conserved covariates in two sets of codes of the same cells.
 
-    Both sets are probed on the same cells, in the same folds and resamples, so that differences are of the codes.
+    Both sets are classified on the same cells, in the same folds and resamples, so that differences are of the codes.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def zeroing_bill(
         Codes of shape (n_cells, n_dims); the numbers of dimensions may differ.
     batch
         Batch of every cell.
-    protected
-        Protected covariates, one row per cell, categorical or numeric. A cell that lacks one is left out for that one alone.
+    conserved
+        Conserved covariates, one row per cell, categorical or numeric. A cell that lacks one is left out for that one alone.
     groups
         Donor of every cell: folds hold out whole donors, and the bootstrap draws donors.
     test
@@ -81,20 +81,20 @@ def zeroing_bill(
 
     Returns
     -------
-    Tidy DataFrame, a row per covariate and probe, batch first:
+    Tidy DataFrame, a row per covariate and classifier, batch first:
 
-    ``role``, ``covariate``, ``probe``
-        ``"batch"`` or ``"protected"``; name of the column; ``"neighbours"`` (:func:`neighbour_skill`), ``"random_forest"``
-        (:func:`random_forest_skill`) or, for batch alone, ``"ilisi"`` (:func:`ilisi`).
+    ``role``, ``covariate``, ``classifier``
+        ``"batch"`` or ``"conserved"``; name of the column; ``"knn"`` (:func:`knn_accuracy`), ``"random_forest"``
+        (:func:`random_forest_accuracy`) or, for batch alone, ``"ilisi"`` (:func:`ilisi`).
     ``before``, ``after``
-        Skill in both sets of codes: 0 by chance, 1 if perfect. For iLISI 0 is separate and 1 is mixed.
+        Accuracy in both sets of codes: 0 by chance, 1 if perfect. For iLISI 0 is separate and 1 is mixed.
     ``kept``
-        For protected covariates, ``after / before``; NaN where ``before`` is below 0.05.
+        For conserved covariates, ``after / before``; NaN where ``before`` is below 0.05.
     ``before_ci_low``, ``before_ci_high``, and so for ``after`` and ``kept``
         95% bootstrap intervals over held-out cells, or donors. That of ``kept`` is paired.
-    ``implied``
-        For batch, what the protected covariates alone imply: :func:`implied_skill`, and for iLISI its value in ``before`` for
-        batches permuted within strata of the protected covariates (numeric ones cut at quartiles).
+    ``expected``
+        For batch, what the conserved covariates alone imply: :func:`expected_accuracy`, and for iLISI its value in ``before`` for
+        batches permuted within strata of the conserved covariates (numeric ones cut at quartiles).
     ``n_cells``, ``n_classes``, ``flag``
         Cells that are reported on, classes (0 for a numeric covariate), and what to know about the row.
 
@@ -110,19 +110,19 @@ def zeroing_bill(
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from scbetavae.metrics import zeroing_bill
+    >>> from scbetavae.metrics import evaluate_batch_removal
     >>> rng = np.random.default_rng(0)
     >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
     >>> codes = rng.normal(size=(400, 2)) * 0.1 + np.stack([batch == "1", kind == "B"], axis=1)
-    >>> bill = zeroing_bill(codes, codes * [0, 1], batch=batch, protected=pd.DataFrame({"cell type": kind}))
-    >>> bill.set_index(["role", "probe"])[["before", "after"]].round(1).loc[("protected", "neighbours")].tolist()
+    >>> report = evaluate_batch_removal(codes, codes * [0, 1], batch=batch, conserved=pd.DataFrame({"cell type": kind}))
+    >>> report.set_index(["role", "classifier"])[["before", "after"]].round(1).loc[("conserved", "knn")].tolist()
     [1.0, 1.0]
-    >>> bill.loc[bill["probe"] == "ilisi", ["before", "after"]].round(1).to_numpy().tolist()
+    >>> report.loc[report["classifier"] == "ilisi", ["before", "after"]].round(1).to_numpy().tolist()
     [[0.0, 1.0]]
     """
     first, second = check_codes(before), check_codes(after)
     of_batch = check_column(batch, len(first), "batch").as_classes()
-    covariates = check_factors(protected, len(first))
+    covariates = check_factors(conserved, len(first))
     if len(second) != len(first):
         msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass codes of the same cells."
         raise ValueError(msg)
@@ -130,26 +130,26 @@ def zeroing_bill(
     mask = None if test is None else np.asarray(test)
     rng = np.random.default_rng(seed)
     cells = BeforeAndAfter(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
-    implied = implied_skill(batch, protected, groups=groups, test=mask, seed=seed)
-    rows = [make(cells, of_batch, "batch", implied) for make in (neighbour_row, _forest_row)]
+    expected = expected_accuracy(batch, conserved, groups=groups, test=mask, seed=seed)
+    rows = [make(cells, of_batch, "batch", expected) for make in (neighbor_row, _forest_row)]
     rows.append(_ilisi_row(cells, of_batch, covariates))
     rows += [
-        make(cells, covariate, "protected", np.nan) for covariate in covariates for make in (neighbour_row, _forest_row)
+        make(cells, covariate, "conserved", np.nan) for covariate in covariates for make in (neighbor_row, _forest_row)
     ]
     return _to_frame(rows)
 
 
-def neighbour_row(cells: BeforeAndAfter, covariate: Covariate, role: str, implied: float) -> dict[str, Any]:
+def neighbor_row(cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float) -> dict[str, Any]:
     """The row of k-NN accuracy."""
-    plan = make_neighbour_plan(covariate, cells.groups, cells.test, cells.seed)
-    predict = partial(predict_by_neighbours, plan=plan, n_neighbors=N_NEIGHBORS, seed=cells.seed)
-    return _classifier_row(cells, covariate, role, "neighbours", plan, predict) | {"implied": implied}
+    plan = make_neighbor_plan(covariate, cells.groups, cells.test, cells.seed)
+    predict = partial(predict_by_neighbors, plan=plan, n_neighbors=N_NEIGHBORS, seed=cells.seed)
+    return _classifier_row(cells, covariate, role, "knn", plan, predict) | {"expected": expected}
 
 
-def _forest_row(cells: BeforeAndAfter, covariate: Covariate, role: str, implied: float) -> dict[str, Any]:
+def _forest_row(cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float) -> dict[str, Any]:
     plan = make_forest_plan(covariate, cells.groups, cells.test, cells.seed)
     predict = partial(predict_by_forest, plan=plan, seed=cells.seed)
-    return _classifier_row(cells, covariate, role, "random_forest", plan, predict) | {"implied": implied}
+    return _classifier_row(cells, covariate, role, "random_forest", plan, predict) | {"expected": expected}
 
 
 def _classifier_row(
@@ -161,19 +161,19 @@ def _classifier_row(
     predict: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Any]:
     said = [predict(codes) for codes in (cells.before, cells.after)]
-    values = [plan.skill(predicted) for predicted in said]
+    values = [plan.accuracy(predicted) for predicted in said]
     replicates = [plan.replicates(predicted, cells.blocks) for predicted in said]
     counted = {"n_cells": len(plan.reported), "n_classes": plan.n_classes, "flag": plan.problem}
     return _row(role, covariate.name, name, values, replicates) | counted
 
 
-def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, protected: list[Covariate]) -> dict[str, Any]:
+def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariate]) -> dict[str, Any]:
     values, replicates = [], []
     for codes in (cells.before, cells.after):
-        hoods = _ilisi.find_neighbourhoods(codes, batch.labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=cells.seed)
+        hoods = _ilisi.find_neighborhoods(codes, batch.labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=cells.seed)
         if codes is cells.before:
-            within = np.nan if hoods.is_empty else hoods.permuted(batch.labels, cells.seed, _strata(protected))
-            implied = hoods.score(within, batch.labels, cells.seed)
+            within = np.nan if hoods.is_empty else hoods.permuted(batch.labels, cells.seed, _strata(conserved))
+            expected = hoods.score(within, batch.labels, cells.seed)
         index = hoods.indices(batch.labels)
         sums = np.zeros((2, cells.blocks.n_blocks))
         if not hoods.is_empty:
@@ -182,15 +182,17 @@ def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, protected: list[Covariat
         values.append(hoods.score(index.mean(), batch.labels, cells.seed))
         replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), batch.labels, cells.seed))
     flag = "fewer than two batches" if hoods.is_empty else ""
-    extra = {"implied": implied, "n_cells": len(hoods.cells), "n_classes": len(batch.classes), "flag": flag}
+    extra = {"expected": expected, "n_cells": len(hoods.cells), "n_classes": len(batch.classes), "flag": flag}
     return _row("batch", batch.name, "ilisi", values, replicates) | extra
 
 
-def _row(role: str, covariate: str, probe: str, values: list[float], replicates: list[np.ndarray]) -> dict[str, Any]:
+def _row(
+    role: str, covariate: str, classifier: str, values: list[float], replicates: list[np.ndarray]
+) -> dict[str, Any]:
     """Values, and the ends of their intervals."""
-    columns: dict[str, Any] = {"role": role, "covariate": covariate, "probe": probe}
+    columns: dict[str, Any] = {"role": role, "covariate": covariate, "classifier": classifier}
     kept, kept_replicates = np.nan, np.full(len(replicates[0]), np.nan)
-    if role == "protected" and values[0] >= _LEAST_SKILL:
+    if role == "conserved" and values[0] >= _LEAST_SKILL:
         kept = values[1] / values[0]
         base = replicates[0]
         kept_replicates = np.where(base > 0, replicates[1] / np.where(base > 0, base, 1.0), np.nan)
@@ -202,7 +204,7 @@ def _row(role: str, covariate: str, probe: str, values: list[float], replicates:
 
 
 def _strata(covariates: list[Covariate]) -> np.ndarray:
-    """Combination of protected covariates of every cell; missing is a stratum of its own."""
+    """Combination of conserved covariates of every cell; missing is a stratum of its own."""
     columns = []
     for covariate in covariates:
         if not covariate.is_numeric:
@@ -216,6 +218,6 @@ def _strata(covariates: list[Covariate]) -> np.ndarray:
 def _to_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     numbers = [f"{name}{end}" for name in _COLUMNS for end in ("", "_ci_low", "_ci_high")]
-    frame[[*numbers, "implied"]] = frame[[*numbers, "implied"]].astype(np.float64)
+    frame[[*numbers, "expected"]] = frame[[*numbers, "expected"]].astype(np.float64)
     frame[["n_cells", "n_classes"]] = frame[["n_cells", "n_classes"]].astype(np.int64)
-    return frame[["role", "covariate", "probe", *numbers, "implied", "n_cells", "n_classes", "flag"]]
+    return frame[["role", "covariate", "classifier", *numbers, "expected", "n_cells", "n_classes", "flag"]]

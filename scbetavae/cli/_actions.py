@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys, _stored
-from scbetavae._command._arguments import ACTION_OUTPUTS
+from scbetavae._core import keys as _keys
+from scbetavae._core import results as _stored
+from scbetavae.cli._arguments import ACTION_OUTPUTS
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from scbetavae._command._extras import Extras
+    from scbetavae.cli._extras import Extras
     from scbetavae.model import BetaVAE
 
 ZEROED_UMAP = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}"
@@ -50,7 +51,7 @@ class Actions:
     def act(self) -> None:
         """Act on the dimensions; results go to ``adata``."""
         options = self._options
-        self._act("summary", ("latent_summary",), self._summarise)
+        self._act("summary", ("latent_summary",), self._summarize)
         if options.batch_key is not None:
             self._act("batch", ("batch_dimensions", "zeroing"), self._zero)
         self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
@@ -86,7 +87,7 @@ class Actions:
         names = [name for name in ACTION_OUTPUTS if name.rpartition(".")[0] in outputs]
         self._extras.compute(title, names, lambda: " ".join(action().split()))
 
-    def _summarise(self) -> str:
+    def _summarize(self) -> str:
         frame = self._model.get_latent_summary()
         best = frame.sort_values("order").head(3)
         parts = [f"{row.dimension} ({row.reconstruction_lost:.1f})" for row in best.itertuples()]
@@ -99,13 +100,13 @@ class Actions:
         from anndata import AnnData
 
         options = self._options
-        self._model.zero_batch_dimensions(group_key=options.group_key, seed=options.seed)
+        self._model.zero_batch_dimensions(donor_key=options.donor_key, seed=options.seed)
         adata = self._model.adata
         shell = AnnData(obs=adata.obs[[]], obsm={_keys.LATENT_ZEROED: adata.obsm[_keys.LATENT_ZEROED]})
         sc.pp.neighbors(shell, use_rep=_keys.LATENT_ZEROED, random_state=options.seed)
         sc.tl.umap(shell, random_state=options.seed)
         adata.obsm[ZEROED_UMAP] = shell.obsm["X_umap"]
-        return adata.uns[_keys.UNS][_keys.ZEROED + _keys.PARAMS_SUFFIX]["verdict"]
+        return adata.uns[_keys.UNS][_keys.ZEROED + _keys.PARAMS_SUFFIX]["summary"]
 
     def _draw_zeroing(self, adata: AnnData) -> object:
         from scbetavae import pl
@@ -127,15 +128,15 @@ class Actions:
     def _predict(self) -> str:
         options = self._options
         frame = self._model.predict_condition(
-            options.condition, group_key=options.group_key, categorical=options.condition, seed=options.seed
+            options.condition, donor_key=options.donor_key, categorical=options.condition, seed=options.seed
         )
-        if frame["skill"].isna().all():
+        if frame["accuracy"].isna().all():
             return str(frame["flag"].iloc[0])
         single = frame[frame["predictor"] == "dimension"]
-        best, everything = single.loc[single["skill"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
+        best, everything = single.loc[single["accuracy"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
         return (
-            f"{options.condition} from dimension {best['dimension']} alone {best['skill']:.2f} "
-            f"(p {best['p_adjusted']:.2g}), from all {everything['skill']:.2f}; 0 is chance, 1 perfect"
+            f"{options.condition} from dimension {best['dimension']} alone {best['accuracy']:.2f} "
+            f"(p {best['p_adjusted']:.2g}), from all {everything['accuracy']:.2f}; 0 is chance, 1 perfect"
         )
 
     def _counterfact(self) -> str:
@@ -153,7 +154,7 @@ class Actions:
         options = self._options
         if options.source is not None and options.target is not None:
             return options.source, options.target
-        from scbetavae.tl._inputs import class_name
+        from scbetavae._core.columns import class_name
 
         categories = sorted(map(class_name, self._model.adata.obs[options.condition].dropna().unique()))
         if len(categories) != 2:
@@ -168,9 +169,9 @@ class Actions:
 
 def _errors(frame: pd.DataFrame) -> str:
     """Mean over groups of the error ratio over all genes, of the prediction and of the mean shift."""
-    whole = frame[(frame["genes"] == "all") & frame["error_ratio"].notna()]
-    predicted = whole.loc[whole["kind"] == "prediction", "error_ratio"]
-    shifted = whole.loc[whole["method"] == "mean_shift", "error_ratio"]
+    whole = frame[(frame["genes"] == "all") & frame["relative_error"].notna()]
+    predicted = whole.loc[whole["kind"] == "prediction", "relative_error"]
+    shifted = whole.loc[whole["method"] == "mean_shift", "relative_error"]
     if predicted.empty:
         return f"unknown: {'; '.join(frame['flag'].unique())}"
     return f"{predicted.mean():.2f}, of a mean shift of expression {shifted.mean():.2f}"

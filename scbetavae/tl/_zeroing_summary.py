@@ -1,4 +1,4 @@
-"""The bill of zeroing in words."""
+"""The report of zeroing in words."""
 
 from __future__ import annotations
 
@@ -15,68 +15,68 @@ ALTERNATIVE = (
 )
 
 
-class Verdict(NamedTuple):
-    """What the bill says."""
+class Summary(NamedTuple):
+    """What the report says."""
 
-    outcome: str
+    status: str
     """``"clean"``, ``"batch remains"``, ``"biology lost"``, ``"undecided"``, ``"batch unknown"`` or ``"nothing zeroed"``."""
     sentence: str
     warning: str
     """What deserves a warning; empty if nothing does."""
 
 
-def nothing_zeroed(reason: str) -> Verdict:
-    """Verdict where no dimension was chosen."""
+def nothing_zeroed(reason: str) -> Summary:
+    """Summary where no dimension was chosen."""
     sentence = f"Nothing was zeroed, because {reason[:1].lower()}{reason[1:]}"
-    return Verdict("nothing zeroed", sentence, f"{sentence} The zeroed codes are the codes as they were.")
+    return Summary("nothing zeroed", sentence, f"{sentence} The zeroed codes are the codes as they were.")
 
 
-def judge(bill: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Verdict:
-    """Read the bill.
+def judge(report: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Summary:
+    """Read the report.
 
     Parameters
     ----------
-    bill
-        What :func:`scbetavae.metrics.zeroing_bill` returns.
+    report
+        What :func:`scbetavae.metrics.evaluate_batch_removal` returns.
     dimensions
         Dimensions that were zeroed.
     clusters
-        Whether clusters of the codes stood in for protected covariates.
+        Whether clusters of the codes stood in for conserved covariates.
     """
-    batch = bill[(bill["role"] == "batch") & bill["probe"].isin(list(CLASSIFIERS)) & bill["after"].notna()]
-    protected = bill[(bill["role"] == "protected") & bill["kept"].notna()]
-    remains, lost = _removal_status.batch_remains(batch), _removal_status.biology_lost(protected)
+    batch = report[(report["role"] == "batch") & report["classifier"].isin(list(CLASSIFIERS)) & report["after"].notna()]
+    conserved = report[(report["role"] == "conserved") & report["kept"].notna()]
+    remains, lost = _removal_status.batch_remains(batch), _removal_status.biology_lost(conserved)
     below = _removal_status.is_below_expected(batch)
-    # Classifiers are less sharp than the rule behind the expected accuracy. Where the protected covariates are seen to be
+    # Classifiers are less sharp than the rule behind the expected accuracy. Where the conserved covariates are seen to be
     # kept, it is that, and nothing is destroyed.
-    destroyed = below and (bool(lost.yes.any()) or protected.empty)
+    destroyed = below and (bool(lost.yes.any()) or conserved.empty)
     several = "s" if len(dimensions) > 1 else ""
-    parts = [f"Zeroing dimension{several} {', '.join(map(str, dimensions))}: {_tell_batch(bill, batch)}"]
+    parts = [f"Zeroing dimension{several} {', '.join(map(str, dimensions))}: {_tell_batch(report, batch)}"]
     if destroyed:
         parts.append(
-            "That is less than the protected covariates alone imply: batch and protected covariates are confounded, and "
+            "That is less than the conserved covariates alone imply: batch and conserved covariates are confounded, and "
             "what told them both apart is gone. Take it as a sign of destruction, not of success."
         )
     elif below:
         parts.append(
-            "That is less than the protected covariates alone imply. It would be a sign of destruction, but they are kept: with "
+            "That is less than the conserved covariates alone imply. It would be a sign of destruction, but they are kept: with "
             "few cells or weak confounding, classifiers fall short of it."
         )
     else:
         parts += _tell_remaining(batch, remains)
-    parts += [_tell_protected(protected, lost)]
+    parts += [_tell_conserved(conserved, lost)]
     if clusters:
         parts.append(
-            "No labels were protected: clusters of the codes stood in for them, which batch itself may have shaped."
+            "No labels were conserved: clusters of the codes stood in for them, which batch itself may have shaped."
         )
-    outcome = _outcome(batch, remains, lost)
+    status = _status(batch, remains, lost)
     if destroyed:
-        outcome = "biology lost"
-    warning = f"{' '.join(parts)} {ALTERNATIVE}" if outcome == "biology lost" else ""
-    return Verdict(outcome, " ".join(parts), warning)
+        status = "biology lost"
+    warning = f"{' '.join(parts)} {ALTERNATIVE}" if status == "biology lost" else ""
+    return Summary(status, " ".join(parts), warning)
 
 
-def _outcome(batch: pd.DataFrame, remains: _removal_status.Answer, lost: _removal_status.Answer) -> str:
+def _status(batch: pd.DataFrame, remains: _removal_status.Answer, lost: _removal_status.Answer) -> str:
     """One word: what is shown by a whole interval, and clean where nothing is and the intervals are narrow."""
     if lost.yes.any():
         return "biology lost"
@@ -87,23 +87,23 @@ def _outcome(batch: pd.DataFrame, remains: _removal_status.Answer, lost: _remova
     return "undecided" if remains.too_wide.any() or lost.too_wide.any() else "clean"
 
 
-def _tell_batch(bill: pd.DataFrame, batch: pd.DataFrame) -> str:
+def _tell_batch(report: pd.DataFrame, batch: pd.DataFrame) -> str:
     if batch.empty:
-        reasons = [flag for flag in bill.loc[bill["role"] == "batch", "flag"] if flag]
-        return f"batch could not be probed{': ' + reasons[0] if reasons else ''}."
+        reasons = [flag for flag in report.loc[report["role"] == "batch", "flag"] if flag]
+        return f"batch could not be classified{': ' + reasons[0] if reasons else ''}."
     changes = [
-        f"{CLASSIFIERS[row.probe]} accuracy for batch {row.covariate!r} from {number(row.before)} to "
+        f"{CLASSIFIERS[row.classifier]} accuracy for batch {row.covariate!r} from {number(row.before)} to "
         f"{number(row.after)}{interval(row, 'after')}"
         for row in batch.itertuples()
     ]
-    implied = batch["implied"].iloc[0]
-    beside = "" if pd.isna(implied) else f"; {number(max(implied, 0))} is expected from composition alone"
+    expected = batch["expected"].iloc[0]
+    beside = "" if pd.isna(expected) else f"; {number(max(expected, 0))} is expected from composition alone"
     return f"{', '.join(changes)}{beside}."
 
 
 def _tell_remaining(batch: pd.DataFrame, remains: _removal_status.Answer) -> list[str]:
     """What of batch is left, what may be, and what is too uncertain to say."""
-    shown = batch.loc[remains.yes, "probe"].tolist()
+    shown = batch.loc[remains.yes, "classifier"].tolist()
     if shown == ["random_forest"]:
         return ["Batch remains in shifts of other dimensions that the random forest finds and k-NN does not."]
     if shown:
@@ -117,37 +117,37 @@ def _tell_remaining(batch: pd.DataFrame, remains: _removal_status.Answer) -> lis
     return told
 
 
-def _tell_protected(protected: pd.DataFrame, lost: _removal_status.Answer) -> str:
-    if protected.empty:
-        return "The codes told too little of the protected covariates for a loss to be measured."
+def _tell_conserved(conserved: pd.DataFrame, lost: _removal_status.Answer) -> str:
+    if conserved.empty:
+        return "The codes told too little of the conserved covariates for a loss to be measured."
     told = []
     if lost.yes.any():
-        worst = protected[lost.yes].sort_values("kept").drop_duplicates("covariate")
+        worst = conserved[lost.yes].sort_values("kept").drop_duplicates("covariate")
         costs = "; ".join(
-            f"{row.covariate!r} {1 - row.kept:.0%} ({number(row.before)} to {number(row.after)}, {CLASSIFIERS[row.probe]})"
+            f"{row.covariate!r} {1 - row.kept:.0%} ({number(row.before)} to {number(row.after)}, {CLASSIFIERS[row.classifier]})"
             for row in worst.itertuples()
         )
-        told.append(f"It took more than {ALLOWED_LOSS:.0%} of the accuracy for protected covariates: {costs}.")
+        told.append(f"It took more than {ALLOWED_LOSS:.0%} of the accuracy for conserved covariates: {costs}.")
     shares = [
-        f"{name!r} keeps {' and '.join(f'{r.kept:.0%} ({CLASSIFIERS[r.probe]})' for r in rows.itertuples())}"
-        for name, rows in protected.groupby("covariate", sort=False)
+        f"{name!r} keeps {' and '.join(f'{r.kept:.0%} ({CLASSIFIERS[r.classifier]})' for r in rows.itertuples())}"
+        for name, rows in conserved.groupby("covariate", sort=False)
         if not lost.yes[rows.index].any()
     ]
     if shares:
         told.append(f"{'; '.join(shares)} of its accuracy.")
-    told += tell_noise(protected, lost)
+    told += tell_noise(conserved, lost)
     return " ".join(told)
 
 
-def tell_noise(protected: pd.DataFrame, lost: _removal_status.Answer) -> list[str]:
+def tell_noise(conserved: pd.DataFrame, lost: _removal_status.Answer) -> list[str]:
     """Losses that may be chance, and those of which nothing can be said."""
     told = []
     for rows, what in (
-        (protected[lost.noise & ~lost.too_wide], "The loss is within noise"),
-        (protected[lost.too_wide], f"Too few cells to tell whether more than {ALLOWED_LOSS:.0%} is lost"),
+        (conserved[lost.noise & ~lost.too_wide], "The loss is within noise"),
+        (conserved[lost.too_wide], f"Too few cells to tell whether more than {ALLOWED_LOSS:.0%} is lost"),
     ):
         spans = [
-            f"{row.covariate!r}, {CLASSIFIERS[row.probe]}: kept {row.kept_ci_low:.0%} to {row.kept_ci_high:.0%}"
+            f"{row.covariate!r}, {CLASSIFIERS[row.classifier]}: kept {row.kept_ci_low:.0%} to {row.kept_ci_high:.0%}"
             for row in rows.itertuples()
         ]
         if spans:
@@ -167,4 +167,4 @@ def interval(row: NamedTuple, name: str) -> str:
 
 
 def _classifiers(rows: pd.DataFrame) -> str:
-    return " and ".join(CLASSIFIERS[name] for name in rows["probe"])
+    return " and ".join(CLASSIFIERS[name] for name in rows["classifier"])

@@ -1,6 +1,6 @@
-r"""Regularisers: the term R of ``loss = NLL + r(t) R``, one class an objective.
+r"""Regularizers: the term R of ``loss = NLL + r(t) R``, one class an objective.
 
-A regulariser is built from the model's arguments and called once a minibatch. It returns its value at the fraction ``r``
+A regularizer is built from the model's arguments and called once a minibatch. It returns its value at the fraction ``r``
 of the run's beta, its value at full beta, and the parts that are worth writing down.
 """
 
@@ -21,7 +21,7 @@ from ._total_correlation import ESTIMATORS, total_correlation_terms
 
 @dataclass(frozen=True)
 class Codes:
-    """What a regulariser sees of a minibatch.
+    """What a regularizer sees of a minibatch.
 
     Parameters
     ----------
@@ -44,14 +44,14 @@ class Codes:
 
 @dataclass(frozen=True)
 class Penalty:
-    """Value of a regulariser on a minibatch.
+    """Value of a regularizer on a minibatch.
 
     Parameters
     ----------
     running
-        What enters the loss: the regulariser annealed by ``r``, a scalar in nats.
+        What enters the loss: the regularizer annealed by ``r``, a scalar in nats.
     full
-        The regulariser at full beta, a scalar in nats.
+        The regularizer at full beta, a scalar in nats.
     parts
         Scalars to write to the history, by name.
     """
@@ -61,10 +61,10 @@ class Penalty:
     parts: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
-class Regulariser(torch.nn.Module):
-    """Base of the regularisers.
+class Regularizer(torch.nn.Module):
+    """Base of the regularizers.
 
-    ``name`` is what ``BetaVAE(objective=...)`` takes, ``uses_beta`` says whether beta enters the regulariser, and
+    ``name`` is what ``BetaVAE(objective=...)`` takes, ``uses_beta`` says whether beta enters the regularizer, and
     ``needs_gaussian_codes`` whether it reads the samples as draws from the Gaussian posterior.
     """
 
@@ -86,7 +86,7 @@ class Regulariser(torch.nn.Module):
         beta
             Beta at the end of the warm-up, at least 0.
         fraction
-            Fraction ``r`` of the regulariser that the minibatch trains with.
+            Fraction ``r`` of the regularizer that the minibatch trains with.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class Regulariser(torch.nn.Module):
         raise NotImplementedError
 
 
-class BetaVAERegulariser(Regulariser):
+class BetaVAERegularizer(Regularizer):
     r"""KL to the prior times beta, :math:`R = \beta \, \mathrm{KL}(q(z|x) \,\|\, p(z))`.
 
     References
@@ -111,7 +111,7 @@ class BetaVAERegulariser(Regulariser):
         return Penalty(running=fraction * full, full=full)
 
 
-class CapacityRegulariser(Regulariser):
+class CapacityRegularizer(Regularizer):
     r"""Distance of the mean KL from a capacity, :math:`R = \gamma \, |\overline{\mathrm{KL}} - C(t)|`.
 
     The capacity rises with the schedule, from 0 to ``capacity`` over the warm-up.
@@ -147,7 +147,7 @@ class CapacityRegulariser(Regulariser):
         )
 
 
-class BetaTCVAERegulariser(Regulariser):
+class BetaTCVAERegularizer(Regularizer):
     r"""KL with more weight on total correlation, :math:`R = \mathrm{KL} + (\beta - 1) \, \mathrm{TC}(z)`.
 
     Parameters
@@ -181,7 +181,7 @@ class BetaTCVAERegulariser(Regulariser):
         return Penalty(running=fraction * full, full=full, parts={k: v.detach() for k, v in terms._asdict().items()})
 
 
-class FactorVAERegulariser(Regulariser):
+class FactorVAERegularizer(Regularizer):
     r"""KL and a discriminator's estimate of total correlation, :math:`R = \mathrm{KL} + \gamma \, \mathbb{E}_{q(z)}[l(z)]`.
 
     :math:`l` is the logit of a :class:`Discriminator`. The encoder's step leaves no gradient in it;
@@ -244,7 +244,7 @@ class FactorVAERegulariser(Regulariser):
         return discriminator_loss(joint, permuted), discriminator_accuracy(joint, permuted)
 
 
-class _DIPRegulariser(Regulariser):
+class _DIPRegularizer(Regularizer):
     """KL and the distance of the codes' covariance from the identity, over a running covariance."""
 
     kind: ClassVar[str]
@@ -268,7 +268,7 @@ class _DIPRegulariser(Regulariser):
         return Penalty(running=fraction * full, full=full, parts=parts)
 
 
-class DIPVAEIRegulariser(_DIPRegulariser):
+class DIPVAEIRegularizer(_DIPRegularizer):
     r"""KL and the covariance of the posterior means, :math:`R = \mathrm{KL} + P(\mathrm{Cov}[\mu])`.
 
     Parameters
@@ -292,7 +292,7 @@ class DIPVAEIRegulariser(_DIPRegulariser):
     diagonal_ratio: ClassVar[float] = 10.0
 
 
-class DIPVAEIIRegulariser(_DIPRegulariser):
+class DIPVAEIIRegularizer(_DIPRegularizer):
     r"""KL and the covariance of the codes, :math:`R = \mathrm{KL} + P(\mathrm{Cov}[\mu] + \mathbb{E}[\mathrm{diag} \sigma^2])`.
 
     Parameters

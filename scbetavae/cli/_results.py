@@ -5,18 +5,18 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from scbetavae import _keys
-from scbetavae._command._actions import Actions
-from scbetavae._command._arguments import CURVES, UMAP
-from scbetavae._command._extras import line
-from scbetavae._command._scores import make_scores
+from scbetavae._core import keys as _keys
+from scbetavae.cli._actions import Actions
+from scbetavae.cli._arguments import CURVES, UMAP
+from scbetavae.cli._extras import line
+from scbetavae.cli._scores import make_scores
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
     from anndata import AnnData
 
-    from scbetavae._command._extras import Extras
+    from scbetavae.cli._extras import Extras
     from scbetavae.model import BetaVAE
 
 
@@ -38,7 +38,7 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, extras: Ext
     if actions is not None:
         print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
         actions.act()
-    print("neighbours and UMAP ...", file=sys.stderr, flush=True)
+    print("neighbors and UMAP ...", file=sys.stderr, flush=True)
     extras.picture(CURVES, pl.training, adata)
     if extras.compute("UMAP", [UMAP], lambda: _embed(adata, options)) is not None:
         colors = [key for key in (options.labels_key, options.batch_key) if key is not None]

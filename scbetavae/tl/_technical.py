@@ -32,14 +32,14 @@ SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_na
 _CHUNK = 4096  # cells read at once
 
 
-def read_nuisance(adata: AnnData, nuisance: str | Iterable[str] | None, layer: str | None) -> pd.DataFrame:
-    """Nuisances as columns of finite numbers, named for what they are.
+def read_technical(adata: AnnData, technical_covariates: str | Iterable[str] | None, layer: str | None) -> pd.DataFrame:
+    """Technical covariates as columns of finite numbers, named for what they are.
 
     Parameters
     ----------
     adata
         Annotated data.
-    nuisance
+    technical_covariates
         Columns of ``.obs`` with numbers; none of them if empty. ``None`` looks for two: the logarithm of the library size
         (from counts, otherwise from a column with a usual name) and percent mitochondrial (from a column with a usual
         name, otherwise from counts of genes whose name begins with ``MT-``).
@@ -48,7 +48,7 @@ def read_nuisance(adata: AnnData, nuisance: str | Iterable[str] | None, layer: s
 
     Returns
     -------
-    DataFrame of shape (n_cells, n_nuisances), possibly without columns.
+    DataFrame of shape (n_cells, n_technical covariates), possibly without columns.
 
     Raises
     ------
@@ -61,25 +61,25 @@ def read_nuisance(adata: AnnData, nuisance: str | Iterable[str] | None, layer: s
     """
     if layer is not None:
         _inputs.check_key(layer, list(adata.layers), "layer", "adata.layers")
-    if nuisance is None:
+    if technical_covariates is None:
         return _find(adata, layer)
-    names = [nuisance] if isinstance(nuisance, str) else list(nuisance)
+    names = [technical_covariates] if isinstance(technical_covariates, str) else list(technical_covariates)
     for name in names:
-        _inputs.check_key(name, list(adata.obs.columns), "nuisance", "adata.obs")
+        _inputs.check_key(name, list(adata.obs.columns), "technical_covariates", "adata.obs")
     return pd.DataFrame({str(name): _read_column(adata, name) for name in names}, index=adata.obs_names)
 
 
 def _read_column(adata: AnnData, name: str) -> np.ndarray:
     column = adata.obs[name]
     if not types.is_numeric_dtype(column.dtype):
-        msg = f"nuisance={name!r} holds {column.dtype}, not numbers. Name columns of adata.obs that hold numbers."
+        msg = f"technical_covariates={name!r} holds {column.dtype}, not numbers. Name columns of adata.obs that hold numbers."
         raise TypeError(msg)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     n_broken = int((~np.isfinite(values)).sum())
     if n_broken:
         msg = (
-            f"nuisance={name!r} is missing or infinite in {n_broken} cells. "
-            "Fill it, leave these cells out, or go without it: nuisance=[]."
+            f"technical_covariates={name!r} is missing or infinite in {n_broken} cells. "
+            "Fill it, leave these cells out, or go without it: technical_covariates=[]."
         )
         raise ValueError(msg)
     return values
@@ -93,7 +93,7 @@ def _find(adata: AnnData, layer: str | None) -> pd.DataFrame:
     if totals is None and layer is not None:
         msg = (
             f"adata.layers[{layer!r}] holds values that are no counts (negative, fractional or not finite). "
-            "Name the layer with raw counts, or columns of adata.obs: nuisance=[...]."
+            "Name the layer with raw counts, or columns of adata.obs: technical_covariates=[...]."
         )
         raise ValueError(msg)
     if totals is not None and totals.any():  # a minified AnnData holds zeros

@@ -44,10 +44,10 @@ LATENT_SUMMARY = "latent_summary"
 """``.uns[UNS]`` entry: a DataFrame, a row a latent dimension."""
 
 BATCH_DIMENSIONS = "batch_dimensions"
-"""``.uns[UNS]`` entry: how much batch each dimension holds, a DataFrame; with ``_params``, the rule and its verdict."""
+"""``.uns[UNS]`` entry: how much batch each dimension holds, a DataFrame; with ``_params``, the rule and its summary."""
 
 ZEROED = "zeroed"
-"""``.uns[UNS]`` entry: the bill of zeroing, a DataFrame; with ``_params``, what was zeroed and the verdict."""
+"""``.uns[UNS]`` entry: the report of zeroing, a DataFrame; with ``_params``, what was zeroed and the summary."""
 
 TRAVERSAL = "traversal"
 """``.uns[UNS]`` entry: fold changes along dimensions, a long DataFrame; with ``_params``, how they were made."""
@@ -59,7 +59,7 @@ COUNTERFACTUAL = "counterfactual"
 """``.uns[UNS]`` entry of predicted cells: how near the prediction and its baselines come, a DataFrame; with ``_params``."""
 
 CONDITION_PREDICTION = "condition_prediction"
-"""``.uns[UNS]`` entry: skill of each dimension for one covariate, a DataFrame; with ``_params``."""
+"""``.uns[UNS]`` entry: accuracy of each dimension for one covariate, a DataFrame; with ``_params``."""
 
 PARAMS_SUFFIX = "_params"
 """Ending of the ``.uns[UNS]`` entry that says how a result was made, a flat dict."""
@@ -70,11 +70,11 @@ FINGERPRINT = "fingerprint"
 EARLIER = "earlier_embeddings"
 """``.uns[UNS]`` entry: the fingerprint of embeddings that were there before the last training, a flat dict."""
 
-WALK_SUFFIX = "_walk"
+WALK_SUFFIX = "_steps"
 """Ending of the ``.uns[UNS]`` entry with every step of a search for batch dimensions, a DataFrame."""
 
 CLUSTERS_SUFFIX = "_clusters"
-"""Ending of the ``.obs`` column of clusters that were protected for want of covariates."""
+"""Ending of the ``.obs`` column of clusters that were conserved for want of covariates."""
 
 INTEGRATION = "integration"
 """``.uns[UNS]`` entry: how an embedding keeps cell types apart and mixes batches, a DataFrame; with ``_params``."""

@@ -1,4 +1,4 @@
-"""Probes: how well cells that were not looked at tell their batch, or another covariate, from codes."""
+"""Classifiers: how well cells that were not looked at tell their batch, or another covariate, from codes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scbetavae.metrics._checks import (
     check_groups,
     check_positive_integer,
 )
-from scbetavae.metrics._probe_plan import Plan, make_plan
+from scbetavae.metrics._classifier_plan import Plan, make_plan
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -24,16 +24,16 @@ N_NEIGHBORS = 15
 N_TREES = 50
 
 MAXIMUM_NEIGHBOUR_QUERIES = 5_000
-"""Cells that the k-nearest-neighbour probe reports on at most."""
+"""Cells that the k-nearest-neighbor classifier reports on at most."""
 
 MAXIMUM_NEIGHBOUR_REFERENCES = 50_000
-"""Cells among which neighbours are looked for at most."""
+"""Cells among which neighbors are looked for at most."""
 
 MAXIMUM_FOREST_CELLS = 3_000
 """Cells that a random forest is trained on at most, and reports on at most."""
 
 
-def neighbour_skill(
+def knn_accuracy(
     codes: ArrayLike,
     covariate: ArrayLike | pd.Series,
     *,
@@ -42,13 +42,13 @@ def neighbour_skill(
     test: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    r"""Held-out skill of the k nearest neighbours.
+    r"""Held-out accuracy of the k nearest neighbors.
 
     A cell is predicted from its nearest cells (Euclidean distance, dimensions as they are) among cells of other folds. A
-    neighbour of class :math:`c` votes with weight :math:`1/N_c`, one over the size of its class, so that rare classes
-    count. The skill is balanced accuracy corrected for chance,
+    neighbor of class :math:`c` votes with weight :math:`1/N_c`, one over the size of its class, so that rare classes
+    count. The accuracy is balanced accuracy corrected for chance,
     :math:`(\text{mean recall} - 1/C) / (1 - 1/C)` for :math:`C` classes; for a numeric covariate, predicted by the mean
-    of the neighbours, the squared correlation with the sign of the correlation.
+    of the neighbors, the squared correlation with the sign of the correlation.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ def neighbour_skill(
     covariate
         One value per cell: categorical, boolean, string or numeric. Cells without a value are left out.
     groups
-        Donor of every cell; neighbours then come from other donors.
+        Donor of every cell; neighbors then come from other donors.
     n_neighbors
-        Neighbours that vote, at least 1; all, if there are fewer.
+        Neighbors that vote, at least 1; all, if there are fewer.
     test
-        Boolean mask of the cells that are reported on; neighbours are the other cells (with ``groups``, all cells of other
+        Boolean mask of the cells that are reported on; neighbors are the other cells (with ``groups``, all cells of other
         donors). Without it all cells are reported on, in four folds.
     seed
         Seed of the folds, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
-        neighbours among. A draw takes as many cells of each class as it can.
+        neighbors among. A draw takes as many cells of each class as it can.
 
     Returns
     -------
-    Skill: 1 if perfect, 0 by chance, negative below. NaN where undefined: fewer than 10 labelled cells, fewer than two
+    Accuracy: 1 if perfect, 0 by chance, negative below. NaN where undefined: fewer than 10 labeled cells, fewer than two
     classes of two cells, or one fold of donors.
 
     Raises
@@ -81,22 +81,22 @@ def neighbour_skill(
     Examples
     --------
     >>> import numpy as np
-    >>> from scbetavae.metrics import neighbour_skill
+    >>> from scbetavae.metrics import knn_accuracy
     >>> rng = np.random.default_rng(0)
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
     >>> codes = rng.normal(size=(400, 2)) + 8 * (batch == "plate 1")[:, None]
-    >>> neighbour_skill(codes, batch)
+    >>> knn_accuracy(codes, batch)
     1.0
-    >>> abs(neighbour_skill(codes, rng.permutation(batch))) < 0.2
+    >>> abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
     True
     """
     array = check_codes(codes)
     k = check_positive_integer(n_neighbors, "n_neighbors")
-    plan = make_neighbour_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
-    return plan.skill(predict_by_neighbours(array, plan, k, seed))
+    plan = make_neighbor_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
+    return plan.accuracy(predict_by_neighbors(array, plan, k, seed))
 
 
-def random_forest_skill(
+def random_forest_accuracy(
     codes: ArrayLike,
     covariate: ArrayLike | pd.Series,
     *,
@@ -104,26 +104,26 @@ def random_forest_skill(
     test: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    """Held-out skill of a random forest.
+    """Held-out accuracy of a random forest.
 
-    As :func:`neighbour_skill`, but trees find a covariate that few of many dimensions hold, which distances hide. 50 trees,
+    As :func:`knn_accuracy`, but trees find a covariate that few of many dimensions hold, which distances hide. 50 trees,
     10 cells a leaf (down to 3 with fewer than 500 cells to train on), classes weighted to count alike.
 
     Parameters
     ----------
     codes, covariate, groups, test
-        As for :func:`neighbour_skill`.
+        As for :func:`knn_accuracy`.
     seed
         Seed of the folds, the trees, and the draw where there are more than 3 000 cells to train or to report on.
 
     Returns
     -------
-    Skill: 1 if perfect, 0 by chance. NaN where undefined.
+    Accuracy: 1 if perfect, 0 by chance. NaN where undefined.
 
     Raises
     ------
     ValueError
-        As :func:`neighbour_skill`.
+        As :func:`knn_accuracy`.
 
     References
     ----------
@@ -132,92 +132,92 @@ def random_forest_skill(
     Examples
     --------
     >>> import numpy as np
-    >>> from scbetavae.metrics import random_forest_skill
+    >>> from scbetavae.metrics import random_forest_accuracy
     >>> rng = np.random.default_rng(0)
     >>> codes = rng.normal(size=(300, 3))
-    >>> random_forest_skill(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
+    >>> random_forest_accuracy(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
     True
     """
     array = check_codes(codes)
     plan = make_forest_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
-    return plan.skill(predict_by_forest(array, plan, seed))
+    return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
-def implied_skill(
+def expected_accuracy(
     batch: ArrayLike | pd.Series,
-    protected: pd.DataFrame,
+    conserved: pd.DataFrame,
     *,
     groups: ArrayLike | pd.Series | None = None,
     test: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    r"""Skill for batch that the protected covariates alone imply.
+    r"""Accuracy for batch that the conserved covariates alone imply.
 
-    Codes that hold the protected covariates and nothing else still tell a batch that has its own mix of them. With
+    Codes that hold the conserved covariates and nothing else still tell a batch that has its own mix of them. With
     categories alone, cells of a stratum :math:`s` (a combination of categories) are predicted as the batch
-    :math:`\arg\max_b P(s \mid b)`, counted on other cells; in expectation the skill is
+    :math:`\arg\max_b P(s \mid b)`, counted on other cells; in expectation the accuracy is
 
     .. math:: \frac{\frac{1}{B} \sum_s \max_b P(s \mid b) - \frac{1}{B}}{1 - \frac{1}{B}}.
 
-    With a numeric covariate among them, a random forest predicts batch from all. A batch skill of codes below this value
-    is a sign that the protected covariates went with the batch. Probes of few cells also fall short of it by themselves, where it
-    is small: look at the skill for the protected covariates, too.
+    With a numeric covariate among them, a random forest predicts batch from all. A batch accuracy of codes below this value
+    is a sign that the conserved covariates went with the batch. Classifiers of few cells also fall short of it by themselves, where it
+    is small: look at the accuracy for the conserved covariates, too.
 
     Parameters
     ----------
     batch
         Batch of every cell.
-    protected
-        Protected covariates, one row per cell; cells that lack one of them are left out.
+    conserved
+        Conserved covariates, one row per cell; cells that lack one of them are left out.
     groups, test, seed
-        As for :func:`neighbour_skill`.
+        As for :func:`knn_accuracy`.
 
     Returns
     -------
-    Skill: 0 if the covariates tell nothing about the batch, 1 if they determine it. NaN where undefined.
+    Accuracy: 0 if the covariates tell nothing about the batch, 1 if they determine it. NaN where undefined.
 
     Raises
     ------
     ValueError
-        As :func:`neighbour_skill`.
+        As :func:`knn_accuracy`.
 
     Examples
     --------
-    Nine of ten cells of batch 1 are T cells, and one of ten of batch 2: mean recall is 0.9, the skill 0.8.
+    Nine of ten cells of batch 1 are T cells, and one of ten of batch 2: mean recall is 0.9, the accuracy 0.8.
 
     >>> import numpy as np, pandas as pd
-    >>> from scbetavae.metrics import implied_skill
+    >>> from scbetavae.metrics import expected_accuracy
     >>> batch = pd.Series(np.repeat(["1", "2"], 100))
     >>> is_t_cell = np.r_[np.arange(100) < 90, np.arange(100) < 10]
-    >>> round(implied_skill(batch, pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})), 6)
+    >>> round(expected_accuracy(batch, pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})), 6)
     0.8
     """
-    covariates = check_factors(protected, len(protected))
-    of_batch = _read(batch, len(protected)).as_classes()
+    covariates = check_factors(conserved, len(conserved))
+    of_batch = _read(batch, len(conserved)).as_classes()
     present = np.all([covariate.present for covariate in covariates], axis=0)
     of_batch = Covariate(of_batch.name, np.where(present, of_batch.labels, -1), of_batch.classes, None)
-    members = check_groups(groups, len(protected))
+    members = check_groups(groups, len(conserved))
     if any(covariate.is_numeric for covariate in covariates):
         columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.labels] for c in covariates]
         plan = make_forest_plan(of_batch, members, test, seed)
-        return plan.skill(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
+        return plan.accuracy(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
     labels = np.stack([covariate.labels for covariate in covariates], axis=1)
     strata = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     plan = make_plan(of_batch, members, test, seed)
-    return plan.skill(plan.predict(strata, _by_stratum))
+    return plan.accuracy(plan.predict(strata, _by_stratum))
 
 
-def make_neighbour_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
-    """Plan of the k-nearest-neighbour probe."""
+def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
+    """Plan of the k-nearest-neighbor classifier."""
     return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES)
 
 
 def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
-    """Plan of the random forest probe."""
+    """Plan of the random forest classifier."""
     return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
 
 
-def predict_by_neighbours(codes: np.ndarray, plan: Plan, n_neighbors: int, seed: int) -> np.ndarray:
+def predict_by_neighbors(codes: np.ndarray, plan: Plan, n_neighbors: int, seed: int) -> np.ndarray:
     """Class index or value of the reported cells."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -229,8 +229,8 @@ def predict_by_neighbours(codes: np.ndarray, plan: Plan, n_neighbors: int, seed:
         order = rng.permutation(len(reference))  # equally near cells are taken in random order
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute")
         index = search.fit(reference[order]).kneighbors(query, return_distance=False)
-        neighbours = values[order][index]
-        return _vote(neighbours, values, n_classes) if n_classes else neighbours.mean(axis=1)
+        neighbors = values[order][index]
+        return _vote(neighbors, values, n_classes) if n_classes else neighbors.mean(axis=1)
 
     return plan.predict(codes, predict)
 
@@ -255,12 +255,12 @@ def predict_by_forest(codes: np.ndarray, plan: Plan, seed: int) -> np.ndarray:
     return plan.predict(codes, predict)
 
 
-def _vote(neighbours: np.ndarray, values: np.ndarray, n_classes: int) -> np.ndarray:
+def _vote(neighbors: np.ndarray, values: np.ndarray, n_classes: int) -> np.ndarray:
     """Class with most votes (n_queries,), each worth one over the size of the class."""
     weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)
-    votes = np.zeros((len(neighbours), n_classes))
-    rows = np.arange(len(neighbours))
-    for column in neighbours.T:
+    votes = np.zeros((len(neighbors), n_classes))
+    rows = np.arange(len(neighbors))
+    for column in neighbors.T:
         votes[rows, column] += weight[column]
     return votes.argmax(axis=1)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from scbetavae import __version__, _keys
-from scbetavae._command._extras import NOT_MADE
-from scbetavae._command._output import MARK
+from scbetavae._core.folders import MARK
+from scbetavae.cli._extras import NOT_MADE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,10 +49,10 @@ Without a file it trains on 700 real blood cells (PBMCs) with a planted batch ef
 
 _EPILOG = f"""\
 what is written to the folder --out
-  {CELLS:<14} the cells, with the latent space in .obsm["{_keys.LATENT}"], neighbours and UMAP
+  {CELLS:<14} the cells, with the latent space in .obsm["{_keys.LATENT}"], neighbors and UMAP
   {MODEL + "/":<14} the model, for scbetavae.model.BetaVAE.load("OUT/{MODEL}", adata)
   {CURVES:<14} likelihood, KL, beta and active dimensions during training
-  {UMAP:<14} UMAP of the latent space, coloured by labels and batch
+  {UMAP:<14} UMAP of the latent space, colored by labels and batch
   {SCORES:<14} how the dimensions line up with the covariates; {SCORES_PICTURE} draws it
   {DIMENSIONS}, {DIMENSIONS_PICTURE}
   {"":<14} what each dimension encodes
@@ -320,5 +320,5 @@ def anchor_of(options: argparse.Namespace) -> str | None:
 
 def class_columns(options: argparse.Namespace) -> list[str]:
     """Columns whose values are names of classes, whatever their type."""
-    named = [options.batch_key, options.labels_key, options.condition, options.group_key]
+    named = [options.batch_key, options.labels_key, options.condition, options.donor_key]
     return [name for name in (*named, *(options.categorical or ())) if name is not None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scbetavae import __version__
-from scbetavae._command._arguments import (
+from scbetavae.cli._arguments import (
     LIKELIHOODS,
     OBJECTIVES,
     STRICT,
@@ -24,7 +24,7 @@ from scbetavae._command._arguments import (
     _whole,
     anchor_of,
 )
-from scbetavae._command._extras import NOT_MADE, Extras, line
+from scbetavae.cli._extras import NOT_MADE, Extras, line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 TABLE, WORDS, PICTURE, TRADEOFF = OUTPUTS = ("sweep.csv", "recommendation.txt", "beta_sweep.png", "tradeoff.png")
 BETAS = (1.0, 2.0, 4.0, 10.0)
 BASELINES = ("pca", "ica")
-# Scores with one value a run; the others, such as that of neighbours, are for the table.
+# Scores with one value a run; the others, such as that of neighbors, are for the table.
 SCORES = (
     "mig",
     "sap",
@@ -104,7 +104,7 @@ def sweep_parser() -> argparse.ArgumentParser:
 
 def run_sweep(options: argparse.Namespace) -> int:
     """Sweep the file, or the embedded cells; write the table, the recommendation and the pictures."""
-    from scbetavae._command._console import quiet_libraries
+    from scbetavae.cli._console import quiet_libraries
 
     with quiet_libraries():
         try:
@@ -225,7 +225,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
         "out_dir": options.out,
         "objectives": options.objectives,
         "seeds": range(options.seeds),
-        "group_key": options.group_key,
+        "donor_key": options.donor_key,
         "baselines": [name for name in options.baselines if name != "none"],
         "model_kwargs": {
             "n_latent": options.n_latent,
@@ -252,7 +252,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
 def _load(options: argparse.Namespace) -> AnnData:
     """The user's cells, or the embedded ones, whose columns are then the default keys."""
     if options.file is not None:
-        from scbetavae._io import read_cells
+        from scbetavae.cli._io import read_cells
 
         return read_cells(options.file)
     from scbetavae.datasets import pbmc68k
