@@ -2,7 +2,7 @@
 
 ``python benchmarks/condition_prediction.py cells.h5ad --covariates condition,cell_type --out results/condition.csv``
 
-Each embedding has as many dimensions. With ``--group-key`` whole donors are held out. ``logistic`` in the table is the accuracy
+Each embedding has as many dimensions. With ``--donor-key`` whole donors are held out. ``logistic`` in the table is the accuracy
 of a logistic regression with balanced class weights on all dimensions and the same folds, beside our discriminant
 (``all``). Prints medians over seeds; ``--out`` keeps every row, ``--picture`` draws the first covariate for the last model.
 """
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--covariates", type=lambda text: text.split(","), required=True)
-    parser.add_argument("--group-key")
+    parser.add_argument("--donor-key")
     parser.add_argument("--genes", type=int, default=2000, help="most variable genes, all if the file has fewer")
     parser.add_argument("--dims", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=100)

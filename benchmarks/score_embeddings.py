@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("--covariates", type=lambda text: text.split(","), required=True)
-    parser.add_argument("--group-key")
+    parser.add_argument("--donor-key")
     parser.add_argument("--genes", type=int, default=2000, help="most variable genes, all if the file has fewer")
     parser.add_argument("--dims", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=60)

@@ -15,7 +15,8 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from scbetavae import __version__, _keys
+from scbetavae import __version__
+from scbetavae._core import keys as _keys
 from scbetavae._core.folders import check_output, staged_folder
 from scbetavae.cli._arguments import CELLS, MODEL, OUTPUTS, anchor_of, class_columns, train_parser
 from scbetavae.cli._extras import Extras, line, reason_of

@@ -327,7 +327,7 @@ def test_mistyped_arguments(arguments, words, capsys):
         (["--encoder-obsm-key", "X_pac"], ["'X_pac'", "'X_pca'"]),
         (["--continuous-covariate-keys", "cell_type"], ["'cell_type'", "numeric"]),
         (["--covariates", "donor,celltype"], ["'celltype'", "'cell_type'"]),
-        (["--covariates", "donor", "--group-key", "doner"], ["'doner'", "'donor'"]),
+        (["--covariates", "donor", "--donor-key", "doner"], ["'doner'", "'donor'"]),
     ],
 )
 def test_keys_that_do_not_fit_the_file(arguments, words, folder, capsys):
@@ -553,7 +553,7 @@ def test_scores_are_printed_written_and_stored(first):
 
 
 def test_covariates_and_groups_of_the_users_choice(folder, capsys):
-    arguments = ["--batch-key", "plate", "--covariates", "age,cell_type", "--group-key", "donor"]
+    arguments = ["--batch-key", "plate", "--covariates", "age,cell_type", "--donor-key", "donor"]
     code, report, errors = run(capsys, folder / "cells.h5ad", *arguments, *QUICK)
     assert code == 0, errors
     scores = pd.read_csv("scbetavae-out/scores.csv")

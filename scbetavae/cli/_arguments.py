@@ -8,7 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from scbetavae import __version__, _keys
+from scbetavae import __version__
+from scbetavae._core import keys as _keys
 from scbetavae._core.folders import MARK
 from scbetavae.cli._extras import NOT_MADE
 
@@ -80,7 +81,7 @@ examples
       a plain scVI, trained in seconds
   scbetavae cells.h5ad --objective capacity --objective-arg capacity=10 --objective-arg gamma=50
       hold the KL at 10 nats a cell
-  scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --group-key donor
+  scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --donor-key donor
       score the dimensions against three columns, with intervals over donors
   scbetavae cells.h5ad --batch-key donor --labels-key cell_type --condition disease --source healthy --target COVID
       predict the disease from dimensions, and healthy cells as they would be in disease
@@ -231,7 +232,7 @@ def _add_scores(group: argparse._ArgumentGroup) -> None:
     )
     which.add_argument("--no-scores", action="store_true", help="do not score")
     group.add_argument(
-        "--group-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"
+        "--donor-key", metavar="COLUMN", help="column of .obs: donors, over which intervals of scores are taken [cells]"
     )
 
 

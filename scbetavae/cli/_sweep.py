@@ -166,7 +166,7 @@ def _add_scoring(group: argparse._ArgumentGroup) -> None:
         type=_names,
         help="columns of .obs that the dimensions are scored against [batch and labels]",
     )
-    group.add_argument("--group-key", metavar="COLUMN", help="column of .obs: donors, on which models are held out")
+    group.add_argument("--donor-key", metavar="COLUMN", help="column of .obs: donors, on which models are held out")
     group.add_argument(
         "--score",
         metavar="NAME",
