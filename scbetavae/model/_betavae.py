@@ -21,14 +21,14 @@ from scvi.data.fields import (
 from scvi.model import SCVI
 
 from scbetavae.module import (
-    DEFAULT_OBJECTIVE,
     ENCODER_INPUT_KEY,
+    OBJECTIVES,
     BetaVAEModule,
+    Objective,
     check_anchor,
-    check_beta,
-    make_regularizer,
+    resolve_objective,
 )
-from scbetavae.train import FactorVAETrainingPlan
+from scbetavae.train import AdversarialTrainingPlan
 
 from . import _checks, _genes
 from ._arguments import COUNT_LIKELIHOODS, check_arguments
@@ -78,8 +78,9 @@ class BetaVAE(
         genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta
         (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
-        ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``, ``"dip_vae_i"`` or ``"dip_vae_ii"``. ``None`` takes
-        ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or ``"beta_vae"`` with
+        Key of ``scbetavae.module.OBJECTIVES``: ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``,
+        ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of
+        :class:`~scbetavae.module.Objective`. ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or ``"beta_vae"`` with
         ``latent_distribution="ln"``.
     objective_kwargs
         Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
@@ -154,7 +155,7 @@ class BetaVAE(
         registry: dict | None = None,
         *,
         beta: float | None = None,
-        objective: str | None = None,
+        objective: str | type[Objective] | None = None,
         objective_kwargs: dict[str, Any] | None = None,
         anchor: str | None = "ica",
         anchor_kwargs: dict[str, Any] | None = None,
@@ -169,10 +170,7 @@ class BetaVAE(
         latent_distribution: Literal["normal", "ln"] = "normal",
         **kwargs: Any,
     ) -> None:
-        if objective is None:  # no two dimensions of a simplex are independent
-            objective = "beta_vae" if latent_distribution == "ln" else DEFAULT_OBJECTIVE
-        beta = check_beta(beta, objective)
-        make_regularizer(objective, n_latent, objective_kwargs, beta=beta, latent_distribution=latent_distribution)
+        objective, beta = resolve_objective(objective, beta, objective_kwargs, latent_distribution)
         check_anchor(anchor, anchor_kwargs, n_latent)
         check_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
         if adata is None and registry is None:
@@ -206,8 +204,8 @@ class BetaVAE(
             n_encoder_input=_n_encoder_input(registry_),
             **kwargs,
         )
-        if objective == "factor_vae":
-            self._training_plan_cls = FactorVAETrainingPlan
+        if OBJECTIVES[objective].has_discriminator:
+            self._training_plan_cls = AdversarialTrainingPlan
         self._model_summary_string = (
             f"BetaVAE model with the following parameters: \nobjective: {objective}, beta: {beta:g}, "
             f"n_latent: {n_latent}, n_hidden: {n_hidden}, n_layers: {n_layers}, gene_likelihood: {gene_likelihood}, "

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from scvi import REGISTRY_KEYS
-
-from scbetavae.module._fast_path import run_layers
 
 from ._decoding_inputs import DecoderConditions, DecodingInputsMixin, gene_positions, read_library_size
 from ._traversal import TraversalMixin
@@ -142,23 +139,15 @@ class DecodingMixin(TraversalMixin, DecodingInputsMixin):
 
     def _decode_hidden(self, codes: np.ndarray | torch.Tensor, conditions: DecoderConditions) -> torch.Tensor:
         """Last hidden units of the decoder: all that its heads read."""
-        device = self.device
-        parts = [torch.as_tensor(codes, dtype=torch.float32, device=device)]
-        categories: list[torch.Tensor | None] = []
-        if conditions.continuous is not None:
-            parts.append(torch.as_tensor(conditions.continuous, dtype=torch.float32, device=device))
-        if conditions.categorical is not None:
-            told = torch.as_tensor(conditions.categorical, dtype=torch.int64, device=device)
-            categories += torch.split(told, 1, dim=1)
-        batch = None
-        if conditions.batch is not None:
-            batch = torch.as_tensor(conditions.batch, dtype=torch.int64, device=device)
-        if self.module.batch_representation == "embedding":
-            parts.append(self.module.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch))
-        else:
-            categories.insert(0, batch)
-        return run_layers(
-            self.module.decoder.px_decoder, torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0], categories
+
+        def tensor(values: np.ndarray | None, dtype: torch.dtype) -> torch.Tensor | None:
+            return None if values is None else torch.as_tensor(values, dtype=dtype, device=self.device)
+
+        return self.module.decode_hidden(
+            tensor(codes, torch.float32),
+            tensor(conditions.batch, torch.int64),
+            tensor(conditions.continuous, torch.float32),
+            tensor(conditions.categorical, torch.int64),
         )
 
     def _decode_rows(self, codes: np.ndarray | torch.Tensor, conditions: DecoderConditions) -> torch.Tensor:

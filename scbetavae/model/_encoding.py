@@ -11,8 +11,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS, settings
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from scbetavae.module import nonzero_structure
-from scbetavae.train import MinibatchDataset, can_hold_sparse, fits_in_memory, minibatches
+from scbetavae.train import in_memory_loader
 
 from ._cells import resolve_rows
 
@@ -69,9 +68,13 @@ class EncodingMixin:
             self._check_if_trained(warn=False)
             adata = self._validate_anndata(adata)
             batch_size = max(settings.batch_size, _ENCODING_BATCH) if batch_size is None else batch_size
-            direct = can_hold_sparse(self.device) and fits_in_memory(self.get_anndata_manager(adata))
-            if self.module.reads_counts_alone and direct:
-                means, variances = self._encode_nonzero(adata, resolve_rows(adata, indices), batch_size)
+            loader = None
+            if self.module.reads_counts_alone:
+                manager, rows = self.get_anndata_manager(adata), resolve_rows(adata, indices)
+                options = {"device": self.device, "sparse_counts": True, "counts_alone": True}
+                loader = in_memory_loader(manager, rows, batch_size, **options)
+            if loader is not None:
+                means, variances = self._encode_nonzero(loader)
                 return (means, variances) if return_dist else means
         return super().get_latent_representation(
             adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
@@ -88,24 +91,21 @@ class EncodingMixin:
     ) -> DataLoader:
         manager = self.get_anndata_manager(adata)
         rows = resolve_rows(adata, indices, at_least_one=True)
-        if manager is None or data_loader_class or kwargs or settings.dl_num_workers or not fits_in_memory(manager):
+        direct = not (manager is None or data_loader_class or kwargs or settings.dl_num_workers)
+        loader = None
+        if direct:
+            loader = in_memory_loader(manager, rows, batch_size or settings.batch_size, shuffle=shuffle)
+        if loader is None:
             loader = super()._make_data_loader(adata, rows, batch_size, shuffle, data_loader_class, **kwargs)
             if isinstance(loader.dataset, Subset):
                 loader.dataset.dataset = _RowsInOrder(loader.dataset.dataset)
-            return loader
-        dataset = MinibatchDataset(manager, rows)
-        return minibatches(dataset, batch_size or settings.batch_size, shuffle=shuffle)
+        return loader
 
-    def _encode_nonzero(self, adata: AnnData, rows: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    def _encode_nonzero(self, loader: DataLoader) -> tuple[np.ndarray, np.ndarray]:
         """Posterior means and variances from the non-zero counts alone."""
-        manager = self.get_anndata_manager(adata)
-        dataset = MinibatchDataset(manager, rows, self.device, sparse_counts=True, counts_alone=True)
         was_training = self.module.training
         self.module.eval()
-        posteriors = [
-            self.module.encode_nonzero(nonzero_structure(batch[REGISTRY_KEYS.X_KEY]))
-            for batch in minibatches(dataset, batch_size)
-        ]
+        posteriors = [self.module.encode_nonzero(batch[REGISTRY_KEYS.X_KEY]) for batch in loader]
         self.module.train(was_training)
         means = np.concatenate([p.loc.cpu().numpy() for p in posteriors] or [np.empty((0, self.module.n_latent))])
         return means, np.concatenate([p.scale.square().cpu().numpy() for p in posteriors] or [means])

@@ -14,9 +14,8 @@ from scvi import REGISTRY_KEYS
 
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
-from scbetavae.module._latent_summary import ablation_losses
+from scbetavae._core.constants import ACTIVE_KL
 from scbetavae.tl._inputs import check_writable
-from scbetavae.train._plan_history import ACTIVE_KL
 
 from ._cells import resolve_rows
 from ._latent_summary_anchor import describe_anchor
@@ -278,7 +277,7 @@ class LatentSummaryMixin:
             )
             raise ValueError(msg)
         posterior = torch.distributions.Normal(torch.from_numpy(means), torch.from_numpy(sds), validate_args=False)
-        return means, sds, self.module.prior.kl_divergence(posterior).mean(dim=0).numpy()
+        return means, sds, self.module.kl_divergence(posterior).mean(dim=0).numpy()
 
     def _ablate(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
         """Mean over cells of what each dimension's ablation loses, and its standard error, in nats."""
@@ -294,7 +293,7 @@ class LatentSummaryMixin:
         self.module.eval()
         try:
             loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
-            lost = np.concatenate([ablation_losses(self.module, tensors).numpy() for tensors in loader], axis=1)
+            lost = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
         finally:
             self.module.train(was_training)
         n_cells = lost.shape[1]

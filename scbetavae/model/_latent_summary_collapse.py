@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scvi import settings
 
-from scbetavae.train._plan_history import ACTIVE_KL
-from scbetavae.train._runner import epochs_done
+from scbetavae._core.constants import ACTIVE_KL
+from scbetavae.train import epochs_done
 
 if TYPE_CHECKING:
     from ._betavae import BetaVAE

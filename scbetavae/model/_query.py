@@ -72,7 +72,7 @@ def freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, not
         module.px_r.requires_grad_()
         module.px_r.register_hook(lambda gradient: gradient * new.to(gradient))
     if must_train or not nothing_else:
-        module.regularizer.requires_grad_()  # the discriminator of FactorVAE follows the cells that it sees
+        module.regularizer.requires_grad_()  # a discriminator is trained on the query's cells, too
     return must_train
 
 

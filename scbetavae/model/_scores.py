@@ -137,5 +137,5 @@ class ScoresMixin:
             posterior = torch.distributions.Normal(
                 torch.as_tensor(means, dtype=torch.float64), torch.as_tensor(variances).sqrt(), validate_args=False
             )
-            kl = self.module.prior.kl_divergence(posterior).mean(dim=0).numpy()
+            kl = self.module.kl_divergence(posterior).mean(dim=0).numpy()
         return means, kl, variances

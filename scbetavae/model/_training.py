@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,19 +18,14 @@ import torch
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
 from scbetavae.train import (
-    PEAK,
     BetaVAETrainingPlan,
     BetaVAETrainRunner,
-    FactorVAETrainingPlan,
     InMemoryDataSplitter,
     Schedule,
-    StepProgressBar,
     TrainingDivergedError,
-    resolve_lr_schedule,
-    resolve_schedule,
-    schedule_to_dict,
+    epochs_done,
+    schedule_arguments,
 )
-from scbetavae.train._runner import epochs_done
 
 from ._fingerprint import check_unchanged
 
@@ -132,8 +126,12 @@ class TrainingMixin:
         >>> float(model.history["beta"].iloc[-1, 0])
         2.0
         """
-        schedule, target = resolve_schedule(beta_schedule, self.module.beta)
         _check_length(max_epochs, max_steps)
+        plan_kwargs = dict(plan_kwargs or {})
+        open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
+        plan_kwargs |= schedule_arguments(
+            beta_schedule, lr_schedule, beta=self.module.beta, lr=plan_kwargs.get("lr"), open_ended=open_ended
+        )
         if not any(parameter.requires_grad for parameter in self.module.parameters()):
             msg = (
                 "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch, or knows one "
@@ -142,33 +140,15 @@ class TrainingMixin:
             raise ValueError(msg)
         if self.adata is not None:
             check_unchanged(self.adata_manager, whole=True)
-        plan_kwargs = dict(plan_kwargs or {})
-        open_ended = kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau")
-        lr_schedule = _choose_lr_schedule(lr_schedule, bool(open_ended))
-        plan_kwargs.setdefault("lr", PEAK["one_cycle" if lr_schedule == "one_cycle" else "constant"])
-        _check_rate(plan_kwargs["lr"])
         fresh = not self.is_trained_ and not self.starts_from_weights_
         plan_kwargs |= {
-            "schedule": schedule,
-            "beta": target,
-            "lr_schedule": resolve_lr_schedule(lr_schedule),
             "n_steps": max_steps,
             "initialize": initialize and fresh,
             "anchored": fresh and self.module.anchor is not None,
         }
-        defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
-        # The plan logs by epoch alone; Lightning would warn that an epoch has fewer steps than its interval.
-        defaults["log_every_n_steps"] = 1
-        for name, value in defaults.items():
-            if not (isinstance(trainer_config, Mapping) and name in trainer_config):
-                kwargs.setdefault(name, value)
-        if issubclass(self._training_plan_cls, FactorVAETrainingPlan):
-            for name in ("gradient_clip_val", "gradient_clip_algorithm"):
-                plan_kwargs.setdefault(name, kwargs.pop(name, None))
         if kwargs.get("datamodule") is None:
             splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
             kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
-        _count_steps(kwargs)
         if max_epochs is None and (max_steps is not None or not open_ended):
             max_epochs = -1  # the length in minibatches decides
         self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
@@ -189,7 +169,7 @@ class TrainingMixin:
         seconds = time.perf_counter() - started
         if self.adata is not None and self.history:  # of several processes, only the first has a history
             stored = dict(self.adata.uns.get(key_added, {}))
-            stored[_keys.PARAMS] = self._describe_run(schedule, target) | self._describe_recipe(lr_schedule, seconds)
+            stored[_keys.PARAMS] = self._describe_run(seconds)
             stored[_keys.HISTORY] = self._history_frame()
             self.adata.uns[key_added] = stored
         if self.history:
@@ -220,36 +200,16 @@ class TrainingMixin:
             msg = f"{error} {left}"
             raise TrainingDivergedError(msg) from error
 
-    def _describe_run(self, schedule: Schedule | Callable[[int], float], target: float) -> dict[str, Any]:
-        """Flat dict of plain values: constructor arguments, schedule and length of the run."""
+    def _describe_run(self, seconds: float) -> dict[str, Any]:
+        """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
         arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
         objective_kwargs = arguments.pop("objective_kwargs", None) or {}
         arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
-        arguments |= schedule_to_dict(schedule) | {
-            "beta": target,
-            "epochs": float(epochs_done(self.history["beta"])[-1]),
-        }
+        arguments |= self.trainer.lightning_module.describe()
+        arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
+        arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
+        arguments |= {f"version_{name}": version(name) for name in ("scbetavae", "scvi-tools", "torch", "anndata")}
         return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
-
-    def _describe_recipe(self, lr_schedule: str | Callable[[float], float], seconds: float) -> dict[str, Any]:
-        """How the run was made: length, rate, start, anchor, seed and versions."""
-        plan, anchor = self.trainer.lightning_module, self.module.anchor
-        named = (
-            lr_schedule
-            if isinstance(lr_schedule, str)
-            else getattr(lr_schedule, "__name__", type(lr_schedule).__name__)
-        )
-        recipe = {"steps": plan.n_steps_done, "seconds": round(seconds, 2), "lr": float(plan.lr), "lr_schedule": named}
-        recipe |= {
-            "initialized_from_data": plan.initialize,
-            "seed": -1 if scvi.settings.seed is None else scvi.settings.seed,
-        }
-        if anchor is not None:
-            recipe |= {"anchor": anchor.kind, "anchored": plan.anchored, "anchor_components": anchor.n_components}
-            if (anchor.stability >= 0).any():  # of each dimension: get_latent_summary
-                recipe["anchor_stability"] = float(anchor.stability[anchor.stability >= 0].mean())
-        packages = ("scbetavae", "scvi-tools", "torch", "anndata")
-        return recipe | {f"version_{name}": version(name) for name in packages}
 
     def _history_frame(self) -> pd.DataFrame:
         """History with a row an epoch; ours first, then what the objective added, then scvi-tools' names."""
@@ -282,41 +242,6 @@ def _check_length(max_epochs: int | None, max_steps: int | None) -> None:
         if length is not None and (not whole or length < 1):
             msg = f"{name}={length!r} is not a number of {unit}. Give a whole number of at least 1, or None."
             raise ValueError(msg)
-
-
-def _check_rate(rate: Any) -> None:
-    """Refuse a learning rate that is not a positive number."""
-    if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
-        msg = (
-            f'plan_kwargs={{"lr": {rate!r}}} is not a learning rate. Give a finite number above 0; '
-            "the default is 0.01 at the peak of the cycle, and 0.001 for a constant rate."
-        )
-        raise ValueError(msg)
-
-
-def _choose_lr_schedule(
-    lr_schedule: str | Callable[[float], float] | None, open_ended: bool
-) -> str | Callable[[float], float]:
-    """The schedule that was asked for, or the default of a run whose end is known or not."""
-    if lr_schedule is None:
-        return "constant" if open_ended else "one_cycle"
-    resolve_lr_schedule(lr_schedule)
-    if open_ended and lr_schedule != "constant":
-        logger.info(
-            "early_stopping and reduce_lr_on_plateau need a run whose end is not known in advance, so the learning rate is "
-            "constant, not %s.",
-            lr_schedule,
-        )
-        return "constant"
-    return lr_schedule
-
-
-def _count_steps(kwargs: dict[str, Any]) -> None:
-    """Show a progress bar that counts minibatches, in place of scvi-tools' own, which counts epochs."""
-    if kwargs.get("enable_progress_bar", True) and kwargs.get("simple_progress_bar", True):
-        kwargs["simple_progress_bar"] = False
-        bar = StepProgressBar(refresh_rate=kwargs.get("progress_bar_refresh_rate", 1))
-        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), bar]
 
 
 def _equal(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:

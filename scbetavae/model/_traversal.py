@@ -200,7 +200,7 @@ class TraversalMixin:
             validate_args=False,
         )
         with torch.inference_mode():
-            kl = self.module.prior.kl_divergence(posterior).mean(dim=0).numpy()
+            kl = self.module.kl_divergence(posterior).mean(dim=0).numpy()
         return means.astype(np.float32), kl
 
     def _choose_dims(self, wanted: np.ndarray | None, means: np.ndarray, kl: np.ndarray) -> np.ndarray:
@@ -221,9 +221,7 @@ class TraversalMixin:
 
     def _prior_moments(self) -> list[tuple[float, float]]:
         """Mean and standard deviation of the prior of each dimension."""
-        with torch.inference_mode():
-            prior = self.module.prior(torch.zeros(1, self.module.n_latent, device=self.device))
-        return list(zip(prior.mean[0].tolist(), prior.stddev[0].tolist(), strict=True))
+        return [(0.0, 1.0)] * self.module.n_latent
 
     def _responses(
         self, starts: np.ndarray, conditions: DecoderConditions, dimension: int, path: Walk, genes: np.ndarray | None

@@ -1,50 +1,31 @@
-"""Networks and losses, as the optimizer sees them."""
+"""Networks and losses: the module, its objectives and its likelihood."""
 
-from ._anchor import Anchor, check_anchor
-from ._betavae import BetaVAELossOutput, BetaVAEModule
-from ._discriminator import Discriminator, discriminator_accuracy, discriminator_loss
+from ._anchor import check_anchor
+from ._betavae import BetaVAEModule
 from ._encoder import ENCODER_INPUT_KEY
-from ._likelihood import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
-from ._objective_choice import DEFAULT_OBJECTIVE, check_beta, make_regularizer
-from ._objectives import (
-    capacity_penalty,
-    dip_covariance,
-    dip_parts,
-    dip_penalty,
-    gaussian_kl,
-    permute_dimensions,
+from ._likelihood import fused_negative_binomial_loss
+from .objectives import (
+    OBJECTIVES,
+    Objective,
+    Parameter,
+    Penalty,
+    Posterior,
+    register_objective,
+    resolve_objective,
+    total_correlation_terms,
 )
-from ._prior import Prior, StandardNormalPrior
-from ._program_anchor import ProgramAnchor
-from ._running_covariance import RunningCovariance
-from ._total_correlation import TotalCorrelationTerms, mss_log_weights, total_correlation_terms
 
 __all__ = [
-    "DEFAULT_OBJECTIVE",
     "ENCODER_INPUT_KEY",
-    "Anchor",
-    "BetaVAELossOutput",
+    "OBJECTIVES",
     "BetaVAEModule",
-    "Discriminator",
-    "NonzeroStructure",
-    "Prior",
-    "ProgramAnchor",
-    "RunningCovariance",
-    "StandardNormalPrior",
-    "TotalCorrelationTerms",
-    "capacity_penalty",
+    "Objective",
+    "Parameter",
+    "Penalty",
+    "Posterior",
     "check_anchor",
-    "check_beta",
-    "dip_covariance",
-    "dip_parts",
-    "dip_penalty",
-    "discriminator_accuracy",
-    "discriminator_loss",
     "fused_negative_binomial_loss",
-    "gaussian_kl",
-    "make_regularizer",
-    "mss_log_weights",
-    "nonzero_structure",
-    "permute_dimensions",
+    "register_objective",
+    "resolve_objective",
     "total_correlation_terms",
 ]

@@ -1,13 +1,13 @@
-r"""The anchor: posterior means start at independent components of the data, and are released while the run goes on."""
+r"""The anchor: posterior means start at independent components of the data, and are released during the run."""
 
 from __future__ import annotations
 
-import difflib
 import math
-from numbers import Real
 from typing import Any
 
 import torch
+
+from scbetavae._core.checks import check_arguments, check_choice, check_number, check_whole_number
 
 from ._likelihood import NonzeroStructure, nonzero_structure
 
@@ -29,25 +29,9 @@ class Anchor(torch.nn.Module):
     .. math:: S_i = \ln(1 + 10^4 x_i / \ell_i)\, A + c_{g(i)}, \qquad
               \frac{w}{2} \, a(u) \, \frac1B \sum_i \lVert \mu_i - S_i \rVert^2, \qquad a(u) = \max(0, 1 - u / h)
 
-    with progress :math:`u` of the run in [0, 1]. Dimensions without a component have target 0, and start
-    unused. The map is fitted before the first training step and is part of the model's state.
-
-    Parameters
-    ----------
-    n_input
-        Genes.
-    n_latent
-        Latent dimensions.
-    n_groups
-        Groups of cells with an offset of their own: batches of a batch-conditioned decoder, otherwise 1.
-    kind
-        Which components: ``"ica"``, or ``"programs"`` for a :class:`ProgramAnchor`.
-    weight
-        Weight :math:`w`, above 0.
-    release
-        Share :math:`h` of the run over which the anchor is released, in (0, 1].
-    n_components
-        Number of components, at most ``n_latent``; ``None`` for as many as exceed chance.
+    with progress :math:`u` of the run in [0, 1], weight :math:`w` and release :math:`h`. Dimensions without a component have
+    target 0, and start unused. The map is fitted before the first training step and is part of the model's state. Groups of
+    cells with an offset of their own are the batches of a batch-conditioned decoder.
     """
 
     def __init__(
@@ -85,17 +69,7 @@ class Anchor(torch.nn.Module):
 
     @torch.no_grad()
     def set_map(self, weights: torch.Tensor, offsets: torch.Tensor, stability: torch.Tensor) -> None:
-        """Store a fitted map.
-
-        Parameters
-        ----------
-        weights
-            Weight of each gene, tensor of shape ``(genes, components)``.
-        offsets
-            Constant of each group, tensor of shape ``(groups, components)``.
-        stability
-            Stability of each component in [0, 1], NaN where it is not known, tensor of shape ``(components,)``.
-        """
+        """Store a fitted map: (genes, components), (groups, components), and stability in [0, 1] or NaN, (components,)."""
         k = weights.shape[1]
         for buffer in (self.weights, self.offsets):
             buffer.zero_()
@@ -107,27 +81,14 @@ class Anchor(torch.nn.Module):
         self.target_kinds[:k] = COMPONENT
 
     def share(self, progress: float) -> float:
-        """What is left of the anchor at ``progress`` of the run, in [0, 1]."""
+        """Strength of the anchor at ``progress`` of the run, in [0, 1]."""
         return max(0.0, 1.0 - progress / self.release) if self.n_components else 0.0
 
     @torch.no_grad()
     def targets(self, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
-        """Targets of a minibatch.
-
-        Parameters
-        ----------
-        counts
-            Counts, tensor of shape ``(cells, genes)``, dense or in sparse rows.
-        groups
-            Group of every cell, integer tensor of shape ``(cells, 1)``; ``None`` for one group.
-
-        Returns
-        -------
-        Tensor of shape ``(cells, dims)``.
-        """
+        """Targets (cells, dims) of counts (cells, genes), dense or in sparse rows; ``groups`` (cells, 1), None for one group."""
         nonzero: NonzeroStructure = nonzero_structure(counts)
-        linear = self._linear(log_normalize_nonzero(nonzero), nonzero)
-        return linear + self._offsets_of(groups)
+        return self._linear(log_normalize_nonzero(nonzero), nonzero) + self._offsets_of(groups)
 
     def _linear(self, logs: torch.Tensor, nonzero: NonzeroStructure) -> torch.Tensor:
         """Products of the map and the entries of a minibatch, tensor of shape (cells, dims)."""
@@ -141,22 +102,11 @@ class Anchor(torch.nn.Module):
         )
 
     def _offsets_of(self, groups: torch.Tensor | None) -> torch.Tensor:
+        """Offset of the group of each cell."""
         return self.offsets[:, 0] if groups is None else self.offsets.t()[groups.reshape(-1)]
 
     def forward(self, mean: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
-        """Penalty at full strength.
-
-        Parameters
-        ----------
-        mean
-            Posterior means, tensor of shape ``(cells, dims)``.
-        counts, groups
-            As for :meth:`targets`.
-
-        Returns
-        -------
-        A scalar.
-        """
+        """Penalty of posterior means (cells, dims) at full strength, a scalar; the other arguments as for :meth:`targets`."""
         return 0.5 * self.weight * (mean - self.targets(counts, groups)).square().sum(dim=1).mean()
 
 
@@ -173,39 +123,30 @@ def check_anchor(anchor: str | None, anchor_kwargs: dict[str, Any] | None, n_lat
     Parameters
     ----------
     anchor
-        Kind of anchor, ``None`` for none.
+        ``"ica"``, ``"programs"``, or ``None`` for none.
     anchor_kwargs
-        Its arguments: ``weight``, ``release`` and ``n_components``.
+        Its arguments: ``weight``, above 0; ``release``, in (0, 1]; ``n_components``, from 1 to ``n_latent``.
     n_latent
         Latent dimensions.
 
     Raises
     ------
     ValueError
-        For an unknown kind, with the nearest that is known, or a value out of range.
+        For an unknown kind or a value out of range.
     TypeError
-        For an unknown argument, with the nearest that is known.
+        For an unknown argument.
     """
-    if anchor is not None and anchor not in RELEASE:
-        nearest = difflib.get_close_matches(str(anchor), RELEASE, n=1, cutoff=0.3)
-        hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-        msg = f"anchor={anchor!r} is not an anchor.{hint} Take one of {sorted(RELEASE)}, or None for no anchor."
-        raise ValueError(msg)
-    ranges = {"weight": (0, math.inf), "release": (0, 1), "n_components": (1, n_latent)}
-    for name, value in (anchor_kwargs or {}).items():
-        if name not in ranges:
-            nearest = difflib.get_close_matches(str(name), ranges, n=1)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            msg = f"anchor_kwargs has {name!r}, which no anchor takes.{hint} It takes {sorted(ranges)}."
-            raise TypeError(msg)
-        low, high = ranges[name]
-        whole = name == "n_components"
-        number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value > high or value < low or (value == low and not whole) or (whole and value != int(value)):
-            kind = f"a whole number from {low} to {high}" if whole else f"a finite number above {low}"
-            limit = f" and at most {high}" if name == "release" else ""
-            msg = f"anchor_kwargs[{name!r}]={value!r} is not {kind}{limit}."
-            raise ValueError(msg)
-    if anchor is None and anchor_kwargs:
-        msg = f"anchor_kwargs={anchor_kwargs!r} was given, but anchor=None. Leave it out, or choose one of {sorted(RELEASE)}."
+    check_choice(anchor, [*RELEASE, None], "anchor")
+    given = anchor_kwargs or {}
+    check_arguments(given, ("n_components", "release", "weight"), "anchor_kwargs")
+    for name, value in given.items():
+        argument = f"anchor_kwargs[{name!r}]"
+        if name == "n_components":
+            check_whole_number(value, argument, 1, n_latent)
+        else:
+            check_number(value, argument, 0, 1 if name == "release" else math.inf, open_="low")
+    if anchor is None and given:
+        msg = (
+            f"anchor_kwargs={anchor_kwargs!r} was given, but anchor=None. Omit it, or choose one of {sorted(RELEASE)}."
+        )
         raise ValueError(msg)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
@@ -14,30 +13,18 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch.distributions import Distribution, Normal, kl_divergence
 
+from ._ablation import ablation_losses
 from ._anchor import Anchor
 from ._encoder import EncoderMixin
-from ._fast_path import (
-    DecodedCounts,
-    batch_norm_frozen,
-    column_major,
-    negative_log_likelihood,
-    run_layers,
-)
-from ._objective_choice import check_beta, make_regularizer
-from ._prior import StandardNormalPrior
+from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
 from ._program_anchor import ProgramAnchor
-from ._regularizers import Codes
+from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
+from .objectives._beta_vae import gaussian_kl
 
 
 @dataclass
 class BetaVAELossOutput(LossOutput):
-    """Loss of a minibatch, with the KL of every latent dimension.
-
-    Parameters
-    ----------
-    kl_per_dimension
-        Mean over cells of the KL of every latent dimension, in nats, tensor of shape ``(dims,)``.
-    """
+    """Loss of a minibatch, and the mean KL of each latent dimension in nats, a tensor of shape ``(dims,)``."""
 
     kl_per_dimension: torch.Tensor | None = None
 
@@ -51,51 +38,30 @@ class BetaVAEModule(EncoderMixin, VAE):
     ----------
     n_input
         Number of genes.
-    n_batch
-        Number of batches.
-    n_labels
-        Number of labels.
-    n_continuous_cov
-        Number of continuous covariates.
-    n_cats_per_cov
-        Number of categories of each categorical covariate.
-    n_hidden, n_latent, n_layers, dropout_rate, dispersion, gene_likelihood, latent_distribution, use_observed_lib_size
-        As in :class:`scvi.module.VAE`.
     beta
-        Weight of the regularizer, at least 0; ``None`` takes 2 where the objective has a beta.
+        Weight of the regularizer, at least 0; ``None`` takes 2 where the objective uses beta.
     objective
-        Name of the objective.
+        Name of the objective, or a class.
     objective_kwargs
         Arguments of the objective.
     condition_on_batch
-        Whether the decoder is told the batch. If not, neither is the encoder, and batch is left to the latent space.
+        Whether the decoder is conditioned on batch. If not, neither is the encoder.
     n_encoder_input
         Columns of the matrix that the encoder reads in place of the counts; ``None`` if it reads the counts.
     anchor
-        Kind of :class:`Anchor`; ``None`` for none. There is none either for a logistic normal, or data that are not counts.
+        ``"ica"``, ``"programs"`` or ``None``. There is no anchor for a logistic normal or data that are not counts.
     anchor_kwargs
         Arguments of the anchor.
     **kwargs
-        Further arguments of :class:`scvi.module.VAE`.
+        Further arguments of :class:`scvi.module.VAE`; ``gene_likelihood`` is ``"nb"`` by default.
     """
 
     def __init__(
         self,
         n_input: int,
-        n_batch: int = 0,
-        n_labels: int = 0,
-        n_continuous_cov: int = 0,
-        n_cats_per_cov: Sequence[int] | None = None,
-        n_hidden: int = 128,
-        n_latent: int = 10,
-        n_layers: int = 1,
-        dropout_rate: float = 0.1,
-        dispersion: Literal["gene", "gene-batch", "gene-label", "gene-cell"] = "gene",
-        gene_likelihood: Literal["nb", "zinb", "poisson", "normal"] = "nb",
-        latent_distribution: Literal["normal", "ln"] = "normal",
-        use_observed_lib_size: bool = True,
+        *,
         beta: float | None = None,
-        objective: str = "beta_vae",
+        objective: str | type[Objective] = "beta_vae",
         objective_kwargs: dict[str, Any] | None = None,
         condition_on_batch: bool = False,
         n_encoder_input: int | None = None,
@@ -103,41 +69,24 @@ class BetaVAEModule(EncoderMixin, VAE):
         anchor_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(
-            n_input=n_input,
-            # Layers ignore a covariate of no categories: a network that is not told the batch has the same parts.
-            n_batch=n_batch if condition_on_batch else 0,
-            n_labels=n_labels,
-            n_continuous_cov=n_continuous_cov,
-            n_cats_per_cov=n_cats_per_cov,
-            n_hidden=n_hidden,
-            n_latent=n_latent,
-            n_layers=n_layers,
-            dropout_rate=dropout_rate,
-            dispersion=dispersion,
-            gene_likelihood=gene_likelihood,
-            latent_distribution=latent_distribution,
-            use_observed_lib_size=use_observed_lib_size,
-            **kwargs,
-        )
-        self.beta = check_beta(beta, objective)
-        self.objective = objective
+        n_batch = kwargs.pop("n_batch", 0)
+        # Layers ignore a covariate without categories: an unconditioned network has the same parts.
+        super().__init__(n_input, n_batch=n_batch if condition_on_batch else 0, **{"gene_likelihood": "nb", **kwargs})
+        n_latent = self.n_latent
+        self.objective, self.beta = resolve_objective(objective, beta, objective_kwargs, self.latent_distribution)
+        self.regularizer = OBJECTIVES[self.objective](n_latent, **(objective_kwargs or {}))
         self.condition_on_batch = condition_on_batch
         self.reference_is_frozen = False  # set where a query is fitted to a reference
         self.n_encoder_input = n_encoder_input
         if not condition_on_batch:
             self.n_batch = n_batch
-            if dispersion == "gene-batch":
+            if self.dispersion == "gene-batch":
                 self.px_r = torch.nn.Parameter(torch.randn(n_input, n_batch))
         if n_encoder_input is not None:
             self.set_encoder_input(n_encoder_input)
         column_major(self.z_encoder.encoder.fc_layers[0][0])
-        self.prior = StandardNormalPrior()
-        self.regularizer = make_regularizer(
-            objective, n_latent, objective_kwargs, beta=self.beta, latent_distribution=latent_distribution
-        )
         self.anchor: Anchor | None = None
-        if anchor is not None and latent_distribution == "normal" and gene_likelihood != "normal":
+        if anchor is not None and self.latent_distribution == "normal" and self.gene_likelihood != "normal":
             groups = n_batch if condition_on_batch else 1
             anchor_cls = ProgramAnchor if anchor == "programs" else Anchor
             self.anchor = anchor_cls(n_input, n_latent, max(groups, 1), kind=anchor, **(anchor_kwargs or {}))
@@ -145,20 +94,8 @@ class BetaVAEModule(EncoderMixin, VAE):
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.
 
-        A training minibatch of one cell has no spread to normalize by, so it uses the running statistics of batch norm. So do
-        those of a query fitted to a frozen reference: the statistics of a minibatch whose cells are all of one batch would
-        cancel the weights of this batch, which then learn nothing.
-
-        Parameters
-        ----------
-        tensors
-            Tensors of the minibatch.
-        *args, **kwargs
-            As in :meth:`scvi.module.base.BaseModuleClass.forward`.
-
-        Returns
-        -------
-        As :meth:`scvi.module.base.BaseModuleClass.forward`.
+        Batch norm uses its running statistics for a training minibatch of one cell, which has no spread, and for a query fitted
+        to a frozen reference: the statistics of a minibatch of one batch would cancel the weights of this batch.
         """
         if kwargs.get("compute_loss", True) and self.has_fused_likelihood:
             kwargs["generative_kwargs"] = {**(kwargs.get("generative_kwargs") or {}), "for_loss": True}
@@ -169,13 +106,10 @@ class BetaVAEModule(EncoderMixin, VAE):
 
     @property
     def has_fused_likelihood(self) -> bool:
-        """Whether the loss uses :func:`fused_negative_binomial_loss`.
-
-        Dispersions by cell and the other likelihoods, and size factors, whose decoder has no softmax, use the distributions
-        of scvi-tools, and so does a compiled network.
-        """
+        """Whether the loss is :func:`fused_negative_binomial_loss`; other likelihoods use the distributions of scvi-tools."""
         if torch.compiler.is_compiling():  # each number of non-zero counts would be compiled anew
             return False
+        # The decoder of size factors has no softmax.
         return self.gene_likelihood == "nb" and self.dispersion != "gene-cell" and not self.use_size_factor_key
 
     @auto_move_data
@@ -189,34 +123,34 @@ class BetaVAEModule(EncoderMixin, VAE):
         size_factor: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
         transform_batch: torch.Tensor | None = None,
-        for_loss: bool = False,
+        **options: bool,
     ) -> dict[str, Distribution | DecodedCounts | None]:
-        """Distribution of the counts given the codes.
+        """Distribution of the counts given the latent representation, as :meth:`scvi.module.VAE.generative`.
 
-        The signature is spelt out because scvi-tools reads from it what the module can do.
-
-        Parameters
-        ----------
-        z
-            Codes, tensor of shape ``(cells, dims)`` or ``(samples, cells, dims)``.
-        library
-            Log library sizes, tensor of shape ``(cells, 1)`` or ``(samples, cells, 1)``.
-        batch_index, cont_covs, cat_covs, size_factor, y, transform_batch
-            As in :meth:`scvi.module.VAE.generative`.
-        for_loss
-            Whether only the loss is wanted, so that :class:`DecodedCounts` stand in for the likelihood.
-
-        Returns
-        -------
-        ``{"px": likelihood, "pl": library size prior or None, "pz": prior of the codes}``.
+        With ``for_loss=True`` only the loss is needed, and :class:`DecodedCounts` replace the likelihood. scvi-tools reads the
+        other arguments from the signature.
         """
-        if for_loss and z.ndim == 2:
+        if options.get("for_loss") and z.ndim == 2:
             return self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
-        outputs = super().generative(
+        return super().generative(
             z, library, batch_index, cont_covs, cat_covs, size_factor=size_factor, y=y, transform_batch=transform_batch
         )
-        outputs[MODULE_KEYS.PZ_KEY] = self.prior(z)
-        return outputs
+
+    def decode_hidden(
+        self,
+        z: torch.Tensor,
+        batch_index: torch.Tensor | None,
+        cont_covs: torch.Tensor | None = None,
+        cat_covs: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Last hidden units of the decoder, tensor of shape ``(cells, n_hidden)``; arguments as in :meth:`generative`."""
+        parts = [z] if cont_covs is None else [z, cont_covs]
+        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        if self.batch_representation == "embedding":
+            parts.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
+        else:
+            categories.insert(0, batch_index)
+        return run_layers(self.decoder.px_decoder, torch.cat(parts, dim=-1) if len(parts) > 1 else z, categories)
 
     def _decode_for_loss(
         self,
@@ -228,13 +162,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         y: torch.Tensor | None,
     ) -> dict[str, Distribution | DecodedCounts | None]:
         """Decoder without what a negative binomial loss does not read: softmax, rates, dropout logits."""
-        parts = [z] if cont_covs is None else [z, cont_covs]
-        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
-        if self.batch_representation == "embedding":
-            parts.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
-        else:
-            categories.insert(0, batch_index)
-        hidden = run_layers(self.decoder.px_decoder, torch.cat(parts, dim=-1) if len(parts) > 1 else z, categories)
+        hidden = self.decode_hidden(z, batch_index, cont_covs, cat_covs)
         log_theta = self.px_r
         if self.dispersion != "gene":
             group = batch_index if self.dispersion == "gene-batch" else y
@@ -245,6 +173,13 @@ class BetaVAEModule(EncoderMixin, VAE):
             prior = Normal(means, variances.sqrt())
         decoded = DecodedCounts(hidden, self.decoder.px_scale_decoder[0], library, log_theta)
         return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
+
+    ablation_losses = ablation_losses
+
+    @staticmethod
+    def kl_divergence(posterior: Normal) -> torch.Tensor:
+        """KL divergence of posteriors from the standard normal prior, in nats and of the shape of the posterior."""
+        return gaussian_kl(posterior.loc, posterior.scale.square())
 
     @unsupported_if_adata_minified
     def loss(
@@ -263,10 +198,8 @@ class BetaVAEModule(EncoderMixin, VAE):
         ----------
         tensors
             Tensors of the minibatch.
-        inference_outputs
-            What :meth:`inference` returned.
-        generative_outputs
-            What :meth:`generative` returned.
+        inference_outputs, generative_outputs
+            Results of :meth:`inference` and :meth:`generative`.
         kl_weight
             Fraction ``r(t)`` of the regularizer, in [0, 1]. The name is that of scvi-tools.
         beta
@@ -274,7 +207,7 @@ class BetaVAEModule(EncoderMixin, VAE):
         n_obs
             Number of training cells; ``None`` takes the cells of the minibatch.
         anchor_share
-            What is left of the anchor, in [0, 1].
+            Strength of the anchor, in [0, 1].
 
         Returns
         -------
@@ -282,16 +215,16 @@ class BetaVAEModule(EncoderMixin, VAE):
         """
         x = tensors[REGISTRY_KEYS.X_KEY]
         qz = inference_outputs[MODULE_KEYS.QZ_KEY]
-        kl = self.prior.kl_divergence(qz)
+        kl = self.kl_divergence(qz)
         nll = negative_log_likelihood(generative_outputs[MODULE_KEYS.PX_KEY], tensors)
         kl_library = self._library_kl(inference_outputs, generative_outputs, nll)
 
         n_cells = x.shape[0]
         z = inference_outputs[MODULE_KEYS.Z_KEY]
-        if z.ndim == 3:  # several draws a cell, for a marginal likelihood: the regularizer sees the first
+        if z.ndim == 3:  # several samples per cell, for a marginal likelihood: the objective sees the first
             z = z[0]
-        codes = Codes(z, qz.loc, qz.variance, kl, n_cells if n_obs is None else n_obs)
-        penalty = self.regularizer(codes, self.beta if beta is None else beta, kl_weight)
+        posterior = Posterior(z, qz.loc, qz.variance, kl, n_cells if n_obs is None else n_obs)
+        penalty = self.regularizer(posterior, self.beta if beta is None else beta, kl_weight)
         unregularized = (nll + kl_library).mean()
         payload = {"objective": (unregularized + penalty.full).detach(), **penalty.parts}
         loss = unregularized + penalty.running

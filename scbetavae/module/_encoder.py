@@ -1,4 +1,4 @@
-"""From counts, or what stands in for them, to the posterior of the codes."""
+"""From counts, or a matrix in their place, to the posterior."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._fast_path import run_layers, run_sparse_layers
 from ._likelihood import NonzeroStructure, nonzero_structure
 
 ENCODER_INPUT_KEY = "encoder_input"
-"""Name under which the matrix that the encoder reads in place of the counts is registered."""
+"""Registry key of the matrix that the encoder reads in place of the counts."""
 
 
 class EncoderMixin:
@@ -28,6 +28,7 @@ class EncoderMixin:
     def _get_inference_input(
         self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
     ) -> dict[str, torch.Tensor | None]:
+        """Input of :meth:`inference`, with the encoder's own matrix if there is one."""
         inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
         if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
             inputs[ENCODER_INPUT_KEY] = tensors[ENCODER_INPUT_KEY]
@@ -42,7 +43,7 @@ class EncoderMixin:
         n_samples: int = 1,
         encoder_input: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor | Distribution | None]:
-        """Posterior of the codes, and the library size, of a minibatch of counts ``x`` (cells, genes)."""
+        """Posterior and library size of a minibatch of counts ``x`` (cells, genes)."""
         if x.layout == torch.sparse_csr:
             return self._sparse_inference(nonzero_structure(x), encoder_input)
         counts = torch.log1p(x) if self.log_variational else x
@@ -85,6 +86,7 @@ class EncoderMixin:
         return self.has_fused_likelihood and self.use_observed_lib_size and not self.encode_covariates
 
     def _read(self, nonzero: NonzeroStructure) -> NonzeroStructure:
+        """What the encoder reads of the counts: their logarithms, unless the model has none."""
         return nonzero._replace(values=torch.log1p(nonzero.values)) if self.log_variational else nonzero
 
     def _encode(
@@ -107,18 +109,9 @@ class EncoderMixin:
         return self.n_encoder_input is None and not self.z_encoder.encoder.n_cov and not self.encode_covariates
 
     @torch.inference_mode()
-    def encode_nonzero(self, nonzero: NonzeroStructure) -> Normal:
-        """Posterior of cells given by their non-zero counts, several times faster than from a dense minibatch.
-
-        Parameters
-        ----------
-        nonzero
-            Non-zero counts of the cells; the module must be in evaluation mode.
-
-        Returns
-        -------
-        Posterior of shape ``(cells, dims)``.
-        """
+    def encode_nonzero(self, counts: torch.Tensor) -> Normal:
+        """Posterior (cells, dims) of a minibatch of counts, in evaluation mode, several times faster than from dense counts."""
+        nonzero = nonzero_structure(counts)
         hidden = run_sparse_layers(self.z_encoder.encoder, self._read(nonzero))
         variance = self.z_encoder.var_activation(self.z_encoder.var_encoder(hidden)) + self.z_encoder.var_eps
         return Normal(self.z_encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)

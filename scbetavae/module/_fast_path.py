@@ -1,4 +1,7 @@
-"""What a step leaves out: copies, checks and distributions that the loss does not read."""
+"""Layers and likelihood of a training step without what the loss does not read.
+
+Our own, because copies, checks and distributions of scvi-tools take a fifth of a step on a CPU, and a dense first product more.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,10 @@ _LARGEST_SPARSE_SHARE = 0.3
 
 @dataclass(frozen=True)
 class DecodedCounts:
-    """What the decoder says of a minibatch, for a loss that needs no distribution.
+    """Output of the decoder for a loss that needs no distribution.
 
-    Parameters
-    ----------
-    hidden
-        Last hidden units of the decoder, tensor of shape ``(cells, n_hidden)``.
-    output
-        Layer from hidden units to log expression up to a constant of each cell.
-    log_library
-        Log library sizes, tensor of shape ``(cells, 1)``.
-    log_theta
-        Log inverse dispersion, tensor of shape ``(genes,)`` or ``(cells, genes)``.
+    Last hidden units (cells, n_hidden), the layer from them to logits, log library sizes (cells, 1) and log inverse dispersions,
+    (genes,) or (cells, genes).
     """
 
     hidden: torch.Tensor
@@ -41,7 +36,7 @@ class DecodedCounts:
 
 
 def run_layers(layers: FCLayers, x: torch.Tensor, categories: list[torch.Tensor]) -> torch.Tensor:
-    """Hidden layers. Those that read no covariates run as they are, where scvi-tools copies the input of each."""
+    """Hidden layers, without the copies of scvi-tools where no layer reads covariates."""
     if layers.n_cov or x.ndim != 2:
         return layers(x, *categories)
     for block in layers.fc_layers:
@@ -62,6 +57,7 @@ def negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str,
 
 @contextmanager
 def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Batch norm uses its running statistics, and leaves them alone."""
     layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm1d) and layer.training]
     for layer in layers:
         layer.eval()
@@ -73,19 +69,7 @@ def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
 
 
 def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> torch.Tensor:
-    """Hidden layers of a sparse input, whose zeros take no part in the first product.
-
-    Parameters
-    ----------
-    layers
-        Layers that read no covariates.
-    nonzero
-        Non-zero entries of the input.
-
-    Returns
-    -------
-    Hidden units, tensor of shape ``(cells, n_hidden)``.
-    """
+    """Hidden units (cells, n_hidden) of a sparse input, for layers that read no covariates."""
     first, *rest = layers.fc_layers[0]
     x = _SparseLinear.apply(first.weight, first.bias, *nonzero)
     for layer in [*rest, *(layer for block in layers.fc_layers[1:] for layer in block)]:
@@ -95,13 +79,7 @@ def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> torch.Tens
 
 
 def column_major(linear: torch.nn.Linear) -> None:
-    """Lay out the weights of a layer input by input, as the product with a sparse input reads them.
-
-    Parameters
-    ----------
-    linear
-        The layer. Its weights keep their values and their shape ``(outputs, inputs)``.
-    """
+    """Store the weights of a layer input by input, as the product with a sparse input reads them; values and shape stay."""
     linear.weight.data = linear.weight.data.t().contiguous().t()
 
 
@@ -136,6 +114,7 @@ class _SparseLinear(torch.autograd.Function):
 
 
 def _dense(offsets: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_columns: int) -> torch.Tensor:
+    """Dense matrix of these rows."""
     n_rows = offsets.shape[0] - 1
     starts = torch.arange(n_rows, device=offsets.device).mul_(n_columns)
     where = torch.repeat_interleave(starts, offsets.diff(), output_size=columns.shape[0]).add_(columns)

@@ -1,6 +1,7 @@
 r"""The negative binomial reconstruction loss, from decoder logits to gradient in one step.
 
-The composition it stands for, with :math:`\epsilon = 10^{-8}` as in scvi-tools:
+Our own because it is several times faster on a CPU than composing it from :class:`scvi.distributions.NegativeBinomial`
+(``benchmarks/likelihood_speed.py``), to which it is equal, :math:`\epsilon = 10^{-8}` included:
 
 .. math::
     \mu_{cg} = e^{l_c}\, \mathrm{softmax}(a_c)_g, \qquad \theta_g = e^{r_g}, \qquad D = \theta + \mu + \epsilon
@@ -9,11 +10,10 @@ The composition it stands for, with :math:`\epsilon = 10^{-8}` as in scvi-tools:
     -\log p(x) = -\theta \log\frac{\theta + \epsilon}{D} - x \log\frac{\mu + \epsilon}{D}
                  - \log\frac{\Gamma(x + \theta)}{\Gamma(\theta)\,\Gamma(x + 1)}
 
-Only the first term lives on every entry. With :math:`u = \mu / (\theta + \epsilon)` it is
-:math:`\theta \log(1 + u)`, which keeps its digits when :math:`\theta` is large, and its gradients need only
-:math:`h = \mu / D = u / (1 + u)`. The other two terms are zero where the count is zero, so they are evaluated on the
-non-zero counts alone. For a count that is a small integer the gamma functions are sums,
-:math:`\sum_{k<x} \log\frac{\theta + k}{k + 1}`, read from a table with an entry for each gene and count.
+Only the first term is not zero where the count is. With :math:`u = \mu / (\theta + \epsilon)` it is :math:`\theta \log(1 + u)`,
+which keeps its digits when :math:`\theta` is large, and its gradients need only :math:`h = \mu / D = u / (1 + u)`. The others are
+evaluated on non-zero counts. For small integers the gamma functions are sums, :math:`\sum_{k<x} \log\frac{\theta + k}{k + 1}`,
+read from a table with an entry for each gene and count.
 """
 
 from typing import NamedTuple
@@ -23,22 +23,16 @@ from torch import Tensor
 
 # The constant that scvi.distributions.NegativeBinomial adds to both parameters.
 _EPSILON = 1e-8
-# Counts up to the number of non-zeros per gene, within these bounds, are read from a table. A level of the table costs
-# a gene as much as the gamma functions of a twentieth of a count; large counts of real cells are about as rare as that.
+# Counts up to the number of non-zeros per gene, within these bounds, are read from a table. A level of the table
+# costs per gene as much as the gamma functions of a twentieth of a count.
 _SMALLEST_TABLE, _LARGEST_TABLE = 4, 64
 
 
 class NonzeroStructure(NamedTuple):
     """The non-zero counts of a minibatch, row by row (the arrays of a compressed sparse row matrix).
 
-    Parameters
-    ----------
-    offsets : Tensor of shape (n_cells + 1,), int64
-        Cell ``i`` owns the entries from ``offsets[i]`` up to ``offsets[i + 1]``.
-    columns : Tensor of shape (n_nonzero,), int64
-        The gene of each entry. A gene appears at most once in a cell.
-    values : Tensor of shape (n_nonzero,)
-        The counts. Stored zeros are harmless.
+    Cell ``i`` has the entries from ``offsets[i]`` to ``offsets[i + 1]``, with the gene of each in ``columns``, at most once per
+    cell, and the count in ``values``. Stored zeros are harmless.
     """
 
     offsets: Tensor
@@ -47,32 +41,9 @@ class NonzeroStructure(NamedTuple):
 
 
 def nonzero_structure(counts: Tensor) -> NonzeroStructure:
-    """Find the non-zero entries of a minibatch.
+    """Non-zero entries of counts (n_cells, n_genes), dense or in compressed sparse rows; the values share no graph with them.
 
-    On a CPU finding them in a dense minibatch takes as long as two exponentials of it. A data path that reads
-    compressed sparse rows has the three arrays already and should hand them over as a :class:`NonzeroStructure`.
-
-    Parameters
-    ----------
-    counts : Tensor of shape (n_cells, n_genes)
-        Counts, dense or in torch's compressed sparse row layout.
-
-    Returns
-    -------
-    NonzeroStructure
-        Its values share no graph with ``counts``.
-
-    Raises
-    ------
-    ValueError
-        If ``counts`` is not a matrix, or has another sparse layout.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from scbetavae.module import nonzero_structure
-    >>> nonzero_structure(torch.tensor([[0.0, 3.0], [0.0, 0.0], [1.0, 2.0]])).columns.tolist()
-    [1, 0, 1]
+    On a CPU, finding them in a dense minibatch takes as long as two exponentials of it: pass sparse rows where they are at hand.
     """
     if counts.ndim != 2 or counts.layout not in (torch.strided, torch.sparse_csr):
         msg = (
@@ -96,14 +67,13 @@ def fused_negative_binomial_loss(
 ) -> Tensor:
     r"""Negative log-likelihood of each cell's counts, several times faster on a CPU than composing it.
 
-    Value and gradients equal, to rounding of the floating point type, those of ::
+    Value and gradients equal, to rounding, those of ::
 
         mu = torch.exp(log_library) * torch.softmax(logits, -1)
         -NegativeBinomial(mu=mu, theta=torch.exp(log_theta)).log_prob(counts).sum(-1)
 
-    with ``scvi.distributions.NegativeBinomial``, its constants of :math:`10^{-8}` included. The gradient is computed in
-    the forward pass; the backward pass multiplies it by the incoming gradient of each cell, whatever that is. Nothing
-    is computed for a gradient that is not asked for. Half precision is computed in single precision.
+    with ``scvi.distributions.NegativeBinomial``. The gradient is computed in the forward pass, where it is asked for. Half
+    precision is computed in single precision.
 
     Parameters
     ----------
@@ -112,11 +82,9 @@ def fused_negative_binomial_loss(
     log_library : Tensor of shape (n_cells, 1) or (n_cells,)
         Natural logarithm of the library size (or of a size factor) in counts.
     log_theta : Tensor of shape (n_genes,) or (n_cells, n_genes)
-        Natural logarithm of the inverse dispersion: one a gene, or, where it depends on the batch, the label or the
-        cell, one an entry. The second form is slower, for it cannot use the table of small counts.
+        Natural logarithm of the inverse dispersion, per gene, or (slower) per entry.
     counts : Tensor of shape (n_cells, n_genes) or NonzeroStructure
-        Counts, dense, in torch's compressed sparse row layout, or as the arrays of that layout. Sparse is faster: see
-        :func:`nonzero_structure`. Non-negative; not necessarily integer.
+        Counts of at least 0, not necessarily integers, dense or (faster) in torch's compressed sparse row layout.
 
     Returns
     -------
@@ -243,18 +211,10 @@ class _NotTwice(torch.autograd.Function):
 
 
 def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_theta):
-    """Loss of each cell and, where asked for, its gradients by the entry.
+    """Loss (n_cells,), and its gradients by logits (n_cells, n_genes), log library (n_cells, 1) and theta (n_cells, n_genes).
 
-    Passes over all entries: softmax, two products, log1p, a weighted row sum, a sum and a quotient; then a sum of
-    products for theta, and for the logits a product, a row sum and a sum of products. Working through the rows in
-    blocks that fit the cache was slower at every size tried, up to 1024 x 8000.
-
-    Returns
-    -------
-    tuple of four
-        The loss, of shape (n_cells,); its gradients by the logits, of shape (n_cells, n_genes), by the logarithm of the
-        library, of shape (n_cells, 1), and by theta (not its logarithm), of shape (n_cells, n_genes). Those not asked
-        for are None.
+    Gradients that are not asked for are None. Working through the rows in blocks that fit the cache was slower at every size
+    tried, up to 1024 x 8000.
     """
     n_cells, n_genes = logits.shape
     library, theta = log_library.exp(), log_theta.exp()
@@ -287,7 +247,7 @@ def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_
 
 
 def _nonzero_terms(h, theta, inverse_theta, positions, structure, *, with_gradient):
-    """What each non-zero count has beyond a zero: log-likelihood, and loss gradients by log mu and by theta."""
+    """What each non-zero count adds: log-likelihood, and loss gradients by log mu and by theta."""
     counts = structure.values
     h = h.view(-1).index_select(0, positions)
     where = structure.columns if theta.ndim == 1 else positions
@@ -304,15 +264,15 @@ def _nonzero_terms(h, theta, inverse_theta, positions, structure, *, with_gradie
 def _gamma_terms(counts, theta, where, *, with_gradient):
     """Of each count, log Gamma(x + theta) / (Gamma(theta) x!) and its derivative by theta (or None).
 
-    Small integers are read from a table if theta is given by the gene, the others come from gamma functions.
+    Small integers are read from a table if theta is given per gene, the others come from gamma functions.
     """
     per_gene = counts.shape[0] // max(theta.shape[0], 1)
-    # Away from the CPU gamma functions are cheap, and telling which counts are small would wait for the device.
+    # On an accelerator gamma functions are cheap, and finding the small counts would wait for the device.
     if theta.ndim > 1 or per_gene == 0 or counts.device.type != "cpu":
         return _gamma_functions(counts, theta.reshape(-1).index_select(0, where), with_gradient=with_gradient)
     tables = _gamma_tables(theta, min(max(per_gene, _SMALLEST_TABLE), _LARGEST_TABLE), with_gradient=with_gradient)
-    # Integers of 32 bits are three times as fast here as those of 64. Whatever a count that is huge or not a number is
-    # cast to, it is brought into the table and then recognized.
+    # Integers of 32 bits are three times as fast here as those of 64. A count that is huge or NaN
+    # is clamped into the table and then recognized.
     level = counts.int().clamp_(0, tables[0].shape[0] - 1)
     rest = (level.to(counts.dtype) != counts).nonzero().view(-1)
     keys = level.mul_(theta.shape[0]).add_(where)

@@ -1,4 +1,4 @@
-"""The reconstruction loss together with the layer that makes its logits."""
+"""The reconstruction loss together with the layer that computes its logits."""
 
 import torch
 from torch import Tensor
@@ -20,24 +20,10 @@ def fused_output_loss(
     log_theta: Tensor,
     counts: Tensor | NonzeroStructure,
 ) -> Tensor:
-    """:func:`fused_negative_binomial_loss` of ``output(hidden)``, with the layer that makes the logits in the same step.
+    """:func:`fused_negative_binomial_loss` (n_cells,) of ``output(hidden)``, the layer included in the same step.
 
-    The gradient of the logits is then never weighted by cell nor summed for the bias: its products with ``hidden`` and with
-    the weights take the weighting on.
-
-    Parameters
-    ----------
-    hidden : Tensor of shape (n_cells, n_hidden)
-        Last hidden units of the decoder.
-    output : Linear
-        Layer from hidden units to logits, with a bias.
-    log_library, log_theta, counts
-        As for :func:`fused_negative_binomial_loss`.
-
-    Returns
-    -------
-    Tensor of shape (n_cells,)
-        Negative log-likelihood in nats. It can be differentiated once.
+    The gradient of the logits is never weighted by cell nor summed for the bias: its products with ``hidden`` (n_cells,
+    n_hidden) and with the weights include the weighting. It can be differentiated once.
     """
     fused = hidden.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(hidden.device.type)
     if not (fused and torch.is_grad_enabled()):

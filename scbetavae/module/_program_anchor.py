@@ -1,4 +1,4 @@
-r"""The anchor for one dimension a program: shared two-level factors, and programs in expression without them."""
+"""The anchor for one dimension per program: shared two-level factors, and programs in expression without them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,8 @@ class ProgramAnchor(Anchor):
         S_i = \big[\, y_i A + c, \;\; \max(0, \tilde y_i B) + e \,\big], \qquad
         \tilde y_{ig} = y_{ig} \, e^{a_g + \sum_d 1[S_{id} > t_d] \, b_{dg}}, \qquad y_{ig} = \ln(1 + 10^4 x_{ig} / \ell_i)
 
-    The scales give a gene that goes with a factor the same mean on both of its sides. :math:`B` is the pseudoinverse of the
-    programs, so that :math:`\max(0, \tilde y_i B)` is how much a cell uses each, by least squares.
-
-    Parameters
-    ----------
-    n_input, n_latent, n_groups
-        As for :class:`Anchor`.
-    **kwargs
-        Further arguments of :class:`Anchor`.
+    The scales give a gene that is correlated with a factor the same mean on both of its sides. :math:`B` is the pseudoinverse of
+    the programs, so that :math:`\max(0, \tilde y_i B)` is how much a cell uses each, by least squares.
     """
 
     def __init__(self, n_input: int, n_latent: int, n_groups: int = 1, **kwargs: Any) -> None:
@@ -44,19 +37,7 @@ class ProgramAnchor(Anchor):
         log_changes: torch.Tensor,
         log_scales: torch.Tensor,
     ) -> None:
-        """Store fitted factors and programs.
-
-        Parameters
-        ----------
-        weights, offsets, stability
-            As for :meth:`set_map`, factors first.
-        thresholds
-            Where the sides of a factor part, tensor of shape ``(factors,)``.
-        log_changes
-            Log scale of each gene above a threshold over that below it, tensor of shape ``(factors, genes)``.
-        log_scales
-            Log scale of each gene below all thresholds, tensor of shape ``(groups, genes)``.
-        """
+        """Store fitted factors and programs, factors first: the fields of ``train``'s ``Programs``."""
         self.set_map(weights, offsets, stability)
         n_factors = len(thresholds)
         self.target_kinds[:n_factors] = FACTOR
@@ -69,17 +50,7 @@ class ProgramAnchor(Anchor):
 
     @torch.no_grad()
     def targets(self, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
-        """Targets of a minibatch.
-
-        Parameters
-        ----------
-        counts, groups
-            As for :meth:`Anchor.targets`.
-
-        Returns
-        -------
-        Tensor of shape ``(cells, dims)``.
-        """
+        """Targets of a minibatch, see :meth:`Anchor.targets`."""
         nonzero = nonzero_structure(counts)
         logs, offsets = log_normalize_nonzero(nonzero), self._offsets_of(groups)
         factors = self._linear(logs, nonzero) + offsets

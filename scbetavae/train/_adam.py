@@ -1,8 +1,8 @@
-"""Adam for small networks on a CPU, where the bookkeeping of a step costs as much as the step."""
+"""Adam for small networks on a CPU, where torch's bookkeeping takes as long as the step (``benchmarks/train_speed.py``)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class _Lists(NamedTuple):
-    """What torch's fused kernel takes, for the parameters of a group that have a gradient."""
+    """Arguments of torch's fused kernel, for the parameters of a group that have a gradient."""
 
     parameters: list[Tensor]
     means: list[Tensor]
@@ -19,11 +19,11 @@ class _Lists(NamedTuple):
 
 
 class _LeanStep:
-    """Hands the same lists to torch's fused kernel step after step, on a CPU.
+    """Passes the same lists to torch's fused kernel step after step, on a CPU.
 
     torch gathers and groups them anew each time, asks whether a graphics card records a graph (which loads the driver), and
-    copies the gradient of a weight that is stored column by column. Values and state are those of torch. Whatever it has no
-    lists for (the first step, other devices, options such as ``amsgrad``) torch does.
+    copies the gradient of a weight that is stored column by column. Values and state are those of torch, which takes the first
+    step, and all steps on other devices or with options such as ``amsgrad``.
     """
 
     _kernel: Callable[..., None]
@@ -33,17 +33,7 @@ class _LeanStep:
         self._lists: dict[int, tuple[list[Tensor], _Lists]] = {}
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step.
-
-        Parameters
-        ----------
-        closure
-            Function that computes gradients and returns the loss, called first.
-
-        Returns
-        -------
-        What the closure returns.
-        """
+        """Take a step, and return the loss of ``closure`` if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -64,13 +54,7 @@ class _LeanStep:
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the state of an earlier run.
-
-        Parameters
-        ----------
-        state_dict
-            The state.
-        """
+        """Load the state of an earlier run."""
         super().load_state_dict(state_dict)
         self._count_apart()
 
@@ -84,6 +68,7 @@ class _LeanStep:
         self._lists = {}
 
     def _lists_of(self, group: dict[str, Any], parameters: list[Tensor]) -> _Lists | None:
+        """Lists for the parameters of a group; None where torch must take the step."""
         known = self._lists.get(id(group))
         if known is not None and len(known[0]) == len(parameters) and all(map(_still_fits, known[0], parameters)):
             return known[1]
@@ -116,6 +101,7 @@ class _LeanStep:
             state["step"] = state["step"].clone()
 
     def _take(self, group: dict[str, Any], parameters: list[Tensor], lists: _Lists) -> None:
+        """Step the parameters of one group."""
         lists.steps[0].add_(1)
         beta1, beta2 = group["betas"]
         type(self)._kernel(
@@ -138,22 +124,40 @@ class _LeanStep:
 
 
 class LeanAdam(_LeanStep, torch.optim.Adam):
-    """As :class:`torch.optim.Adam`, with less around each step on a CPU."""
+    """As :class:`torch.optim.Adam`, with less bookkeeping on a CPU."""
 
     _kernel = staticmethod(torch._fused_adam_)
 
 
 class LeanAdamW(_LeanStep, torch.optim.AdamW):
-    """As :class:`torch.optim.AdamW`, with less around each step on a CPU."""
+    """As :class:`torch.optim.AdamW`, with less bookkeeping on a CPU."""
 
     _kernel = staticmethod(torch._fused_adamw_)
 
 
+LEAN_OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
+
+
+def make_lean_optimizer(
+    name: str, parameters: Iterable[Tensor], *, fused: bool, **options: float
+) -> torch.optim.Optimizer:
+    """An optimizer by name; with a fused kernel if asked for and torch has one for the device, which it says on construction."""
+    parameters = list(parameters)
+    if fused:
+        try:
+            return LEAN_OPTIMIZERS[name](parameters, fused=True, **options)
+        except (RuntimeError, TypeError):
+            pass
+    return LEAN_OPTIMIZERS[name](parameters, **options)
+
+
 def _still_fits(listed: Tensor, parameter: Tensor) -> bool:
+    """Whether a parameter in a list is still the same, and its gradient stored alike."""
     return listed is parameter and parameter.grad.stride() == parameter.stride()
 
 
 def _is_plain(parameter: Tensor) -> bool:
+    """Whether a parameter and its gradient are dense matrices on the CPU, stored alike by rows or by columns."""
     gradient = parameter.grad
     return (
         parameter.device.type == "cpu"

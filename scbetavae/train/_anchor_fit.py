@@ -1,4 +1,4 @@
-"""Fit the anchor of a model to the cells that it is trained on."""
+"""Fit the anchor of a model to its training cells."""
 
 from __future__ import annotations
 
@@ -17,15 +17,8 @@ logger = logging.getLogger(__name__)
 def fit_anchor(module: torch.nn.Module, cells: TrainingCells) -> None:
     """Fit the components that posterior means are anchored to, and store their map.
 
-    Dimensions without a component start unused: encoder and decoder ignore them, until the loss asks for them. Otherwise which
-    of them take a part of the anchored factors over would depend on the seed.
-
-    Parameters
-    ----------
-    module
-        A :class:`~scbetavae.module.BetaVAEModule` with an anchor.
-    cells
-        Training cells.
+    Dimensions without a component start unused: encoder and decoder ignore them until the loss needs them. Otherwise the seed
+    would decide which of them encode a part of the anchored factors.
     """
     anchor = module.anchor
     groups = cells.batch if anchor.n_groups > 1 else np.zeros(len(cells.batch), dtype=np.int64)

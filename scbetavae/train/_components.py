@@ -1,7 +1,7 @@
-r"""Independent components of log-normalized counts: what the posterior means are anchored to.
+r"""Independent components of log-normalized counts, to which the posterior means are anchored.
 
-A component is linear in :math:`\ln(1 + 10^4 x / \ell)`, so it is stored as one weight per gene and one offset per group of cells,
-and needs no cell that was seen before. All random numbers have a seed of their own: the same cells give the same components.
+A component is linear in :math:`\ln(1 + 10^4 x / \ell)`: one weight per gene and one offset per group of cells. All random
+numbers have a seed of their own: the same cells give the same components.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MEAN_LOG_COSH = 0.374567
 
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
-_ITERATIONS = 50  # FastICA keeps turning among Gaussian components for ever; the others have settled by then
+_ITERATIONS = 50  # FastICA never stops turning Gaussian components; the others have converged by then
 _RESTARTS = 20  # of five, the one with the largest contrast may miss a factor of two levels
 _BOOTSTRAPS = 10
 _BOOTSTRAP_CELLS = 5000
@@ -30,14 +30,8 @@ _BOOTSTRAP_CELLS = 5000
 class Components(NamedTuple):
     """Independent components as a linear map.
 
-    Parameters
-    ----------
-    weights
-        Weight of each gene, array of shape ``(n_genes, n_components)``.
-    offsets
-        Constant of each group of cells, array of shape ``(n_groups, n_components)``.
-    stability
-        How well the components of resampled cells agree with these, in [0, 1], array of shape ``(n_components,)``.
+    ``weights`` (n_genes, n_components), ``offsets`` (n_groups, n_components), and ``stability`` (n_components,): how well the
+    components of resampled cells agree with these, in [0, 1].
     """
 
     weights: np.ndarray
@@ -50,7 +44,7 @@ class Components(NamedTuple):
 
 
 def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Counts per 10 000 of each cell, plus 1, in logarithms: sparse rows of shape ``(n_cells, n_genes)``."""
+    """Log-normalized counts (n_cells, n_genes), as ``sc.pp.normalize_total`` and ``log1p`` but in double precision."""
     counts = sparse.csr_matrix(counts)
     library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     share = SCALE / np.maximum(library, np.finfo(float).tiny)
@@ -62,27 +56,12 @@ def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 def independent_components(
     logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
 ) -> Components:
-    """Fit the independent components of the leading principal components, without a dense copy of the cells.
+    """Independent components of the leading principal components, without a dense copy of the cells.
 
     The rotation is that of FastICA, the restart with the largest contrast of several; components are ordered by the variance
-    that they explain and signed so that their third moment is positive.
-
-    Parameters
-    ----------
-    logs
-        Log-normalized counts, sparse rows of shape ``(n_cells, n_genes)``.
-    groups
-        Group of every cell, from 0; components are centered within each.
-    most
-        Largest number of components, at least 1.
-    n_components
-        Their number; ``None`` for :func:`parallel_analysis`.
-    seed
-        Seed.
-
-    Returns
-    -------
-    The components: none where cells do not differ, fewer than asked for where the rank is lower.
+    that they explain and signed so that their third moment is positive. ``logs`` are log-normalized counts, sparse rows
+    (n_cells, n_genes), centered within ``groups`` (n_cells,), numbered from 0. There are at most ``most`` components, by default
+    as many as :func:`parallel_analysis` finds; fewer where the rank is lower, none where cells do not differ.
     """
     n_groups = int(groups.max(initial=0)) + 1
     most = min(most, logs.shape[0] - n_groups, logs.shape[1])
@@ -102,22 +81,10 @@ def independent_components(
 
 
 def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, seed: int = 0) -> int:
-    """Count the leading principal components that exceed chance, at least 2 where there are as many.
+    """Number of leading principal components that exceed chance, at least 2 where there are as many, at most ``most`` and 50.
 
-    Rank by rank, the variance is compared with that of the same rank after every gene was permuted over the cells of each group.
-
-    Parameters
-    ----------
-    logs, groups, most, seed
-        As for :func:`independent_components`.
-
-    Returns
-    -------
-    The number of components, at most ``most`` and 50.
-
-    References
-    ----------
-    :cite:p:`Horn1965`
+    Rank by rank, the variance is compared with that of the same rank after every gene was permuted over the cells of each group
+    :cite:p:`Horn1965`. Arguments as for :func:`independent_components`.
     """
     most = min(most, _MOST_COMPONENTS)
     if most <= 2:
@@ -144,7 +111,7 @@ def group_means(logs: sparse.csr_matrix, groups: np.ndarray, n_groups: int) -> n
 
 
 def contrast(values: np.ndarray) -> float:
-    """How far components of unit variance are from normal: the squared excess of their mean log cosh, summed."""
+    """Distance of components of unit variance from normal: the squared excess of their mean log cosh, summed."""
     return float(np.square(np.log(np.cosh(values)).mean(axis=0) - MEAN_LOG_COSH).sum())
 
 
@@ -154,12 +121,13 @@ def _whitened(
     """Principal component scores of unit variance (n_cells, k), and the gene weights (n_genes, k) that give them."""
     left, singular, right = _decompose(logs, groups, means, k, seed)
     root = np.sqrt(logs.shape[0])
-    # What is below this is rounding: the rank is lower than k.
+    # Smaller values are rounding: the rank is lower than k.
     real = singular > 1e-6 * max(singular.max(initial=0.0), 1e-6 * root)
     return left[:, real] * root, right[real].T * (root / singular[real])
 
 
 def _singular_values(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Leading singular values, largest first."""
     return _decompose(logs, groups, means, k, seed)[1]
 
 
@@ -186,7 +154,7 @@ def _decompose(
 
 
 def _is_constant(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray) -> bool:
-    """Whether all cells of a group are alike, so that nothing is left to decompose."""
+    """Whether all cells of a group are alike."""
     sizes, total = np.bincount(groups, minlength=len(means)), np.dot(logs.data, logs.data)
     return total - sizes @ np.square(means).sum(axis=1) <= 1e-12 * total
 
@@ -229,7 +197,7 @@ def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
         return np.ones((1, 1))
     start = np.random.default_rng(seed).normal(size=(k, k))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of Gaussian components, which no rotation tells apart
+        warnings.simplefilter("ignore", ConvergenceWarning)  # Gaussian components have no unique rotation
         _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=start)
     return unmixing.T
 

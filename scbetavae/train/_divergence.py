@@ -1,4 +1,4 @@
-"""Stop a training whose loss is no longer a number, and go back to the last weights that gave one."""
+"""Stop a training whose loss is no longer finite, and restore the last weights with a finite loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule
 
 DEFAULT_LR = 1e-3
 KEEP_EVERY = 50
-"""Minibatches between two copies of the weights, and between two looks at numbers on an accelerator, which each look stalls."""
+"""Minibatches between two copies of the weights, and between two reads of losses on an accelerator, which each read stalls."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -21,13 +21,7 @@ class TrainingDivergedError(RuntimeError):
 
 
 class DivergenceGuard:
-    """Watches the losses of a plan, and keeps a copy of its last weights whose loss was finite.
-
-    Parameters
-    ----------
-    plan
-        The plan, about to train.
-    """
+    """Watches the losses of a plan, and keeps a copy of its last weights whose loss was finite."""
 
     def __init__(self, plan: LightningModule) -> None:
         self._plan = plan
@@ -37,21 +31,8 @@ class DivergenceGuard:
         self._keep()
 
     def check(self, loss: torch.Tensor, what: str = "loss") -> None:
-        """Look at the loss of a minibatch, before the weights take a step.
-
-        Parameters
-        ----------
-        loss
-            The loss, a scalar.
-        what
-            Its name in messages.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If it is not finite. On an accelerator losses are looked at several at a time.
-        """
-        is_first = what == "loss"  # of a minibatch: with it the weights of the step before have proved themselves
+        """Look at the loss of a minibatch before the weights take a step; on an accelerator, at several losses at a time."""
+        is_first = what == "loss"  # of a minibatch: the weights of the step before gave a finite loss
         if self._epoch != self._plan.current_epoch:
             self._epoch, self._minibatch = self._plan.current_epoch, 0
         self._minibatch += is_first
@@ -66,36 +47,17 @@ class DivergenceGuard:
             self._keep()
 
     def check_mean(self, mean_loss: torch.Tensor, what: str) -> None:
-        """Look at what was not looked at yet, and at a mean over minibatches.
-
-        Parameters
-        ----------
-        mean_loss
-            Mean loss over the cells, a scalar.
-        what
-            Its name in messages.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If one is not finite.
-        """
+        """Look at the losses that are still unread, and at a mean over minibatches."""
         self._look()
         self._look([(f"the {what}", mean_loss)])
 
     def end_training(self) -> None:
-        """Look at the weights after the last step, from which no loss was computed.
-
-        Raises
-        ------
-        TrainingDivergedError
-            If one is not finite.
-        """
+        """Look at the weights after the last step, which no loss has tested."""
         if not all(torch.isfinite(value.sum()) for value in self._plan.module.state_dict().values()):
             self._fail("the weights after its last minibatch are not finite")
 
     def _may_look(self, loss: torch.Tensor) -> bool:
-        """Whether reading a number waits for nothing."""
+        """Whether reading a number does not stall the device."""
         return loss.device.type == "cpu"
 
     def _look(self, losses: list[tuple[str, torch.Tensor]] | None = None) -> None:
@@ -110,12 +72,13 @@ class DivergenceGuard:
                 self._fail(f"{name} is {value:g}")
 
     def _keep(self) -> None:
+        """Copy the weights."""
         state = self._plan.module.state_dict()
         self._weights = {name: value.detach().clone() for name, value in state.items()}
         self._since_copy = 0
 
     def _fail(self, finding: str) -> None:
-        """Put the last good weights back and say what happened."""
+        """Restore the last good weights and raise."""
         plan = self._plan
         plan.module.load_state_dict(self._weights)
         rates = [group["lr"] for optimizer in plan.trainer.optimizers for group in optimizer.param_groups]

@@ -1,4 +1,4 @@
-r"""Start from the data: a decoder that knows the mean expression and the dispersion of every gene before its first step."""
+r"""Start from the data: a decoder with the mean expression and the dispersion of every gene before its first step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import sparse
 from scvi import REGISTRY_KEYS
 
 MOST_CELLS = 20_000
-"""Training cells that initialization and the anchor look at: all of them up to this number, a random sample beyond."""
+"""Training cells used for initialization and the anchor: all of them up to this number, a random sample beyond."""
 
 _PHI_RANGE = (1e-3, 1e3)
 _LOG_THETA_RANGE = (-3.0, 4.0)
@@ -21,17 +21,7 @@ _NO_DROPOUT = -4.0
 
 
 class TrainingCells(NamedTuple):
-    """Training cells, or a random sample of them.
-
-    Parameters
-    ----------
-    counts
-        Counts, sparse rows of shape ``(n_cells, n_genes)``.
-    batch, labels
-        Codes of batch and label, integer arrays of shape ``(n_cells,)``.
-    size_factors
-        Registered size factors, array of shape ``(n_cells,)``; ``None`` without.
-    """
+    """Training cells or a sample: counts (n_cells, n_genes), codes of batch and label, registered size factors if any."""
 
     counts: sparse.csr_matrix
     batch: np.ndarray
@@ -40,20 +30,9 @@ class TrainingCells(NamedTuple):
 
 
 def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST_CELLS) -> TrainingCells:
-    """Training cells of a run, at most so many, the same whatever the random state, which stays as it was.
+    """At most ``most`` training cells of a run, independent of the random state, which stays unchanged.
 
-    Parameters
-    ----------
-    data
-        The run's data module.
-    loader
-        Its loader of training cells, for data that are not in memory: its first minibatches are then the sample.
-    most
-        Largest number of cells.
-
-    Returns
-    -------
-    The cells.
+    For data that are not in memory, the first minibatches of the loader are the sample.
     """
     if getattr(data, "reads_directly", False):
         rows = np.sort(data.train_idx)
@@ -78,10 +57,7 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
 
 
 def _in_canonical_order(cells: TrainingCells) -> TrainingCells:
-    """The same cells in an order that follows from their counts, whatever the order in which they were read.
-
-    Decompositions start from random vectors over cells, so that another order may end at another solution.
-    """
+    """The same cells in an order given by their counts: decompositions start from random vectors over cells."""
     order = canonical_order(cells.counts)
     return TrainingCells(*(None if part is None else part[order] for part in cells))
 
@@ -92,6 +68,8 @@ def canonical_order(counts: sparse.csr_matrix) -> np.ndarray:
 
 
 def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
+    """Cells of registered data in memory."""
+
     def column(key: str) -> np.ndarray:
         return np.asarray(manager.get_from_registry(key)).reshape(-1)[rows]
 
@@ -106,6 +84,7 @@ def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
 
 
 def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
+    """Cells of a minibatch."""
     counts = batch[REGISTRY_KEYS.X_KEY]
     counts = counts.to_dense() if counts.layout != torch.strided else counts
     counts = sparse.csr_matrix(counts.cpu().numpy())
@@ -131,15 +110,8 @@ def initialize_decoder(module: torch.nn.Module, cells: TrainingCells) -> None:
         \rho_g = \frac{\sum_i x_{ig} + 1/2}{\sum_{ig} x_{ig} + G / 2}, \quad b_g = \log \rho_g - \overline{\log \rho}, \quad
         \phi_g = \frac{\sum_i (x_{ig} - m_{ig})^2 - m_{ig}}{\sum_i m_{ig}^2}, \quad m_{ig} = \ell_i \rho_g
 
-    and :math:`\log \theta_g = -\log \phi_g`, kept in [-3, 4]. Dispersions of batches or labels are estimated in each and shrunk
-    towards the overall value by the weight of 50 cells.
-
-    Parameters
-    ----------
-    module
-        A :class:`~scbetavae.module.BetaVAEModule`.
-    cells
-        Training cells.
+    and :math:`\log \theta_g = -\log \phi_g`, clipped to [-3, 4]. Dispersions of batches or labels are estimated in each and
+    shrunk towards the overall value by the weight of 50 cells.
     """
     counts = cells.counts
     library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
@@ -169,6 +141,7 @@ def initialize_decoder(module: torch.nn.Module, cells: TrainingCells) -> None:
 
 
 def _fill(parameter: torch.nn.Parameter, values: np.ndarray) -> None:
+    """Set a parameter."""
     parameter.copy_(torch.as_tensor(values, dtype=parameter.dtype))
 
 
@@ -182,12 +155,14 @@ def _residuals(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray)
 
 
 def _log_theta(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Log inverse dispersion of each gene, by moments."""
     residuals, means, mean_squares = _residuals(counts, exposure, rho)
     phi = np.clip((residuals - means) / np.maximum(mean_squares, np.finfo(float).tiny), *_PHI_RANGE)
     return np.clip(-np.log(phi), *_LOG_THETA_RANGE)
 
 
 def _log_sd(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+    """Log standard deviation of each gene."""
     residuals, _, _ = _residuals(counts, exposure, rho)
     return 0.5 * np.log(np.maximum(residuals / counts.shape[0], _PHI_RANGE[0]))
 

@@ -1,37 +1,27 @@
-"""How the learning rate moves during a run: functions of progress, the share of the run's minibatches that are done."""
+"""The learning rate during a run: functions of progress, the share of the run's minibatches that are done."""
 
 from __future__ import annotations
 
-import difflib
+import logging
 import math
 from collections.abc import Callable
+from typing import Any
 
-from ._schedules import is_number
+from scbetavae._core.checks import check_choice, check_number
+
+from ._annealing import BetaFunction, resolve_schedule
+from ._schedules import Schedule
+
+logger = logging.getLogger(__name__)
 
 LearningRateFunction = Callable[[float], float]
 
-PEAK = {"one_cycle": 1e-2, "constant": 1e-3}
-"""Learning rate of each schedule: the peak of the cycle, and scvi-tools' constant rate."""
-
+_PEAK, _CONSTANT = 1e-2, 1e-3  # of the cycle, and of scvi-tools' constant rate
 _RISE, _START, _END = 0.1, 0.04, 0.001
 
 
 def one_cycle(progress: float) -> float:
-    r"""One cycle: up from 4% of the peak over the first 10% of the run, then a cosine down to 0.1% of it.
-
-    Parameters
-    ----------
-    progress
-        Share of the run that is done, in [0, 1].
-
-    Returns
-    -------
-    Share of the peak learning rate, in (0, 1].
-
-    References
-    ----------
-    :cite:p:`Smith2019`
-    """
+    """Share of the peak: up from 4% over the first 10% of the run, then a cosine down to 0.1% :cite:p:`Smith2019`."""
     if progress < _RISE:
         return _between(_START, 1.0, progress / _RISE)
     return _between(1.0, _END, (progress - _RISE) / (1.0 - _RISE))
@@ -45,57 +35,77 @@ def constant(progress: float) -> float:  # noqa: ARG001
 LR_SCHEDULES: dict[str, LearningRateFunction] = {"one_cycle": one_cycle, "constant": constant}
 
 
-def resolve_lr_schedule(lr_schedule: str | LearningRateFunction) -> LearningRateFunction:
-    """Turn what ``train(lr_schedule=...)`` takes into a function of progress.
+def schedule_arguments(
+    beta_schedule: str | float | Schedule | BetaFunction,
+    lr_schedule: str | LearningRateFunction | None,
+    *,
+    beta: float,
+    lr: float | None = None,
+    open_ended: bool = False,
+) -> dict[str, Any]:
+    """Arguments of :class:`BetaVAETrainingPlan` for the schedules that ``BetaVAE.train`` was called with.
 
     Parameters
     ----------
+    beta_schedule
+        A name (``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"``, ``"constant"``), a :class:`Schedule`, a number
+        (that beta from first to last) or a function from the epoch, counted from 0, to beta.
     lr_schedule
-        ``"one_cycle"``, ``"constant"``, or a function from progress in [0, 1] to the share of the learning rate.
+        ``"one_cycle"``, ``"constant"``, or a function from progress in [0, 1] to the share of the learning rate; ``None``
+        takes one cycle, or a constant rate if the run is open-ended.
+    beta
+        Beta of the model, at least 0.
+    lr
+        Learning rate; ``None`` takes 0.01 at the peak of the cycle, and 0.001 with another schedule.
+    open_ended
+        Whether the end of the run is not known in advance, so that the learning rate is constant.
 
     Returns
     -------
-    The function.
+    ``schedule``, ``beta``, ``lr_schedule`` and ``lr``.
 
     Raises
     ------
     ValueError
-        For an unknown name, with the nearest that is known.
+        For an unknown name, a number out of range, or a function with a model of beta 0.
     TypeError
         For anything else.
     """
+    schedule, target = resolve_schedule(beta_schedule, beta)
+    function = _resolve_lr_schedule(lr_schedule, open_ended)
+    if lr is None:
+        lr = _PEAK if function is one_cycle else _CONSTANT
+    lr = check_number(lr, 'the learning rate, plan_kwargs["lr"]', 0, open_="low")
+    return {"schedule": schedule, "beta": target, "lr_schedule": function, "lr": lr}
+
+
+def _resolve_lr_schedule(lr_schedule: str | LearningRateFunction | None, open_ended: bool) -> LearningRateFunction:
+    """The function that was asked for; a constant rate where the end of the run is not known."""
+    if lr_schedule is None:
+        return constant if open_ended else one_cycle
+    function = lr_schedule
     if isinstance(lr_schedule, str):
-        if lr_schedule in LR_SCHEDULES:
-            return LR_SCHEDULES[lr_schedule]
-        nearest = difflib.get_close_matches(lr_schedule, LR_SCHEDULES, n=1, cutoff=0.4)
-        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-        msg = f"lr_schedule={lr_schedule!r} is not a schedule. {hint}Take one of {sorted(LR_SCHEDULES)}, or a function."
-        raise ValueError(msg)
-    if callable(lr_schedule):
-        return lr_schedule
-    msg = (
-        f"lr_schedule is a {type(lr_schedule).__name__}. Take one of {sorted(LR_SCHEDULES)}, or a function from progress "
-        "in [0, 1] to the share of the learning rate, for example lambda progress: 1 - progress."
-    )
-    raise TypeError(msg)
+        check_choice(lr_schedule, LR_SCHEDULES, "lr_schedule", hint=" Or pass a function of progress in [0, 1].")
+        function = LR_SCHEDULES[lr_schedule]
+    elif not callable(lr_schedule):
+        msg = (
+            f"lr_schedule is a {type(lr_schedule).__name__}. Pass one of {sorted(LR_SCHEDULES)}, or a function from progress "
+            "in [0, 1] to the share of the learning rate, for example lambda progress: 1 - progress."
+        )
+        raise TypeError(msg)
+    if open_ended and function is not constant:
+        logger.info(
+            "early_stopping and reduce_lr_on_plateau need a run whose end is not known in advance, so the learning rate is "
+            "constant, not %s.",
+            lr_schedule,
+        )
+        return constant
+    return function
 
 
 def rate_at(schedule: LearningRateFunction, progress: float, peak: float) -> float:
-    """Learning rate at ``progress`` of the run.
-
-    Raises
-    ------
-    ValueError
-        If a function of the user's returns a value that is no rate.
-    """
-    share = schedule(progress)
-    if not is_number(share) or share < 0:
-        msg = (
-            f"lr_schedule({progress:.3g}) returned {share!r}. It must return a finite share of the learning rate of at "
-            "least 0 for every progress in [0, 1]."
-        )
-        raise ValueError(msg)
-    return float(share) * peak
+    """Learning rate at ``progress`` of the run; a ValueError if the schedule returns none."""
+    return check_number(schedule(progress), f"lr_schedule({progress:.3g})", 0) * peak
 
 
 def _between(first: float, last: float, share: float) -> float:

@@ -1,8 +1,8 @@
 """Minibatches of cells that are in memory, without a row-by-row step in Python.
 
-scvi-tools slices a scipy matrix, makes the slice dense and converts it, minibatch by minibatch. Here one gather over the
-arrays of the compressed sparse rows gives the counts of a minibatch, and a network that knows what to do with them gets them as
-they are: neither its first product nor its loss then spends time on zeros. Order and random numbers are those of scvi-tools.
+Our own, because scvi-tools slices a scipy matrix, makes the slice dense and converts it, minibatch by minibatch. Here one gather
+over compressed sparse rows gives the counts of a minibatch, which stay sparse where the network can read them
+(``benchmarks/train_speed.py``). Order and random numbers are those of scvi-tools.
 """
 
 from __future__ import annotations
@@ -23,43 +23,29 @@ from scvi.dataloaders import DataSplitter
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
+from scbetavae._core.checks import check_choice
+
 _MEMORY_SHARE = 0.5
-_remark_was_made: list[bool] = []
+_was_warned: list[bool] = []
 _DISCRETE = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY, REGISTRY_KEYS.CAT_COVS_KEY)
 
 
 @dataclass(frozen=True)
 class Minibatches:
-    """Minibatches that a loader hands over at once.
-
-    Parameters
-    ----------
-    minibatches
-        Tensors of each by name.
-    """
+    """Several minibatches in one item of a loader, the tensors of each by name."""
 
     minibatches: list[dict[str, Tensor]]
 
     def to(self, device: torch.device, **kwargs: Any) -> Minibatches:
-        """The same on a device, as Lightning asks of whatever a loader returns."""
+        """The same on a device, for Lightning."""
         return Minibatches([{k: v.to(device, **kwargs) for k, v in m.items()} for m in self.minibatches])
 
 
 class MinibatchDataset(Dataset):
-    """Cells of a registered AnnData, a minibatch at a time, as tensors.
+    """Cells of registered data in memory, indexed by minibatch.
 
-    Parameters
-    ----------
-    adata_manager
-        Registered data; :func:`fits_in_memory` says whether they can be read this way.
-    rows
-        Cells that take part, in order, indices of shape ``(n_cells,)``.
-    device
-        Where the data are kept and the minibatches are made.
-    sparse_counts
-        Whether the counts of a minibatch are in torch's compressed sparse row layout, or dense.
-    counts_alone
-        Whether to leave out the other registered tensors.
+    ``rows`` are the cells that take part, in order; ``device`` is where the data are kept; ``sparse_counts`` asks for torch's
+    compressed sparse rows; ``counts_alone`` leaves out the other registered tensors.
     """
 
     def __init__(
@@ -86,17 +72,7 @@ class MinibatchDataset(Dataset):
         return len(self.rows)
 
     def __getitem__(self, positions: Sequence[int] | Sequence[Sequence[int]]) -> dict[str, Tensor] | Minibatches:
-        """Tensors of a minibatch, or of several.
-
-        Parameters
-        ----------
-        positions
-            Positions among the cells that take part; a list of such lists gives several minibatches.
-
-        Returns
-        -------
-        Registered tensors by name.
-        """
+        """Tensors of a minibatch by name, from positions among the cells; or of several, from a list of such lists."""
         if not len(positions) or not isinstance(positions[0], list):
             return self._read(self.rows[np.asarray(positions)], [len(positions)])[0]
         together = self.rows[np.concatenate(positions)]
@@ -122,6 +98,7 @@ class MinibatchDataset(Dataset):
         return minibatches
 
     def _matrix(self, offsets: np.ndarray, genes: Tensor, values: Tensor) -> Tensor:
+        """Counts of a minibatch from its compressed sparse rows."""
         n_cells = len(offsets) - 1
         if self.sparse_counts:
             return _sparse_rows(torch.from_numpy(offsets).to(self.device), genes, values, (n_cells, self.n_genes))
@@ -131,6 +108,7 @@ class MinibatchDataset(Dataset):
         return counts
 
     def _set_counts(self, counts: Any) -> None:
+        """Keep counts as compressed sparse rows."""
         counts = sparse.csr_matrix(counts)
         if not counts.has_canonical_format:
             counts = counts.copy()
@@ -141,21 +119,23 @@ class MinibatchDataset(Dataset):
         self._counts = self._to_device(counts.data.astype(np.float32, copy=False))
 
     def _to_device(self, values: np.ndarray) -> torch.Tensor:
+        """An array on the device of the data."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
 
 def _sparse_rows(offsets: Tensor, genes: Tensor, values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """A sparse tensor of these rows, without torch's remark, once a process, that the layout is new."""
+    """A sparse tensor of these rows, without torch's warning, once per process, that the layout is new."""
     make = partial(torch.sparse_csr_tensor, offsets, genes, values, shape, check_invariants=False)
-    if _remark_was_made:
+    if _was_warned:
         return make()
-    _remark_was_made.append(True)
+    _was_warned.append(True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta state", UserWarning)
         return make()
 
 
 def _as_array(value: Any, *, discrete: bool) -> np.ndarray:
+    """Registered values as integers or single-precision numbers."""
     if isinstance(value, pd.DataFrame):
         value = value.to_numpy()
     return np.asarray(value).astype(np.int64 if discrete else np.float32, copy=False)
@@ -167,17 +147,7 @@ def can_hold_sparse(device: torch.device) -> bool:
 
 
 def fits_in_memory(adata_manager: AnnDataManager) -> bool:
-    """Whether the registered data are arrays in memory, which :class:`MinibatchDataset` can read.
-
-    Parameters
-    ----------
-    adata_manager
-        Registered data.
-
-    Returns
-    -------
-    ``False`` for backed files, dask arrays, minified data and anything else that only scvi-tools' loader knows.
-    """
+    """Whether the registered data are arrays in memory, not backed files, dask arrays or minified data."""
     if adata_manager.adata.isbacked or REGISTRY_KEYS.MINIFY_TYPE_KEY in adata_manager.data_registry:
         return False
     for key in adata_manager.data_registry:
@@ -188,6 +158,45 @@ def fits_in_memory(adata_manager: AnnDataManager) -> bool:
     return True
 
 
+def in_memory_loader(
+    adata_manager: AnnDataManager,
+    rows: Sequence[int],
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    device: torch.device | str = "cpu",
+    sparse_counts: bool = False,
+    counts_alone: bool = False,
+) -> DataLoader | None:
+    """Fast loader over cells in memory, in the order and with the random numbers of scvi-tools' loader.
+
+    Parameters
+    ----------
+    adata_manager
+        Registered data.
+    rows
+        Cells, in order.
+    batch_size
+        Cells in a minibatch.
+    shuffle
+        Whether the order is random.
+    device
+        Where the data are kept and the minibatches are made.
+    sparse_counts
+        Whether counts are in torch's compressed sparse row layout.
+    counts_alone
+        Whether to leave out the other registered tensors.
+
+    Returns
+    -------
+    The loader; ``None`` for backed, minified or dask data, or a device without sparse tensors if these are asked for.
+    """
+    if not fits_in_memory(adata_manager) or (sparse_counts and not can_hold_sparse(torch.device(device))):
+        return None
+    dataset = MinibatchDataset(adata_manager, rows, device, sparse_counts=sparse_counts, counts_alone=counts_alone)
+    return minibatches(dataset, batch_size, shuffle=shuffle)
+
+
 def minibatches(
     dataset: MinibatchDataset,
     batch_size: int,
@@ -196,25 +205,7 @@ def minibatches(
     drop_last: bool = False,
     at_once: int | None = None,
 ) -> DataLoader:
-    """Loader over a dataset, in the order and with the random numbers of scvi-tools' loader.
-
-    Parameters
-    ----------
-    dataset
-        The cells.
-    batch_size
-        Cells in a minibatch.
-    shuffle
-        Whether the order is random.
-    drop_last
-        Whether a last, smaller minibatch is left out.
-    at_once
-        How many the loader hands over as :class:`Minibatches`; ``None`` for one after the other.
-
-    Returns
-    -------
-    A torch data loader.
-    """
+    """Loader of minibatches, or of ``at_once`` minibatches per item, as :class:`Minibatches`."""
     sampler = (RandomSampler if shuffle else SequentialSampler)(dataset)
     batches = BatchSampler(sampler, batch_size=batch_size, drop_last=drop_last)
     if at_once is not None:
@@ -223,28 +214,26 @@ def minibatches(
 
 
 def _as_it_is(batch: dict[str, Tensor] | Minibatches) -> dict[str, Tensor] | Minibatches:
+    """The dataset collates."""
     return batch
 
 
 class InMemoryDataSplitter(DataSplitter):
-    """Splits cells as scvi-tools does, and reads them by :class:`MinibatchDataset` where they are in memory.
+    """Splits cells as scvi-tools does, and reads them with :func:`in_memory_loader`'s dataset where they are in memory.
 
     Parameters
     ----------
     adata_manager
         Registered data.
     data_on_device
-        Whether the data are kept on the accelerator: ``"auto"`` does so where they take up to half of its free memory,
-        so that it never waits for the CPU.
+        Whether the data are kept on the accelerator: ``"auto"`` if they take up to half of its free memory.
     **kwargs
         As for :class:`scvi.dataloaders.DataSplitter`.
     """
 
     def __init__(self, adata_manager: AnnDataManager, *, data_on_device: bool | str = "auto", **kwargs: Any) -> None:
         super().__init__(adata_manager, **kwargs)
-        if data_on_device not in (True, False, "auto"):
-            msg = f"data_on_device={data_on_device!r} is not a choice. Take True, False or 'auto'."
-            raise ValueError(msg)
+        check_choice(data_on_device, (True, False, "auto"), "data_on_device")
         self.data_on_device = data_on_device
 
     def train_dataloader(self) -> DataLoader:
@@ -267,6 +256,7 @@ class InMemoryDataSplitter(DataSplitter):
 
     @property
     def _batch_size(self) -> int:
+        """Cells in a minibatch."""
         return self.data_loader_kwargs.get("batch_size") or settings.batch_size
 
     @property
@@ -279,9 +269,11 @@ class InMemoryDataSplitter(DataSplitter):
 
     @property
     def _plan(self) -> object | None:
+        """The plan that trains, if there is one."""
         return None if self.trainer is None else self.trainer.lightning_module
 
     def _dataset(self, rows: np.ndarray) -> MinibatchDataset:
+        """These cells, on the device and in the layout that the plan trains on."""
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         sparse_counts = can_hold_sparse(device) and getattr(self._plan, "takes_sparse_counts", False)
         return MinibatchDataset(
@@ -289,6 +281,7 @@ class InMemoryDataSplitter(DataSplitter):
         )
 
     def _keep_on(self, device: torch.device) -> bool:
+        """Whether the data are kept on the accelerator."""
         if self.data_on_device != "auto" or device.type != "cuda":
             return bool(self.data_on_device)
         counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)

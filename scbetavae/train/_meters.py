@@ -6,9 +6,7 @@ import torch
 
 
 class EpochMeans:
-    """Sums of named quantities over the cells of an epoch.
-
-    Everything stays on the device until :meth:`compute`, once an epoch, so that no training step waits for a copy.
+    """Sums of named quantities over the cells of an epoch, on the device, so that no training step waits for a copy.
 
     Examples
     --------
@@ -26,15 +24,7 @@ class EpochMeans:
         self._n_cells = 0
 
     def add(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
-        """Add the sums over one minibatch.
-
-        Parameters
-        ----------
-        n_cells
-            Cells in the minibatch.
-        sums
-            For every quantity its sum over the cells of the minibatch, a tensor of any shape that stays the same.
-        """
+        """Add the sums over the cells of one minibatch, tensors of any shape that stays the same."""
         self._n_cells += n_cells
         for name, value in sums.items():
             if name in self._sums:
@@ -43,17 +33,7 @@ class EpochMeans:
                 self._sums[name] = value.detach().clone()
 
     def compute(self, strategy: object | None = None) -> dict[str, torch.Tensor]:
-        """Means over the epoch, after which the next epoch starts.
-
-        Parameters
-        ----------
-        strategy
-            Lightning strategy that sums over devices; ``None`` for one device.
-
-        Returns
-        -------
-        For every quantity its mean over the cells; empty if no cell was seen.
-        """
+        """Means over cells, summed over devices by a Lightning strategy; the next epoch starts. Empty if there were none."""
         sums, n_cells = self._sums, self._n_cells
         self._sums, self._n_cells = {}, 0
         if not n_cells:

@@ -1,19 +1,35 @@
-"""What a plan writes to the history: means over cells, under the names of scvi-tools and ours."""
+"""The training history: means over cells, under the names of scvi-tools and ours."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 from scvi.module.base import LossOutput
 
-ACTIVE_KL = 0.01
-"""KL in nats above which a latent dimension counts as active."""
+from scbetavae._core.constants import ACTIVE_KL
+
+from ._annealing import schedule_to_dict
 
 
 class HistoryMixin:
     """Writes the means of a :class:`~scbetavae.train.BetaVAETrainingPlan`."""
 
+    def describe(self) -> dict[str, Any]:
+        """The run as a flat dict of plain values: schedules, length, start and anchor."""
+        name = getattr(self.lr_schedule, "__name__", type(self.lr_schedule).__name__)
+        run = schedule_to_dict(self.schedule) | {"beta": self.target_beta, "steps": self.n_steps_done}
+        run |= {"lr": float(self.lr), "lr_schedule": name, "initialized_from_data": self.initialize}
+        anchor = self.module.anchor
+        if anchor is not None:
+            run |= {"anchor": anchor.kind, "anchored": self.anchored, "anchor_components": anchor.n_components}
+            if (anchor.stability >= 0).any():  # of each dimension: get_latent_summary
+                run["anchor_stability"] = float(anchor.stability[anchor.stability >= 0].mean())
+        return run
+
     def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
+        """Sums over the cells of a minibatch, by name."""
         n_cells = loss.n_obs_minibatch
         sums = {
             "loss": loss.loss.detach() * n_cells,
@@ -27,7 +43,7 @@ class HistoryMixin:
         return sums
 
     def _report(self, mode: str) -> dict[str, torch.Tensor]:
-        """Write the means since the last report to the history; Lightning's own log knows of whole epochs alone, and is slow."""
+        """Write the means since the last report to the history; Lightning's own log has whole epochs only, and is slow."""
         values = self._means(mode)
         position = self.n_steps_done / self.annealed_beta.steps_per_epoch
         row = {name: float(value) for name, value in values.items()}
@@ -38,7 +54,7 @@ class HistoryMixin:
         return values
 
     def _log(self, mode: str, values: dict[str, torch.Tensor], *, logger: bool = True) -> None:
-        """Hand means to Lightning, for callbacks and, unless they are there already, the history."""
+        """Hand means to Lightning, for callbacks and, unless it has them already, the history."""
         values = dict(values)
         total = "train_loss" if mode == "train" else "validation_loss"
         if total in values:

@@ -1,9 +1,12 @@
-"""Lightning plans: what a training step does and what an epoch writes down."""
+"""The Lightning plan: one training step, and the layout of a run."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterable
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -11,7 +14,9 @@ from scvi import settings
 from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
-from ._adam import LeanAdam, LeanAdamW
+from scbetavae._core.checks import check_arguments
+
+from ._adam import LEAN_OPTIMIZERS, make_lean_optimizer
 from ._anchor_fit import fit_anchor
 from ._annealing import AnnealedBeta, BetaFunction
 from ._divergence import DivergenceGuard
@@ -19,22 +24,21 @@ from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
 from ._meters import EpochMeans
-from ._plan_arguments import check_plan_kwargs
 from ._plan_history import HistoryMixin
 from ._schedules import LinearSchedule, Schedule
 from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
 
 REPORTS = 25
-"""Times that a run whose learning rate moves is written to the history."""
+"""Rows of the history of a run whose learning rate changes."""
 
-_OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
+_REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 
 
 class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     r"""Trains a beta-VAE with an annealed regularizer.
 
     The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
-    regularizer, whatever the objective. The history gets, once an epoch and as means over cells, the names of scvi-tools
+    regularizer of any objective. The history gets, once per epoch and as means over cells, the names of scvi-tools
     (``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``) and
 
     - ``beta``: beta of the epoch's last minibatch;
@@ -42,10 +46,10 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     - ``nll_train`` and ``kl_train``: negative log-likelihood and KL to the prior, in nats;
     - ``active_dimensions``: latent dimensions whose KL exceeds 0.01 nats;
     - ``lr``: learning rate of the last minibatch;
+    - the ``history`` of the objective;
 
-    and the same with ``_validation`` wherever validation runs. A run whose learning rate moves writes them at even distances
-    in place of once an epoch, 25 times or more (each minibatch, if there are fewer). The index is then the number of epochs done,
-    as it is where the run ends within an epoch.
+    and the same with ``_validation`` wherever validation runs. If the learning rate changes, it has at least 25 rows at even
+    distances (one per minibatch, if there are fewer), and its index is the number of epochs done, with fractions.
 
     Parameters
     ----------
@@ -60,24 +64,22 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     n_steps
         Minibatches after which the run ends, even within an epoch; ``None`` for whole epochs.
     initialize
-        Whether the decoder starts from the data: :func:`~scbetavae.train.initialize_decoder`.
+        Whether the decoder starts at the mean expression and dispersion of the training cells.
     anchored
         Whether the module's anchor is fitted, and in force.
     fused_optimizer
         Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
-    lr_scheduler_metric
-        What ``reduce_lr_on_plateau`` watches. The default is the validation loss at full beta; the plateau is not
-        looked for while beta still rises.
     **kwargs
-        Arguments of :class:`scvi.train.TrainingPlan`, except those that the schedule replaces.
+        Arguments of :class:`scvi.train.TrainingPlan`, except those that the schedule replaces. ``reduce_lr_on_plateau`` watches
+        the validation loss at full beta, once beta has reached its target.
 
     Raises
     ------
     TypeError
-        For an argument that no plan takes, with the nearest one that it does.
+        For an argument that the plan does not take.
     """
 
-    def __init__(  # noqa: PLR0913 - what scvi-tools takes, and how the run is laid out
+    def __init__(
         self,
         module: BaseModuleClass,
         *,
@@ -88,13 +90,12 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         initialize: bool = False,
         anchored: bool = False,
         fused_optimizer: bool = True,
-        lr_scheduler_metric: str = "objective_validation",
         **kwargs: Any,
     ) -> None:
-        check_plan_kwargs(kwargs)
+        _check_plan_arguments(kwargs)
         if getattr(module, "reference_is_frozen", False):
-            kwargs.setdefault("weight_decay", 0.0)  # it would move weights that have no gradient, too
-        super().__init__(module, lr_scheduler_metric=lr_scheduler_metric, **kwargs)
+            kwargs.setdefault("weight_decay", 0.0)  # it would change weights without a gradient, too
+        super().__init__(module, **{"lr_scheduler_metric": "objective_validation", **kwargs})
         # scvi-tools 1.4 does not know fused optimizers, so the plan brings its own on both generations.
         self.fused_optimizer = fused_optimizer
         self.schedule = LinearSchedule() if schedule is None else schedule
@@ -132,8 +133,8 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def setup(self, stage: str) -> None:
         """Decide, before the loaders are made, how many minibatches a step of Lightning's loop trains on."""
-        # Not in a plan of a user's, who may count steps; nor where Lightning would have to step a learning-rate schedule,
-        # which it does not under manual optimization.
+        # Not in a user's plan, which may count steps; nor with a learning-rate schedule, which Lightning does not step under
+        # manual optimization.
         if stage != "fit" or type(self) is not BetaVAETrainingPlan or self.reduce_lr_on_plateau:
             return
         data = self.trainer.datamodule
@@ -151,7 +152,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         return int(steps) if math.isfinite(steps) else 1
 
     def on_train_start(self) -> None:
-        """Lay out the run, now that its length is known, start from the data, and watch the losses from here on."""
+        """Lay out the run, now that its length is known, start from the data, and watch the losses."""
         trainer = self.trainer
         steps = max(self.minibatches_per_epoch, 1)
         lengths = [self.n_steps, trainer.max_steps if trainer.max_steps > 0 else None]
@@ -164,7 +165,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         if self.lr_schedule is not constant:
             self._report_every = max(1, self.n_steps // REPORTS)
         self.writes_position = self._report_every is not None or self.n_steps % steps > 0
-        # The objective at full beta has no meaning as a stopping criterion before beta is there. scvi-tools counts checks.
+        # The objective at full beta is no stopping criterion during the warm-up. scvi-tools counts checks, not epochs.
         stopping = trainer.early_stopping_callback
         if hasattr(stopping, "warmup_epochs"):
             checks = self.annealed_beta.warmup_end_epoch // max(trainer.check_val_every_n_epoch or 1, 1)
@@ -184,19 +185,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             fit_anchor(self.module, cells)
 
     def training_step(self, batch: dict[str, torch.Tensor] | Minibatches, batch_idx: int) -> torch.Tensor | None:
-        """Loss of one minibatch at the current beta; or train on each of several.
-
-        Parameters
-        ----------
-        batch
-            Tensors of the minibatch, or several minibatches.
-        batch_idx
-            Index of the minibatch, or of the several, in its epoch.
-
-        Returns
-        -------
-        The loss, a scalar in nats per cell; nothing if the minibatches were trained on.
-        """
+        """Loss of one minibatch at the current beta, nats per cell; or train on several minibatches and return nothing."""
         if self.minibatches_at_once is None:
             return self._minibatch_loss(batch, batch_idx)
         optimizer = self.optimizers()
@@ -212,6 +201,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         return None
 
     def _minibatch_loss(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Loss of a minibatch, with everything that belongs to it before and after."""
         self._begin_minibatch(batch_idx)
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._check_finite(loss.loss)
@@ -220,15 +210,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         return loss.loss
 
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
-        """Record the loss of one minibatch of held-out cells.
-
-        Parameters
-        ----------
-        batch
-            Tensors of the minibatch.
-        batch_idx
-            Index of the minibatch.
-        """
+        """Record the loss of one minibatch of held-out cells."""
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._validation_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
         self._collect_for_autotune(loss, "validation")
@@ -256,37 +238,19 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             self._log("validation", self._means("validation"))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """Step the learning-rate schedule, but look for no plateau while beta still rises.
-
-        Parameters
-        ----------
-        scheduler
-            The learning-rate scheduler.
-        metric
-            Value of the watched quantity.
-        """
+        """Step the learning-rate schedule, except during the warm-up of beta."""
         if not self.in_warmup:
             super().lr_scheduler_step(scheduler, metric)
 
     def get_optimizer_creator(self) -> Any:
         """Return the function from parameters to optimizer."""
-        if self.optimizer_name not in _OPTIMIZERS:
+        if self.optimizer_name not in LEAN_OPTIMIZERS:
             return super().get_optimizer_creator()
-        optimizer_cls = _OPTIMIZERS[self.optimizer_name]
-        settings_ = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
-
-        def create(params: Any) -> torch.optim.Optimizer:
-            params = list(params)
-            if self.fused_optimizer:
-                try:
-                    return optimizer_cls(params, fused=True, **settings_)
-                except (RuntimeError, TypeError):
-                    pass  # torch says at construction whether a device and its dtypes have a fused kernel
-            return optimizer_cls(params, **settings_)
-
-        return create
+        options = {"lr": self.lr, "eps": self.eps, "weight_decay": self.weight_decay}
+        return partial(make_lean_optimizer, self.optimizer_name, fused=self.fused_optimizer, **options)
 
     def _check_finite(self, loss: torch.Tensor, what: str = "loss") -> None:
+        """Stop a run whose loss is not finite."""
         if self.divergence_guard is not None:
             self.divergence_guard.check(loss, what)
 
@@ -299,20 +263,17 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             progress = step / self.n_steps
             if self.target_beta > 0:
                 self._fraction = self.annealed_beta.fraction(step)
-            if self.lr_schedule is not constant:
-                self._set_learning_rate(rate_at(self.lr_schedule, progress, self.lr))
+            if self.lr_schedule is not constant:  # a discriminator keeps its own rate
+                rate = rate_at(self.lr_schedule, progress, self.lr)
+                for group in self.trainer.optimizers[0].param_groups:
+                    group["lr"] = rate
             self.n_steps_done = step + 1
         self.loss_kwargs["kl_weight"] = self._fraction
         if self.anchored:
             self.loss_kwargs["anchor_share"] = self.module.anchor.share(progress)
 
-    def _set_learning_rate(self, rate: float) -> None:
-        """Set the rate of encoder and decoder; a discriminator keeps its own."""
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = rate
-
     def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
-        """Add a minibatch to the means, write them down where it is time to, and end a run within an epoch."""
+        """Add a minibatch to the means, write them to the history when due, and end a run within an epoch."""
         self._train_means.add(n_cells, sums)
         if self.annealed_beta is None:
             return
@@ -323,5 +284,20 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
             self.trainer.should_stop = True
 
     def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
-        if "z" in loss.extra_metrics:  # scvi-tools asks for codes in the payload when it tunes on scIB metrics
+        """Keep latent representations where scvi-tools tunes on scIB metrics."""
+        if "z" in loss.extra_metrics:
             self.prepare_scib_autotune(loss.extra_metrics, stage)
+
+
+def _check_plan_arguments(given: Iterable[str]) -> None:
+    """Refuse arguments that scvi-tools would pass on to the loss, which would fail in the first minibatch."""
+    for name in given:
+        if name in _REPLACED_BY_SCHEDULE:
+            msg = (
+                f"{name!r} is not an argument of this plan: the model's beta and train(beta_schedule=...) set beta and its "
+                "warm-up, for example scbetavae.train.LinearSchedule(warmup_epochs=50)."
+            )
+            raise TypeError(msg)
+    plans = (BetaVAETrainingPlan, TrainingPlan)
+    allowed = [name for plan in plans for name, p in signature(plan).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    check_arguments(given, [name for name in allowed if name not in _REPLACED_BY_SCHEDULE], "The training plan")

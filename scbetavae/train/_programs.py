@@ -1,8 +1,8 @@
-r"""Programs of genes: targets with a dimension of its own for each, beside the two-level factors that all cells share.
+r"""Programs of genes, and the two-level factors that all cells share: targets for one dimension per program.
 
-Independent components are uncorrelated, but indicators of exclusive classes are not, so that classes spread over several of them.
-Non-negative matrix factorization gives a class a program of its own, but loses a factor of two levels that all classes share,
-such as a condition. So such factors are taken from the independent components, and programs from expression without them.
+Independent components are uncorrelated, but indicators of exclusive classes are not, so that classes spread over several
+components. Non-negative matrix factorization gives each class a program, but loses a factor of two levels that all classes
+share, such as a condition. So these factors come from the independent components, and programs from expression without them.
 All random numbers have a seed of their own: the same cells give the same programs.
 """
 
@@ -32,20 +32,9 @@ _LEAST_SCALE = 1e-6
 class Programs(NamedTuple):
     """Two-level factors that all cells share, and programs in expression without them, factors first.
 
-    Parameters
-    ----------
-    weights
-        Weight of each gene, array of shape ``(n_genes, n_targets)``.
-    offsets
-        Constant of each group of cells, array of shape ``(n_groups, n_targets)``.
-    stability
-        Stability of the factors as of independent components, NaN for programs, array of shape ``(n_targets,)``.
-    thresholds
-        Where the two sides of a factor part, array of shape ``(n_factors,)``.
-    log_changes
-        Log scale of each gene above a threshold over that below it, array of shape ``(n_factors, n_genes)``.
-    log_scales
-        Log scale of each gene below all thresholds, array of shape ``(n_groups, n_genes)``.
+    ``weights`` (n_genes, n_targets), ``offsets`` (n_groups, n_targets) and ``stability`` (n_targets,), NaN for programs, as for
+    :class:`Components`; ``thresholds`` (n_factors,) between the two levels of each factor; ``log_changes`` (n_factors, n_genes),
+    log scale of each gene above a threshold over that below it; ``log_scales`` (n_groups, n_genes), below all thresholds.
     """
 
     weights: np.ndarray
@@ -69,25 +58,10 @@ class Programs(NamedTuple):
 def find_programs(
     logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
 ) -> tuple[Programs, int]:
-    """Find shared two-level factors, and programs in expression without them.
+    """Shared two-level factors, and programs in expression without them; and the number that was looked for.
 
-    Parameters
-    ----------
-    logs
-        Log-normalized counts, sparse rows of shape ``(n_cells, n_genes)``.
-    groups
-        Group of every cell, from 0. Factors and programs are centered within each; for programs, each gene is scaled so that
-        its mean is the same in all groups.
-    most
-        Largest number of factors and programs, at least 1.
-    n_components
-        Their number; ``None`` for two and a half times that of the components that exceed chance.
-    seed
-        Seed.
-
-    Returns
-    -------
-    What was found, none of it where cells do not differ; and the number that was looked for.
+    Arguments as for :func:`independent_components`. By default there are two and a half times as many as components that exceed
+    chance. For programs, each gene is scaled so that its mean is the same in all groups.
     """
     n_cells, n_genes = logs.shape
     n_groups = int(groups.max(initial=0)) + 1
@@ -97,7 +71,7 @@ def find_programs(
     n_targets = min(wanted, most)
     values = found.of(logs, groups)
     shared = np.flatnonzero(is_shared_factor(values, k, seed))[: max(n_targets - 2, 0)]
-    thresholds = middle(values[:, shared])
+    thresholds = _middle(values[:, shared])
     expression, log_scales = _without_groups(logs, groups)
     log_changes = np.zeros((len(shared), n_genes))
     for change, factor, threshold in zip(log_changes, values[:, shared].T, thresholds, strict=True):
@@ -124,47 +98,34 @@ def find_programs(
 
 
 def is_shared_factor(values: np.ndarray, n_leading: int | None = None, seed: int = 0) -> np.ndarray:
-    r"""Which components have two levels that no other component tells apart: factors that cells of all classes share.
+    """Components (n_cells, n_components) with two levels that no other component predicts: a boolean array (n_components,).
 
-    A component has two levels if its excess kurtosis is at most -1.2. Its side says whether it is above the middle of its 5% and
-    95% quantiles. It is shared if the mutual information of its side is at most 15% of the side's entropy with the eighths of
-    any other component, corrected for chance, and below 22% with 8 clusters of all others, and with 8 of the leading others:
-    among many components of noise, clusters are not those of the cells.
-
-    Parameters
-    ----------
-    values
-        Components, array of shape ``(n_cells, n_components)`` of mean 0 and variance 1.
-    n_leading
-        How many of them exceed chance; ``None`` for all.
-    seed
-        Seed of the clusters.
-
-    Returns
-    -------
-    Boolean array of shape ``(n_components,)``.
+    A component of mean 0 and variance 1 has two levels if its excess kurtosis is at most -1.2, parted by the middle of its 5%
+    and 95% quantiles. It is shared if the mutual information of its level is at most 15% of the level's entropy with the eighths
+    of any other component, corrected for chance, and below 22% with 8 clusters of all others, and of the ``n_leading`` others
+    that exceed chance: among many components of noise, clusters are not those of the cells.
     """
     shared = np.mean(values**4, axis=0) - 3.0 <= _KURTOSIS
-    sides = values > middle(values)
+    sides = values > _middle(values)
     eighths = [np.searchsorted(np.quantile(column, _OCTILES), column) for column in values.T]
     for d in np.flatnonzero(shared):
         others = np.delete(np.arange(values.shape[1]), d)
         side, leading = sides[:, d], others[others < (values.shape[1] if n_leading is None else n_leading)]
-        with_one = max((shared_information(side, eighths[j], correct=True) for j in others), default=0.0)
+        with_one = max((_shared_information(side, eighths[j], correct=True) for j in others), default=0.0)
         sets = [others] if len(leading) == len(others) else [others, leading]
         shared[d] = with_one <= _SHARED_WITH_ONE and all(
-            shared_information(side, _clusters(values[:, members], seed)) < _SHARED_WITH_ALL for members in sets
+            _shared_information(side, _clusters(values[:, members], seed)) < _SHARED_WITH_ALL for members in sets
         )
     return shared
 
 
-def middle(values: np.ndarray) -> np.ndarray:
+def _middle(values: np.ndarray) -> np.ndarray:
     """Middle of the 5% and the 95% quantile of each column."""
     return np.quantile(values, [0.05, 0.95], axis=0).mean(axis=0)
 
 
-def shared_information(side: np.ndarray, codes: np.ndarray, *, correct: bool = False) -> float:
-    """Mutual information of a side and the codes of cells, as a share of the side's entropy; 0 for a single side."""
+def _shared_information(side: np.ndarray, codes: np.ndarray, *, correct: bool = False) -> float:
+    """Mutual information of a side and a code per cell, as a share of the side's entropy; 0 for a single side."""
     from sklearn.metrics import mutual_info_score
 
     entropy = mutual_info_score(side, side)
@@ -173,7 +134,7 @@ def shared_information(side: np.ndarray, codes: np.ndarray, *, correct: bool = F
 
 
 def _clusters(values: np.ndarray, seed: int) -> np.ndarray:
-    """Cluster of every cell; one cluster if there is nothing to tell them by."""
+    """Cluster of every cell; one cluster without values."""
     from sklearn.cluster import KMeans
 
     if values.shape[1] == 0:
@@ -186,7 +147,7 @@ def _clusters(values: np.ndarray, seed: int) -> np.ndarray:
 def _side_scales(
     expression: sparse.csr_matrix, logs: sparse.csr_matrix, factor: np.ndarray, above: np.ndarray
 ) -> np.ndarray:
-    """Log scales below and above (2, n_genes) that give a gene that goes with a factor the lower of both means on each side."""
+    """Log scales (2, n_genes), below and above, that give a gene correlated with a factor the lower of both means."""
     means = np.stack([np.asarray(expression[side].mean(axis=0)).ravel() for side in (~above, above)])
     marks = (np.abs(_correlation(logs, factor)) > _MARKER) & (means.max(axis=0) > 0)
     scales = np.zeros_like(means)

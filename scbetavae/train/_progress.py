@@ -1,4 +1,4 @@
-"""A progress bar that counts minibatches, so that a run shorter than an epoch shows its progress and the time left."""
+"""A progress bar that counts minibatches, so that a run shorter than an epoch shows its progress and the remaining time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from scvi.train._progress import ProgressBar
 
 
 class StepProgressBar(ProgressBar):
-    """Counts the minibatches of a :class:`~scbetavae.train.BetaVAETrainingPlan`; tqdm adds the time left."""
+    """Counts the minibatches of a :class:`~scbetavae.train.BetaVAETrainingPlan`; tqdm adds the remaining time."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar; the plan learns the length of a run in epochs only after callbacks have started."""
@@ -21,11 +21,11 @@ class StepProgressBar(ProgressBar):
         )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the bar alone: it does not count epochs."""
+        """Do nothing: the bar does not count epochs."""
         super(ProgressBar, self).on_train_epoch_start(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Move the bar to the minibatches that are done, and show the loss."""
+        """Show the minibatches that are done, and the loss."""
         super().on_train_batch_end(trainer, pl_module, *args)
         if self.is_enabled:
             self.main_progress_bar.total = pl_module.n_steps
@@ -34,5 +34,5 @@ class StepProgressBar(ProgressBar):
             self.main_progress_bar.update(pl_module.n_steps_done - self.main_progress_bar.n)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the bar alone."""
+        """Do nothing: the bar does not count epochs."""
         super(ProgressBar, self).on_train_epoch_end(trainer, pl_module)

@@ -1,9 +1,10 @@
-"""One run of training: how long it is, and what is kept when it is interrupted."""
+"""One run of training: its length, its history, and its end."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,14 @@ import pandas as pd
 from scvi import settings
 from scvi.train import TrainRunner
 
+from ._adversarial import AdversarialTrainingPlan
+from ._progress import StepProgressBar
+
 _FEWEST_STEPS, _MOST_STEPS = 300, 3000
 
 
 def default_steps(n_cells: int) -> int:
-    r"""Minibatches of a run by default, :math:`15 \sqrt n`, at least 300 and at most 3000.
-
-    Parameters
-    ----------
-    n_cells
-        Training cells.
-
-    Returns
-    -------
-    The number of minibatches.
-
-    Examples
-    --------
-    >>> from scbetavae.train import default_steps
-    >>> default_steps(630), default_steps(1400), default_steps(1_000_000)
-    (376, 561, 3000)
-    """
+    r"""Minibatches of a run by default, :math:`15 \sqrt n` for n training cells, at least 300 and at most 3000."""
     return min(max(round(15 * math.sqrt(n_cells)), _FEWEST_STEPS), _MOST_STEPS)
 
 
@@ -43,7 +31,7 @@ class BetaVAETrainRunner(TrainRunner):
     model, training_plan, data_splitter
         As for :class:`scvi.train.TrainRunner`.
     max_epochs
-        Largest number of epochs; -1 where the plan has a number of minibatches, or is to have the default one.
+        Largest number of epochs; -1 for the plan's number of minibatches, or the default one.
     **kwargs
         As for :class:`scvi.train.TrainRunner`.
     """
@@ -52,14 +40,17 @@ class BetaVAETrainRunner(TrainRunner):
         if max_epochs == -1:
             if training_plan.n_steps is None:
                 training_plan.n_steps = default_steps(_n_training_cells(data_splitter))
-            # The plan ends the run, which has at least one minibatch an epoch.
+            # The plan ends the run; an epoch has at least one minibatch.
             max_epochs = training_plan.n_steps
+        _set_trainer_defaults(kwargs)
+        if isinstance(training_plan, AdversarialTrainingPlan):
+            training_plan.take_gradient_clipping(kwargs)
         super().__init__(
             model=model, training_plan=training_plan, data_splitter=data_splitter, max_epochs=max_epochs, **kwargs
         )
 
     def _update_history(self) -> None:
-        """Append the history of this run; scvi-tools counts rows, which are no epochs where a run is written more often."""
+        """Append the history of this run; scvi-tools counts rows, of which a run may have several per epoch."""
         model, logged = self.model, getattr(self.trainer.logger, "history", None)
         earlier = dict(model.history_) if model.is_trained_ and isinstance(model.history_, dict) else {}
         new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
@@ -78,7 +69,7 @@ class BetaVAETrainRunner(TrainRunner):
             model.history_[name] = frame.set_axis(pd.Index(done, name="epoch"))
 
     def _run_training_core(self) -> None:
-        """Train; a model whose training is interrupted from the keyboard keeps its weights and can be used."""
+        """Train; a model interrupted from the keyboard keeps its weights and can be used."""
         try:
             super()._run_training_core()
         except (SystemExit, KeyboardInterrupt) as stop:  # Lightning turns the second into the first
@@ -89,14 +80,14 @@ class BetaVAETrainRunner(TrainRunner):
             self._keep_what_was_trained()
             warnings.warn(
                 f"Training was interrupted at step {done} of {plan.n_steps}, at beta {plan.kl_weight * plan.target_beta:.2g}. "
-                "The model keeps the weights of that step and can be used; train() goes on from there.",
+                "The model keeps the weights of that step and can be used; train() continues from there.",
                 UserWarning,
                 stacklevel=settings.warnings_stacklevel,
             )
             raise KeyboardInterrupt from stop
 
     def _keep_what_was_trained(self) -> None:
-        """What scvi-tools does after a run that ended by itself; the history is there already."""
+        """What scvi-tools does after a complete run; the history is there already."""
         for part, indices in (("train", "train_idx"), ("test", "test_idx"), ("validation", "val_idx")):
             setattr(self.model, f"{part}_indices", getattr(self.data_splitter, indices, None))
         self.model.module.eval()
@@ -105,13 +96,29 @@ class BetaVAETrainRunner(TrainRunner):
         self.model.trainer = self.trainer
 
 
+def _set_trainer_defaults(kwargs: dict[str, Any]) -> None:
+    """Watch the objective at full beta, and show a bar that counts minibatches where scvi-tools' own counts epochs."""
+    config = kwargs.get("trainer_config")
+    config = config if isinstance(config, Mapping) else {}
+    defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
+    # The plan logs by epoch only; Lightning would warn that an epoch has fewer steps than its interval.
+    defaults["log_every_n_steps"] = 1
+    for name, value in defaults.items():
+        if name not in config:
+            kwargs.setdefault(name, value)
+    if kwargs.get("enable_progress_bar", True) and kwargs.get("simple_progress_bar", True):
+        kwargs["simple_progress_bar"] = False
+        bar = StepProgressBar(refresh_rate=kwargs.get("progress_bar_refresh_rate", 1))
+        kwargs["callbacks"] = [*(kwargs.get("callbacks") or []), bar]
+
+
 def _in_epochs_done(frame: pd.DataFrame) -> bool:
     """Whether the index is the number of epochs done, not that of an epoch, counted from 0."""
     return isinstance(frame.index[-1], float)
 
 
 def _with_float_index(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with its epochs as floats; one that is not written by epoch is left alone."""
+    """The frame with its epochs as floats, if epochs are its index."""
     if frame.index.name != "epoch":
         return frame
     return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name=frame.index.name))
@@ -123,16 +130,10 @@ def epochs_done(frame: pd.DataFrame) -> np.ndarray:
 
 
 def _n_training_cells(data: Any) -> int:
-    """Training cells of a data module.
-
-    Raises
-    ------
-    ValueError
-        If it does not say.
-    """
+    """Training cells of a data module; a ValueError if it does not say."""
     for name in ("n_train", "n_obs"):
         n_cells = getattr(data, name, None)
         if n_cells:
             return int(n_cells)
-    msg = "The datamodule has no n_obs, so the length of the run is not known: train(max_steps=...) or train(max_epochs=...)."
+    msg = "The datamodule has no n_obs, so the length of the run is unknown: pass max_steps=... or max_epochs=...."
     raise ValueError(msg)

@@ -1,16 +1,16 @@
-r"""How beta moves during a run: pure functions of training progress.
+r"""Schedules of beta: pure functions of training progress.
 
 A schedule gives the *fraction* of the requested beta as a function of progress, the share of the run's minibatches that
-are done, in [0, 1]. It rises from 0 to 1 over the warm-up and stays at 1: the end of every run trains at the beta that was
-asked for.
+are done, in [0, 1]. It rises from 0 to 1 over the warm-up and stays at 1, so that every run ends at the requested beta.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from numbers import Real
 from typing import ClassVar
+
+from scbetavae._core.checks import check_number, check_whole_number
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Schedule:
     warmup
         Length of the warm-up as a fraction of the run, in [0, 1). ``0`` trains at full beta from the first minibatch.
     warmup_epochs
-        Length of the warm-up in epochs (passes over the training cells). Takes the place of ``warmup``.
+        Length of the warm-up in epochs (passes over the training cells). Replaces ``warmup``.
     warmup_steps
-        Length of the warm-up in minibatches. Takes the place of ``warmup``.
+        Length of the warm-up in minibatches. Replaces ``warmup``.
 
     Raises
     ------
@@ -43,64 +43,39 @@ class Schedule:
     name: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        if not is_number(self.warmup) or not 0 <= self.warmup < 1:
+        if isinstance(self.warmup, (int, float)) and self.warmup >= 1:
             msg = (
-                f"warmup={self.warmup!r} is not a fraction of the run in [0, 1). "
-                f"For a length in epochs write {type(self).__name__}(warmup_epochs=...), in minibatches warmup_steps=...."
+                f"warmup={self.warmup!r} is not a fraction of the run in [0, 1). For a length in epochs write "
+                f"{type(self).__name__}(warmup_epochs=...), in minibatches warmup_steps=...."
             )
             raise ValueError(msg)
+        check_number(self.warmup, "warmup", 0, 1, open_="high")
         if self.warmup_epochs is not None and self.warmup_steps is not None:
             msg = (
                 f"warmup_epochs={self.warmup_epochs!r} and warmup_steps={self.warmup_steps!r} were both given. "
                 "Give one of them."
             )
             raise ValueError(msg)
-        for length_name in ("warmup_epochs", "warmup_steps"):
-            length = getattr(self, length_name)
-            if length is not None and (not is_number(length) or length < 0):
-                msg = f"{length_name}={length!r} is not a length. Give a number of at least 0."
-                raise ValueError(msg)
+        for name in ("warmup_epochs", "warmup_steps"):
+            if getattr(self, name) is not None:
+                check_number(getattr(self, name), name, 0)
 
     def __call__(self, progress: float) -> float:
-        """Fraction of beta at ``progress`` of the run, for a warm-up given as a fraction.
-
-        Parameters
-        ----------
-        progress
-            Share of the run that is done, in [0, 1].
-
-        Returns
-        -------
-        The fraction of the requested beta, in [0, 1].
-
-        Raises
-        ------
-        ValueError
-            If the warm-up was given in epochs or steps, which have no meaning without a run.
-        """
+        """Fraction of beta in [0, 1] at ``progress`` of the run in [0, 1], for a warm-up given as a fraction."""
         if self.warmup_epochs is not None or self.warmup_steps is not None:
             msg = (
-                f"{self!r} has a warm-up in epochs or steps, so it has no value at a progress alone. "
-                "Use a warm-up that is a fraction of the run, or AnnealedBeta(schedule, ...).at(step)."
+                f"{self!r} has a warm-up in epochs or minibatches, so its value depends on the length of the run. "
+                "Use a warm-up that is a fraction of the run."
             )
             raise ValueError(msg)
         return self.at_progress(progress, self.warmup)
 
     def ramp(self, share: float) -> float:
-        """Shape of the warm-up.
-
-        Parameters
-        ----------
-        share
-            Share of the warm-up that is done, in [0, 1].
-
-        Returns
-        -------
-        The fraction of the requested beta, 0 at the start and 1 at the end.
-        """
+        """Fraction of beta after ``share`` of the warm-up: 0 at 0 and 1 at 1."""
         raise NotImplementedError
 
     def at_progress(self, progress: float, warmup: float) -> float:
+        """Fraction of beta at ``progress`` of a run whose warm-up takes ``warmup`` of it."""
         return 1.0 if progress >= warmup else self.ramp(progress / warmup)
 
     def warmup_fraction(self, n_steps: int, steps_per_epoch: int) -> float:
@@ -132,6 +107,7 @@ class LinearSchedule(Schedule):
     name: ClassVar[str] = "linear"
 
     def ramp(self, share: float) -> float:
+        """See :meth:`Schedule.ramp`."""
         return share
 
 
@@ -154,6 +130,7 @@ class CosineSchedule(Schedule):
     name: ClassVar[str] = "cosine"
 
     def ramp(self, share: float) -> float:
+        """See :meth:`Schedule.ramp`."""
         return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
@@ -168,7 +145,7 @@ class SigmoidSchedule(Schedule):
     warmup, warmup_epochs, warmup_steps
         Length of the warm-up, see :class:`Schedule`.
     steepness
-        :math:`s`, above 0. The larger, the more the rise gathers in the middle of the warm-up.
+        :math:`s`, in (0, 100]; larger values concentrate the rise in the middle of the warm-up.
 
     References
     ----------
@@ -188,11 +165,10 @@ class SigmoidSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not is_number(self.steepness) or not 0 < self.steepness <= 100:
-            msg = f"steepness={self.steepness!r} is not in (0, 100]. The default is 10."
-            raise ValueError(msg)
+        check_number(self.steepness, "steepness", 0, 100, open_="low")
 
     def ramp(self, share: float) -> float:
+        """See :meth:`Schedule.ramp`."""
         low, high = _logistic(-self.steepness / 2), _logistic(self.steepness / 2)
         return (_logistic(self.steepness * (share - 0.5)) - low) / (high - low)
 
@@ -201,10 +177,9 @@ class SigmoidSchedule(Schedule):
 class CyclicalSchedule(Schedule):
     r"""Cyclical annealing: beta rises linearly and falls back to 0, ``n_cycles`` times.
 
-    Every cycle of length :math:`L` rises over its first :math:`\rho L` and holds 1 for the rest. The warm-up is over when
-    the *last* cycle has risen, so that :math:`((M - 1) + \rho) L` is the warm-up, and beta stays at its target from there on.
-    The defaults, :math:`M = 4`, :math:`\rho = 1/2` and a warm-up of 0.875, are those of the paper: four cycles of a quarter
-    of the run.
+    Every cycle of length :math:`L` rises over its first :math:`\rho L` and stays at 1 for the rest. The warm-up ends when the
+    *last* cycle has risen, after :math:`((M - 1) + \rho) L`. The defaults, :math:`M = 4`, :math:`\rho = 1/2` and a warm-up of
+    0.875, are those of the paper: four cycles of a quarter of the run.
 
     Parameters
     ----------
@@ -235,14 +210,11 @@ class CyclicalSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.n_cycles, bool) or not isinstance(self.n_cycles, int) or self.n_cycles < 1:
-            msg = f"n_cycles={self.n_cycles!r} is not a whole number of at least 1. The default is 4."
-            raise ValueError(msg)
-        if not is_number(self.ratio) or not 0 < self.ratio <= 1:
-            msg = f"ratio={self.ratio!r} is not in (0, 1]. The default is 0.5."
-            raise ValueError(msg)
+        check_whole_number(self.n_cycles, "n_cycles", 1)
+        check_number(self.ratio, "ratio", 0, 1, open_="low")
 
     def ramp(self, share: float) -> float:
+        """See :meth:`Schedule.ramp`."""
         in_cycles = share * (self.n_cycles - 1 + self.ratio)
         return min(1.0, (in_cycles % 1.0) / self.ratio)
 
@@ -269,6 +241,7 @@ class ConstantSchedule(Schedule):
             raise ValueError(msg)
 
     def ramp(self, share: float) -> float:
+        """See :meth:`Schedule.ramp`."""
         return 1.0
 
 
@@ -279,9 +252,6 @@ SCHEDULES: dict[str, type[Schedule]] = {
 """Schedules that a name stands for."""
 
 
-def is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _logistic(x: float) -> float:
+    """The logistic function."""
     return 1.0 / (1.0 + math.exp(-x))

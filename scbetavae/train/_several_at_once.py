@@ -1,8 +1,7 @@
-"""Training on several minibatches in a step of Lightning's loop, where nobody looks at single ones.
+"""Training on several minibatches in a step of Lightning's loop, where nothing depends on single ones.
 
 A step of that loop costs one to two milliseconds in hooks and counters, on a CPU a fifth of a step of a small network. Under
-Lightning's manual optimization a plan may take as many optimizer steps in a ``training_step`` as it likes: the loader hands over
-some minibatches in a list, the plan steps through them, and the numbers are those of one by one.
+Lightning's manual optimization a plan may take several optimizer steps in a ``training_step``, with the same numbers.
 """
 
 from __future__ import annotations
@@ -37,19 +36,10 @@ _PLAN_HOOKS = (
 
 
 def nobody_watches_minibatches(trainer: Trainer, plan: LightningModule) -> bool:
-    """Whether a run is the same to everyone if Lightning sees several minibatches as one.
+    """Whether a run gives the same results if Lightning sees several minibatches as one.
 
-    Parameters
-    ----------
-    trainer
-        Trainer, its data module and its callbacks attached.
-    plan
-        The plan that it fits.
-
-    Returns
-    -------
-    ``False`` where a callback or the plan hooks into batches or optimizer steps, and where the trainer counts, clips,
-    accumulates, scales or profiles them, or several processes train.
+    Not where a callback or the plan hooks into batches or optimizer steps, where the trainer counts, clips, accumulates, scales
+    or profiles them, or where several processes train.
     """
     default = {
         "accumulate_grad_batches": 1,
@@ -72,13 +62,15 @@ def nobody_watches_minibatches(trainer: Trainer, plan: LightningModule) -> bool:
 
 
 def watched(trainer: Trainer) -> bool:
-    """Whether there are callbacks other than a progress bar, which may look at what is logged."""
+    """Whether there are callbacks other than a progress bar, which may read what is logged."""
     return bool(_watchers(trainer))
 
 
 def _watchers(trainer: Trainer) -> list[Callback]:
+    """Callbacks other than progress bars."""
     return [callback for callback in trainer.callbacks if not isinstance(callback, ProgressBar | ModelSummary)]
 
 
 def _overrides(instance: Any, base: type, name: str) -> bool:
+    """Whether the class of ``instance`` has a method of its own in place of that of ``base``."""
     return getattr(type(instance), name) is not getattr(base, name)

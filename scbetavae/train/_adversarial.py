@@ -1,4 +1,4 @@
-"""Lightning plan of FactorVAE: an encoder and decoder, and a discriminator that learns beside them."""
+"""The Lightning plan of objectives with a discriminator."""
 
 from __future__ import annotations
 
@@ -10,25 +10,23 @@ from scvi.module.base import BaseModuleClass
 from ._plans import BetaVAETrainingPlan
 
 
-class FactorVAETrainingPlan(BetaVAETrainingPlan):
-    r"""Trains FactorVAE with two optimizers.
+class AdversarialTrainingPlan(BetaVAETrainingPlan):
+    r"""Trains encoder and decoder, and the discriminator of an objective such as FactorVAE, with two optimizers.
 
-    Every minibatch first trains encoder and decoder against the discriminator as it is, then the discriminator on the same
-    codes, detached, and on a copy of them whose columns were permuted. So neither step leaves a gradient in the other's
-    weights. The history gets ``discriminator_loss_train`` (nats; 0.693 is guessing) and ``discriminator_accuracy_train``
-    (0.5 is guessing) in addition.
+    Every minibatch first trains encoder and decoder against the current discriminator, then the discriminator on the same
+    samples, detached. Neither step leaves a gradient in the other's weights. The history also gets
+    ``discriminator_loss_train`` (nats; 0.693 is guessing) and ``discriminator_accuracy_train`` (0.5 is guessing).
 
     Parameters
     ----------
     module
-        A :class:`~scbetavae.module.BetaVAEModule` with ``objective="factor_vae"``.
+        A :class:`~scbetavae.module.BetaVAEModule` whose objective has a discriminator.
     discriminator_lr
         Learning rate of the discriminator's Adam.
     discriminator_betas
         Decay rates of its moments, as in the paper.
     gradient_clip_val
-        Bound on the gradients of encoder and decoder; ``None`` for none. Lightning leaves clipping to plans with two
-        optimizers, so that :meth:`BetaVAE.train` hands its argument to this plan.
+        Bound on the gradients of encoder and decoder; ``None`` for none. Lightning leaves clipping to plans with two optimizers.
     gradient_clip_algorithm
         ``"norm"`` or ``"value"``.
     **kwargs
@@ -55,8 +53,15 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         self.discriminator_betas = tuple(discriminator_betas)
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
-        # Permutations of their own source: a discriminator whose weight is 0 must not change the run.
+        # Permutations have a generator of their own: a discriminator whose weight is 0 must not change the run.
         self._permutations = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+
+    def take_gradient_clipping(self, trainer_kwargs: dict[str, Any]) -> None:
+        """Move the trainer's arguments for clipping, which Lightning refuses with two optimizers, to this plan."""
+        for name in ("gradient_clip_val", "gradient_clip_algorithm"):
+            value = trainer_kwargs.pop(name, None)
+            if getattr(self, name) is None:
+                setattr(self, name, value)
 
     def configure_optimizers(self) -> Any:
         """Two optimizers, and the learning-rate schedule of the first if one was asked for."""
@@ -79,19 +84,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         return first, second
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Step encoder and decoder, then the discriminator.
-
-        Parameters
-        ----------
-        batch
-            Tensors of the minibatch.
-        batch_idx
-            Index of the minibatch in its epoch.
-
-        Returns
-        -------
-        The loss of encoder and decoder, a scalar in nats per cell without gradient.
-        """
+        """Step encoder and decoder, then the discriminator; return the loss of the former without gradient."""
         optimizer, discriminator_optimizer = self.optimizers()
         self._begin_minibatch(batch_idx)
         inference_outputs, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
@@ -118,7 +111,7 @@ class FactorVAETrainingPlan(BetaVAETrainingPlan):
         return loss.loss.detach()
 
     def on_train_epoch_end(self) -> None:
-        """Write the epoch's means, and step the learning-rate schedule, which Lightning leaves to plans like this one."""
+        """Write the epoch's means, and step the learning-rate schedule, which Lightning leaves to plans with two optimizers."""
         super().on_train_epoch_end()
         scheduler = self.lr_schedulers()
         metric = self.trainer.callback_metrics.get(self.lr_scheduler_metric)

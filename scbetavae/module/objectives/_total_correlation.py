@@ -1,4 +1,4 @@
-r"""Total correlation of the codes, estimated in a minibatch: pure functions of tensors, in nats."""
+"""Total correlation of a latent representation, estimated in a minibatch, in nats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ._objectives import check_cells_by_dimensions
+from scbetavae._core.checks import check_choice
 
 ESTIMATORS = ("mss", "mws")
 
@@ -19,7 +19,7 @@ _MAX_PAIRS = 2**22
 
 
 class TotalCorrelationTerms(NamedTuple):
-    """The three parts of the KL divergence, each a scalar tensor in nats per cell."""
+    """Parts of the KL divergence, scalar tensors in nats per cell."""
 
     mutual_information: Tensor
     total_correlation: Tensor
@@ -27,57 +27,20 @@ class TotalCorrelationTerms(NamedTuple):
 
 
 def mss_log_weights(
-    batch_size: int,
-    n_obs: int,
-    *,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    batch_size: int, n_obs: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:
-    r"""Log importance weights of minibatch stratified sampling (MSS).
+    r"""Log importance weights of minibatch stratified sampling (MSS), tensor of shape (batch_size, batch_size).
 
-    With :math:`B` cells in the minibatch, :math:`M = B - 1` and :math:`N` training cells, row :math:`i` holds
+    With :math:`B` cells in the minibatch, :math:`M = B - 1` and :math:`N` training cells, row :math:`i` has
 
     .. math::
         w_{ii} = \frac1N, \qquad w_{i,\,i+1 \bmod B} = \frac{N - M}{N M}, \qquad w_{ij} = \frac1M \text{ otherwise,}
 
     and sums to 1, so that :math:`\sum_j w_{ij}\, q(z_i \mid x_j)` is an unbiased estimate of
-    :math:`q(z_i) = \frac1N \sum_n q(z_i \mid x_n)`: the cell that made :math:`z_i` is always in the minibatch and
-    must count as one cell of N. The weight :math:`1/N` therefore stands on the
-    *diagonal*; in column 0, where much public code has it, the estimate is that of the plain minibatch average.
-
-    N below B does not happen in sampling without replacement, and would make the second weight negative; it is read
-    as N = B, the fewest cells that the minibatch can have come from. With B = 1 the only weight is 1, with B = 2 there
-    is no third kind.
-
-    Parameters
-    ----------
-    batch_size
-        Cells in the minibatch, at least 1.
-    n_obs
-        Training cells, at least 1.
-    device, dtype
-        Of the result; torch's defaults unless given.
-
-    Returns
-    -------
-    Tensor of shape (batch_size, batch_size): logarithms, at most 0, finite.
-
-    Raises
-    ------
-    ValueError
-        If ``batch_size`` or ``n_obs`` is below 1.
-
-    References
-    ----------
-    :cite:p:`Chen2018`, in the appendix.
-
-    Examples
-    --------
-    >>> from scbetavae.module import mss_log_weights
-    >>> mss_log_weights(3, 10).exp()
-    tensor([[0.1000, 0.4000, 0.5000],
-            [0.5000, 0.1000, 0.4000],
-            [0.4000, 0.5000, 0.1000]])
+    :math:`q(z_i) = \frac1N \sum_n q(z_i \mid x_n)`: the cell that generated :math:`z_i` is always in the minibatch and
+    must count as one cell of N. The weight :math:`1/N` therefore stands on the *diagonal*; in column 0, where much public
+    code has it, the estimate is that of the plain minibatch average. N below B, which would make the second weight negative,
+    is read as N = B.
     """
     n_obs = _population_size(batch_size, n_obs)
     n_others = batch_size - 1
@@ -104,7 +67,7 @@ def total_correlation_terms(
     with :math:`p(z) = \mathcal N(0, I)`. The aggregate :math:`q(z) = \frac1N \sum_n q(z \mid x_n)`
     is estimated from the minibatch, :math:`q(z_i) \approx \sum_j w_{ij}\, q(z_i \mid x_j)`, with the weights of
 
-    - ``"mss"``, minibatch stratified sampling: see :func:`mss_log_weights`;
+    - ``"mss"``, minibatch stratified sampling: with :math:`1 / N` for the cell itself;
     - ``"mws"``, minibatch weighted sampling: :math:`w_{ij} = 1 / (N B)`. It has the gradient of the plain minibatch
       average :math:`1 / B`, and its total correlation is larger than that by :math:`(D - 1) \log N`: a training
       signal, never a number to report.
@@ -116,9 +79,9 @@ def total_correlation_terms(
     Parameters
     ----------
     z
-        One sample of the posterior a cell, tensor of shape (n_cells, n_latent).
+        One sample of the posterior per cell, tensor of shape (n_cells, n_latent).
     mean, variance
-        Of the posterior, the same shape; variances positive (not checked).
+        Moments of the posterior, the same shape; variances positive (not checked).
     n_obs
         Number of *training* cells, at least 1; below n_cells it is read as n_cells.
     estimator
@@ -127,18 +90,12 @@ def total_correlation_terms(
     Returns
     -------
     Named tuple ``(mutual_information, total_correlation, dimension_kl)`` of scalar tensors, nats, averaged over cells.
-    Half-precision input is computed in float32.
+    Half-precision input is computed in float32. There is a first derivative only.
 
     Raises
     ------
     ValueError
         If the shapes are not one common (n_cells, n_latent), ``n_obs`` is below 1 or the estimator is unknown.
-
-    Notes
-    -----
-    Time grows as n_cells^2 x n_latent; memory does not grow with n_latent once a temporary array has 16 MiB in float32
-    (512 cells x 512 cells x 16 dimensions): the dimensions are then taken in turns, and computed again in the backward
-    pass. There is a first derivative only.
 
     References
     ----------
@@ -153,10 +110,11 @@ def total_correlation_terms(
     >>> [round(term.item(), 3) for term in terms]
     [0.693, 0.68, 1.43]
     """
-    check_cells_by_dimensions(z=z, mean=mean, variance=variance)
-    if estimator not in ESTIMATORS:
-        msg = f"estimator is {estimator!r}; expected one of {', '.join(map(repr, ESTIMATORS))}."
+    if z.ndim != 2 or 0 in z.shape or not z.shape == mean.shape == variance.shape:
+        got = ", ".join(f"{name} {tuple(t.shape)}" for name, t in (("z", z), ("mean", mean), ("variance", variance)))
+        msg = f"Shapes are {got}; expected one common (n_cells, n_latent) with at least one cell and one dimension."
         raise ValueError(msg)
+    check_choice(estimator, ESTIMATORS, "estimator")
     # Densities of distant cells span hundreds of nats: half precision has not the digits.
     dtype = torch.promote_types(z.dtype, torch.float32)
     z, mean, variance = z.to(dtype), mean.to(dtype), variance.to(dtype)
@@ -178,11 +136,9 @@ def total_correlation_terms(
 
 
 def _log_aggregate(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log density of each sample under the aggregate posterior, and under the product of its marginals.
+    """Log density (n_cells,) of each sample under the aggregate posterior, and under the product of its marginals.
 
-    Both are of shape (n_cells,). The joint log densities of all pairs of cells are the sum over dimensions of the
-    matrices that the marginals need anyway, so nothing is gained by an expanded quadratic, whose cancellation (and
-    TF32 on a GPU) would cost the digits of narrow posteriors.
+    Not by an expanded quadratic, whose cancellation (and TF32 on a GPU) would cost the digits of narrow posteriors.
     """
     chunk = max(1, _MAX_PAIRS // z.shape[0] ** 2)
     if chunk >= z.shape[1]:
@@ -256,9 +212,9 @@ class _PairsInTurns(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_joint, grad_marginals):
-        *codes, log_weights = ctx.saved_tensors
+        *posterior, log_weights = ctx.saved_tensors
         gradients = []
-        for part in zip(*(tensor.split(ctx.chunk, dim=1) for tensor in codes), strict=True):
+        for part in zip(*(tensor.split(ctx.chunk, dim=1) for tensor in posterior), strict=True):
             inputs = [tensor.detach().requires_grad_() for tensor in part]
             with torch.enable_grad():
                 outputs = _log_density_of_pairs(*inputs, log_weights)
@@ -267,10 +223,7 @@ class _PairsInTurns(torch.autograd.Function):
 
 
 def _population_size(batch_size: int, n_obs: int) -> int:
-    """Training cells, never fewer than the minibatch holds."""
-    if batch_size < 1:
-        msg = f"batch_size is {batch_size}; expected at least 1 cell."
-        raise ValueError(msg)
+    """Training cells, at least those of the minibatch."""
     if n_obs is None or n_obs < 1:
         msg = f"n_obs is {n_obs}; expected the number of training cells, at least 1."
         raise ValueError(msg)
