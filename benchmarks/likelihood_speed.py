@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from scvi.distributions import NegativeBinomial
 
-from scbetavae.module import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
+from scbetavae.module import fused_negative_binomial_loss
+from scbetavae.module._likelihood import NonzeroStructure, nonzero_structure
 
 COMPARED = {
     "fused": "scvi",

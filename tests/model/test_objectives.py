@@ -6,18 +6,11 @@ import pytest
 import scvi
 
 from scbetavae.model import BetaVAE
+from scbetavae.module import OBJECTIVES
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"n_hidden": 16, "n_latent": 4}
 LIKE_SCVI = {"max_epochs": 6, "batch_size": 32, "lr_schedule": "constant", "initialize": False, **QUIET}
-NEUTRAL = {
-    "beta_vae": (1.0, {}),
-    "beta_tcvae": (1.0, {}),
-    "factor_vae": (1.0, {"gamma": 0}),
-    "dip_vae_i": (None, {"lambda_od": 0}),
-    "dip_vae_ii": (None, {"lambda_od": 0, "lambda_d": 0}),
-    "capacity": (None, {"capacity": 0, "gamma": 1}),
-}
 STRONG = {
     "beta_vae": (8.0, {}),
     "beta_tcvae": (8.0, {}),
@@ -26,6 +19,10 @@ STRONG = {
     "dip_vae_ii": (None, {"lambda_od": 10}),
     "capacity": (None, {"capacity": 2, "gamma": 30}),
 }
+
+
+def test_no_objective_is_left_out():
+    assert set(STRONG) == set(OBJECTIVES)
 
 
 def column(model, name):
@@ -44,9 +41,10 @@ def reference(_counts_adata):
     return model
 
 
-@pytest.mark.parametrize("objective", NEUTRAL)
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_neutral_setting_is_plain_scvi(counts_adata, reference, objective):
-    beta, objective_kwargs = NEUTRAL[objective]
+    objective_kwargs = dict(OBJECTIVES[objective].neutral)
+    beta = objective_kwargs.pop("beta", None)
     scvi.settings.seed = 5
     BetaVAE.setup_anndata(counts_adata, batch_key="batch")
     model = BetaVAE(

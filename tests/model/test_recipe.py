@@ -10,7 +10,8 @@ from lightning.pytorch.callbacks import Callback
 
 import scbetavae
 from scbetavae.model import BetaVAE
-from scbetavae.train import default_steps, one_cycle
+from scbetavae.train._learning_rate import one_cycle
+from scbetavae.train._runner import default_steps
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"n_hidden": 16, "n_latent": 4}
@@ -142,7 +143,7 @@ def test_an_open_end_takes_a_constant_rate_and_says_so(model, caplog):
     [
         ({"lr_schedule": "one_cylce"}, ValueError, "Did you mean 'one_cycle'"),
         ({"lr_schedule": 3}, TypeError, "lr_schedule is a int"),
-        ({"lr_schedule": lambda progress: -1.0}, ValueError, "returned -1.0"),
+        ({"lr_schedule": lambda progress: -1.0}, ValueError, r"lr_schedule\(0\)=-1.0 is not allowed"),
         ({"max_steps": 5, "max_epochs": 5}, ValueError, "both given"),
         ({"max_steps": 0}, ValueError, "max_steps=0"),
         ({"max_steps": 2.5}, ValueError, r"max_steps=2\.5"),

@@ -3,8 +3,9 @@ import pytest
 import torch
 from scipy import sparse
 
-from scbetavae.module import Anchor, check_anchor
-from scbetavae.train import log_normalize
+from scbetavae.module import check_anchor
+from scbetavae.module._anchor import Anchor
+from scbetavae.train._components import log_normalize
 
 
 @pytest.fixture
@@ -64,15 +65,15 @@ def test_the_map_is_part_of_the_state(anchor, counts):
     ("anchor", "kwargs", "error", "message"),
     [
         ("icaa", None, ValueError, "Did you mean 'ica'"),
-        (3, None, ValueError, "is not an anchor"),
+        (3, None, ValueError, "anchor=3 is not allowed"),
         ("ica", {"wieght": 3}, TypeError, "Did you mean 'weight'"),
         ("ica", {"weight": 0}, ValueError, "above 0"),
         ("ica", {"weight": -1.0}, ValueError, "above 0"),
         ("ica", {"weight": float("nan")}, ValueError, "above 0"),
-        ("ica", {"release": 1.01}, ValueError, "at most 1"),
+        ("ica", {"release": 1.01}, ValueError, r"in \(0, 1\]"),
         ("ica", {"n_components": 0}, ValueError, "from 1 to 4"),
         ("ica", {"n_components": 5}, ValueError, "from 1 to 4"),
-        ("ica", {"n_components": 2.5}, ValueError, "whole number"),
+        ("ica", {"n_components": 2.5}, ValueError, "an integer"),
         (None, {"weight": 3}, ValueError, "anchor=None"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scvi.module import VAE
 
-from scbetavae.module import BetaVAEModule, Prior, StandardNormalPrior
+from scbetavae.module import BetaVAEModule
 
 N_GENES, N_CELLS = 12, 6
 
@@ -85,21 +85,9 @@ def test_tiny_minibatches_give_finite_gradients(tensors, n_cells):
     assert torch.equal(before, layer.running_mean) == (n_cells == 1)
 
 
-def test_prior_is_asked_for(tensors):
-    class Shifted(Prior):
-        def forward(self, z):
-            return torch.distributions.Normal(torch.ones_like(z), torch.ones_like(z))
-
-    module = BetaVAEModule(N_GENES, n_batch=2).eval()
-    standard = run(module, tensors)[2].kl_per_dimension
-    module.prior = Shifted()
-    inference, _, loss = run(module, tensors)
-    # KL to N(1, 1) differs from KL to N(0, 1) by 1/2 - mean
-    torch.testing.assert_close(loss.kl_per_dimension - standard, 0.5 - inference["qz"].loc.mean(0))
-
-
-def test_standard_normal_prior_has_the_shape_of_the_codes():
-    prior = StandardNormalPrior()(torch.zeros(3, 5, 2))
+def test_prior_is_the_standard_normal():
+    module = BetaVAEModule(N_GENES, n_batch=2, n_latent=2).eval()
+    prior = module.generative(torch.zeros(3, 5, 2), torch.zeros(3, 5, 1), torch.zeros(5, 1, dtype=torch.long))["pz"]
     assert prior.loc.shape == (3, 5, 2)
     assert (prior.loc == 0).all()
     assert (prior.scale == 1).all()

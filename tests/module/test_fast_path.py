@@ -2,8 +2,8 @@ import pytest
 import torch
 from scvi.nn import FCLayers
 
-from scbetavae.module import nonzero_structure
 from scbetavae.module._fast_path import column_major, run_layers, run_sparse_layers
+from scbetavae.module._likelihood import nonzero_structure
 
 
 @pytest.mark.parametrize(

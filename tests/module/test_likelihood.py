@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scvi.distributions import NegativeBinomial
 
-from scbetavae.module import NonzeroStructure, fused_negative_binomial_loss, nonzero_structure
+from scbetavae.module import fused_negative_binomial_loss
+from scbetavae.module._likelihood import NonzeroStructure, nonzero_structure
 from scbetavae.module._output_loss import fused_output_loss
 
 N_CELLS, N_GENES = 150, 30

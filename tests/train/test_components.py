@@ -4,7 +4,7 @@ import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
-from scbetavae.train import independent_components, log_normalize, parallel_analysis
+from scbetavae.train._components import independent_components, log_normalize, parallel_analysis
 
 ONE_GROUP = np.zeros(900, dtype=int)
 

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from scbetavae.model import BetaVAE
 from scbetavae.module import BetaVAEModule
-from scbetavae.train import TrainingCells, initialize_decoder
+from scbetavae.train._initialization import TrainingCells, initialize_decoder
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 

@@ -7,7 +7,8 @@ from scipy import sparse
 from scvi.dataloaders import AnnDataLoader, DataSplitter
 
 from scbetavae.model import BetaVAE
-from scbetavae.train import InMemoryDataSplitter, MinibatchDataset, fits_in_memory, minibatches
+from scbetavae.train import InMemoryDataSplitter, in_memory_loader
+from scbetavae.train._loading import MinibatchDataset, fits_in_memory, minibatches
 
 KEYS = {
     "batch_key": "batch",
@@ -42,7 +43,7 @@ def test_minibatches_are_those_of_scvi(counts_adata, layout):
     torch.manual_seed(4)
     theirs = list(AnnDataLoader(manager, indices=rows, batch_size=32, shuffle=True))
     torch.manual_seed(4)
-    ours = list(minibatches(MinibatchDataset(manager, rows), 32, shuffle=True))
+    ours = list(in_memory_loader(manager, rows, 32, shuffle=True))
     assert len(ours) == len(theirs) == 3
     for mine, other in zip(ours, theirs, strict=True):
         assert set(other) <= set(mine)
@@ -131,6 +132,7 @@ def test_backed_and_minified_data_go_through_scvi_s_loader(counts_adata, tmp_pat
     counts_adata.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     assert not fits_in_memory(manager_of(backed))
+    assert in_memory_loader(manager_of(backed), np.arange(5), 2) is None
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
     assert fits_in_memory(model.adata_manager)
@@ -157,7 +159,7 @@ def test_data_on_device_changes_no_number(counts_adata, data_on_device):
 def test_data_on_device_takes_three_values(counts_adata):
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, n_hidden=8, n_latent=2)
-    with pytest.raises(ValueError, match="Take True, False or 'auto'"):
+    with pytest.raises(ValueError, match="Choose from True, False, 'auto'"):
         model.train(max_epochs=1, data_on_device="yes")
 
 

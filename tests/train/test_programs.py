@@ -11,8 +11,9 @@ import torch
 from scipy import sparse
 
 from scbetavae.model import BetaVAE
-from scbetavae.train import find_programs, is_shared_factor, log_normalize
+from scbetavae.train._components import log_normalize
 from scbetavae.train._initialization import canonical_order
+from scbetavae.train._programs import find_programs, is_shared_factor
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 SHARED = "two-level factor shared by all classes"
@@ -147,7 +148,7 @@ def test_minibatch_targets_are_those_that_were_fitted(model):
 
 
 def test_targets_of_groups_are_those_that_were_fitted(planted):
-    from scbetavae.module import ProgramAnchor
+    from scbetavae.module._program_anchor import ProgramAnchor
 
     counts, _, level = planted
     found, _ = find_programs(log_normalize(counts), level, 6)

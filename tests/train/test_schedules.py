@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from scvi.model._utils import get_max_epochs_heuristic
 
 from scbetavae.train import (
-    AnnealedBeta,
     ConstantSchedule,
     CosineSchedule,
     CyclicalSchedule,
     LinearSchedule,
     SigmoidSchedule,
-    resolve_schedule,
-    schedule_to_dict,
+    schedule_arguments,
 )
+from scbetavae.train._annealing import AnnealedBeta, resolve_schedule, schedule_to_dict
 
 SHAPES = [LinearSchedule, CosineSchedule, SigmoidSchedule]
 ALL = [*SHAPES, CyclicalSchedule, ConstantSchedule]
@@ -133,7 +132,7 @@ def test_functions_from_epoch_to_beta():
 
 def test_a_function_that_returns_no_beta_is_refused():
     run = AnnealedBeta(lambda epoch: -1.0, 3.0, max_epochs=6, steps_per_epoch=2)
-    with pytest.raises(ValueError, match=r"beta_schedule\(0\) returned -1.0"):
+    with pytest.raises(ValueError, match=r"beta_schedule\(0\)=-1.0 is not allowed"):
         run.at(0)
 
 
@@ -154,9 +153,9 @@ def test_numbers_are_that_beta_throughout(number):
     ("given_", "error", "message"),
     [
         ("liner", ValueError, "Did you mean 'linear'"),
-        ("xyz", ValueError, "Take one of"),
+        ("xyz", ValueError, "Choose from"),
         (-1.0, ValueError, "at least 0"),
-        (float("nan"), ValueError, "finite number"),
+        (float("nan"), ValueError, "beta_schedule=nan is not allowed"),
         (None, TypeError, "NoneType"),
         (True, TypeError, "bool"),
         (LinearSchedule, TypeError, r"LinearSchedule\(\)"),
@@ -165,6 +164,8 @@ def test_numbers_are_that_beta_throughout(number):
 def test_what_is_no_schedule_is_refused(given_, error, message):
     with pytest.raises(error, match=message):
         resolve_schedule(given_, 4.0)
+    with pytest.raises(error, match=message):
+        schedule_arguments(given_, None, beta=4.0)
 
 
 def test_a_function_needs_a_beta_to_scale():
@@ -176,6 +177,7 @@ def test_a_function_needs_a_beta_to_scale():
     ("arguments", "message"),
     [
         ({"warmup": 400}, "warmup_epochs"),
+        ({"warmup": "0.1"}, "pass a number"),
         ({"warmup": 1.0}, r"\[0, 1\)"),
         ({"warmup": -0.1}, r"\[0, 1\)"),
         ({"warmup_epochs": 3, "warmup_steps": 3}, "one of them"),
@@ -194,7 +196,7 @@ def test_bad_lengths_are_refused(arguments, message):
         (lambda: CyclicalSchedule(n_cycles=0), "n_cycles"),
         (lambda: CyclicalSchedule(ratio=0), "ratio"),
         (lambda: ConstantSchedule(warmup=0.2), "no warm-up"),
-        (lambda: LinearSchedule(warmup_epochs=3)(0.5), "AnnealedBeta"),
+        (lambda: LinearSchedule(warmup_epochs=3)(0.5), "depends on the length of the run"),
     ],
 )
 def test_bad_shapes_are_refused(make, message):

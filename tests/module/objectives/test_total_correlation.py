@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Normal
 
-from scbetavae.module import gaussian_kl, mss_log_weights, total_correlation_terms
+from scbetavae.module import total_correlation_terms
+from scbetavae.module.objectives._beta_vae import gaussian_kl
+from scbetavae.module.objectives._total_correlation import mss_log_weights
 
 ESTIMATORS = ("mss", "mws")
 
@@ -234,7 +236,7 @@ def test_large_minibatches_are_taken_in_turns_with_the_same_result(monkeypatch):
 
     at_once = values_and_gradients()
     for pairs in (1, 2 * 12**2, 5 * 12**2):
-        monkeypatch.setattr("scbetavae.module._total_correlation._MAX_PAIRS", pairs)
+        monkeypatch.setattr("scbetavae.module.objectives._total_correlation._MAX_PAIRS", pairs)
         torch.testing.assert_close(values_and_gradients(), at_once)
         with torch.no_grad():
             terms = total_correlation_terms(mean + variance.sqrt() * noise, mean, variance, 100)
@@ -256,7 +258,7 @@ def test_invariant_to_the_order_and_sign_of_dimensions(seed):
 def test_refusals():
     z = torch.zeros(4, 2)
     variance = torch.ones(4, 2)
-    with pytest.raises(ValueError, match="estimator is 'MSS'; expected one of 'mss', 'mws'"):
+    with pytest.raises(ValueError, match=r"estimator='MSS' is not allowed\. Did you mean 'mss'"):
         total_correlation_terms(z, z, variance, 10, "MSS")
     with pytest.raises(ValueError, match=r"z \(4, 2\), mean \(4, 2\), variance \(4, 1\); expected one common"):
         total_correlation_terms(z, z, variance[:, :1], 10)
@@ -270,5 +272,3 @@ def test_refusals():
                 total_correlation_terms(z, z, variance, n_obs, estimator)
         with pytest.raises(ValueError, match=f"n_obs is {n_obs}"):
             mss_log_weights(4, n_obs)
-    with pytest.raises(ValueError, match="batch_size is 0"):
-        mss_log_weights(0, 10)

@@ -3,7 +3,7 @@ import pytest
 import scvi
 
 from scbetavae.model import BetaVAE
-from scbetavae.train import FactorVAETrainingPlan, LinearSchedule
+from scbetavae.train import AdversarialTrainingPlan, LinearSchedule
 
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 
@@ -20,7 +20,7 @@ def column(model, name):
 
 def test_history_holds_the_discriminator(model):
     model.train(max_epochs=4, batch_size=32, check_val_every_n_epoch=1, **QUIET)
-    assert isinstance(model.trainer.lightning_module, FactorVAETrainingPlan)
+    assert isinstance(model.trainer.lightning_module, AdversarialTrainingPlan)
     for name in ("discriminator_loss_train", "discriminator_accuracy_train", "total_correlation_train"):
         assert np.isfinite(column(model, name)).all()
         assert name in model.adata.uns["betavae"]["history"]

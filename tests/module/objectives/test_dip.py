@@ -1,11 +1,33 @@
-"""The covariance carried over minibatches."""
+"""The penalty of DIP-VAE against known covariances, and the covariance carried over minibatches."""
 
 import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from scbetavae.module import RunningCovariance, dip_covariance, dip_parts, dip_penalty
+from scbetavae.module import OBJECTIVES
+from scbetavae.module.objectives._dip import RunningCovariance, dip_parts, minibatch_covariance
+
+
+def dip_covariance(mean, variance, kind, *, running_covariance=None):
+    """The covariance that DIP-VAE-I or -II regularizes."""
+    of_means = minibatch_covariance(mean) if running_covariance is None else running_covariance(mean)
+    return OBJECTIVES[f"dip_vae_{kind}"].regularized(of_means, variance)
+
+
+def dip_penalty(mean, variance, kind, lambda_od, lambda_d, *, running_covariance=None):
+    """Its weighted distance from the identity."""
+    parts = dip_parts(dip_covariance(mean, variance, kind, running_covariance=running_covariance))
+    return lambda_od * parts[0] + lambda_d * parts[1]
+
+
+def posterior(n_cells, n_latent, seed=0, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    mean = torch.randn(n_cells, n_latent, generator=generator, dtype=dtype)
+    variance = 0.1 + torch.rand(n_cells, n_latent, generator=generator, dtype=dtype)
+    return mean.requires_grad_(), variance.requires_grad_()
 
 
 def codes(n_cells, n_latent, generator, dtype=torch.float32):
@@ -184,13 +206,65 @@ def test_the_graph_ends_at_the_minibatch():
     assert not running_covariance.covariance.requires_grad
 
 
-def test_refusals():
-    with pytest.raises(ValueError, match="n_latent is 0"):
-        RunningCovariance(0)
-    for momentum in (0.0, -0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="momentum is"):
-            RunningCovariance(4, momentum=momentum)
-    with pytest.raises(ValueError, match="mean has 3 latent dimensions; this running covariance is of 4"):
-        RunningCovariance(4)(torch.zeros(5, 3))
-    with pytest.raises(ValueError, match="expected one common"):
-        RunningCovariance(4)(torch.zeros(0, 4))
+@pytest.mark.parametrize(
+    ("covariance", "penalty"),
+    [(torch.ones(10, 10), 90), (torch.zeros(10, 10), 10), (torch.eye(10), 0), (2 * torch.eye(10), 10)],
+    ids=["ones", "zeros", "identity", "twice the identity"],
+)
+def test_dip_of_a_known_covariance(covariance, penalty):
+    off_diagonal, diagonal = dip_parts(covariance)
+    assert off_diagonal + diagonal == penalty
+    # The same through means that have exactly this covariance: orthogonal +-1 columns, times a root of it.
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 10)
+    eigenvalues, eigenvectors = torch.linalg.eigh(covariance)
+    mean = signs @ (eigenvectors * eigenvalues.clamp_min(0).sqrt()).T + 3.0
+    variance = torch.ones_like(mean)
+    assert dip_penalty(mean, variance, "i", 1.0, 1.0).item() == pytest.approx(penalty, abs=1e-3)
+    torch.testing.assert_close(dip_covariance(mean, variance, "ii"), covariance + torch.eye(10), atol=1e-4, rtol=0)
+
+
+def test_dip_weights_its_parts():
+    mean, variance = posterior(30, 5)
+    for kind in ("i", "ii"):
+        off_diagonal, diagonal = dip_parts(dip_covariance(mean, variance, kind))
+        torch.testing.assert_close(dip_penalty(mean, variance, kind, 3.0, 30.0), 3 * off_diagonal + 30 * diagonal)
+        assert dip_penalty(mean, variance, kind, 0.0, 0.0) == 0
+
+
+def test_dip_adds_the_mean_variance_to_the_diagonal_alone():
+    mean, variance = posterior(30, 5)
+    first, second = (dip_covariance(mean, variance, kind) for kind in ("i", "ii"))
+    torch.testing.assert_close(second - first, torch.diag(variance.mean(0)))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3))
+def test_dip_ii_off_diagonal_ignores_the_posterior_variance(seed, scale):
+    mean, variance = posterior(12, 4, seed=seed)
+    parts = [dip_parts(dip_covariance(mean, v, "ii")) for v in (variance, scale * variance, variance.flip(0, 1))]
+    for off_diagonal, _ in parts[1:]:
+        torch.testing.assert_close(off_diagonal, parts[0][0])
+    (gradient,) = torch.autograd.grad(parts[0][0], variance)
+    assert (gradient == 0).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), shift=st.floats(-50, 50))
+def test_dip_ignores_the_position_of_the_means(seed, shift):
+    mean, variance = posterior(12, 4, seed=seed)
+    torch.testing.assert_close(dip_penalty(mean + shift, variance, "i", 2, 3), dip_penalty(mean, variance, "i", 2, 3))
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 7])
+@pytest.mark.parametrize("kind", ["i", "ii"])
+def test_gradients_in_double_precision(n_cells, kind):
+    assert torch.autograd.gradcheck(lambda m, v: dip_penalty(m, v, kind, 2.0, 5.0), posterior(n_cells, 3))
+
+
+@pytest.mark.parametrize("kind", ["i", "ii"])
+@pytest.mark.parametrize("n_cells", [1, 2])
+def test_tiny_minibatches_alone_stay_finite(kind, n_cells):
+    mean, variance = posterior(n_cells, 10, dtype=torch.float32)
+    penalty = dip_penalty(mean, variance, kind, 10.0, 100.0)
+    gradients = torch.autograd.grad(penalty, (mean, variance), allow_unused=True)
+    assert all(torch.isfinite(tensor).all() for tensor in (penalty, *gradients) if tensor is not None)
