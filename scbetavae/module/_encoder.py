@@ -43,16 +43,19 @@ class EncoderMixin:
         n_samples: int = 1,
         encoder_input: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor | Distribution | None]:
-        """Posterior and library size of a minibatch of counts ``x`` (cells, genes)."""
+        """Posterior and library size of a minibatch of counts ``x`` (cells, genes), dense or, if the network can, sparse."""
         if x.layout == torch.sparse_csr:
-            return self._sparse_inference(nonzero_structure(x), encoder_input)
-        counts = torch.log1p(x) if self.log_variational else x
-        covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
+            nonzero = nonzero_structure(x)
+            counts, covariates, categories = self._read(nonzero), [], []
+            totals = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
+        else:
+            counts, totals = torch.log1p(x) if self.log_variational else x, x.sum(1)
+            covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
         read = counts if encoder_input is None else encoder_input
         qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
         ql = None
         if self.use_observed_lib_size:
-            library = torch.log(x.sum(1)).unsqueeze(1)
+            library = torch.log(totals).unsqueeze(1)
         else:
             ql, library = self.l_encoder(
                 torch.cat([counts, *covariates], dim=-1) if covariates else counts, *categories
@@ -64,19 +67,6 @@ class EncoderMixin:
             MODULE_KEYS.Z_KEY: z,
             MODULE_KEYS.QZ_KEY: qz,
             MODULE_KEYS.QL_KEY: ql,
-            MODULE_KEYS.LIBRARY_KEY: library,
-        }
-
-    def _sparse_inference(
-        self, nonzero: NonzeroStructure, encoder_input: torch.Tensor | None
-    ) -> dict[str, torch.Tensor | Distribution | None]:
-        """The same for the non-zero counts of a minibatch, where :attr:`takes_sparse_counts`."""
-        library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0).log_().unsqueeze(1)
-        qz, z = self._encode(self._read(nonzero) if encoder_input is None else encoder_input, [])
-        return {
-            MODULE_KEYS.Z_KEY: z,
-            MODULE_KEYS.QZ_KEY: qz,
-            MODULE_KEYS.QL_KEY: None,
             MODULE_KEYS.LIBRARY_KEY: library,
         }
 

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.nn import FCLayers
 from torch.distributions import Distribution
 
-from ._likelihood import NonzeroStructure
-from ._output_loss import fused_output_loss
+from ._likelihood import NonzeroStructure, fused_output_loss
 
 # Of a minibatch with more non-zero entries than this the dense product is faster.
 _LARGEST_SPARSE_SHARE = 0.3
 
 
-@dataclass(frozen=True)
-class DecodedCounts:
+class DecodedCounts(NamedTuple):
     """Output of the decoder for a loss that needs no distribution.
 
     Last hidden units (cells, n_hidden), the layer from them to logits, log library sizes (cells, 1) and log inverse dispersions,

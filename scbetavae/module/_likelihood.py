@@ -21,11 +21,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ._gamma_terms import gamma_terms
+
 # The constant that scvi.distributions.NegativeBinomial adds to both parameters.
 _EPSILON = 1e-8
-# Counts up to the number of non-zeros per gene, within these bounds, are read from a table. A level of the table
-# costs per gene as much as the gamma functions of a twentieth of a count.
-_SMALLEST_TABLE, _LARGEST_TABLE = 4, 64
 
 
 class NonzeroStructure(NamedTuple):
@@ -115,16 +114,37 @@ def fused_negative_binomial_loss(
     structure = counts if isinstance(counts, NonzeroStructure) else nonzero_structure(counts)
     dtype = torch.float32 if logits.dtype in (torch.float16, torch.bfloat16) else logits.dtype
     structure = structure._replace(values=structure.values.detach().to(dtype))
-    parameters = logits.to(dtype).contiguous(), log_library.to(dtype).reshape(-1, 1), log_theta.to(dtype)
-    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters):
-        return _FusedLoss.apply(*parameters, *structure)
-    return evaluate_loss(
-        *(parameter.detach() for parameter in parameters), structure, for_logits=False, for_theta=False
-    )[0]
+    logits, *parameters = logits.to(dtype).contiguous(), log_library.to(dtype).reshape(-1, 1), log_theta.to(dtype)
+    if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in (logits, *parameters)):
+        return _FusedLoss.apply(logits, None, None, *parameters, *structure)
+    parameters = [parameter.detach() for parameter in parameters]
+    return evaluate_loss(logits.detach(), *parameters, structure, for_logits=False, for_theta=False)[0]
+
+
+def fused_output_loss(
+    hidden: Tensor,
+    output: torch.nn.Linear,
+    log_library: Tensor,
+    *,
+    log_theta: Tensor,
+    counts: Tensor | NonzeroStructure,
+) -> Tensor:
+    """:func:`fused_negative_binomial_loss` (n_cells,) of ``output(hidden)``, the layer included in the same step.
+
+    The gradient of the logits is never weighted by cell nor summed for the bias: its products with ``hidden`` (n_cells,
+    n_hidden) and with the weights include the weighting.
+    """
+    fused = hidden.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(hidden.device.type)
+    if not (fused and torch.is_grad_enabled()):
+        return fused_negative_binomial_loss(output(hidden), log_library, log_theta=log_theta, counts=counts)
+    structure = counts if isinstance(counts, NonzeroStructure) else nonzero_structure(counts)
+    structure = structure._replace(values=structure.values.detach().to(hidden.dtype))
+    return _FusedLoss.apply(hidden, output.weight, output.bias, log_library, log_theta, *structure)
 
 
 def _check_shapes(logits: Tensor, log_library: Tensor, log_theta: Tensor, counts: Tensor | NonzeroStructure) -> None:
     """Refuse shapes that broadcasting would accept and turn into another likelihood."""
+    msg = None
     if logits.ndim != 2:
         msg = (
             f"`logits` must have shape (n_cells, n_genes), got {tuple(logits.shape)}. With several samples of the "
@@ -134,68 +154,70 @@ def _check_shapes(logits: Tensor, log_library: Tensor, log_theta: Tensor, counts
     n_cells, n_genes = logits.shape
     if tuple(log_library.shape) not in ((n_cells, 1), (n_cells,)):
         msg = f"`log_library` must have shape ({n_cells}, 1) or ({n_cells},), got {tuple(log_library.shape)}."
-        raise ValueError(msg)
-    if tuple(log_theta.shape) not in ((n_genes,), (n_cells, n_genes)):
+    elif tuple(log_theta.shape) not in ((n_genes,), (n_cells, n_genes)):
         msg = (
             f"`log_theta` must have shape ({n_genes},) or ({n_cells}, {n_genes}), got {tuple(log_theta.shape)}. "
-            "A table with a row per batch or label has to be gathered by cell first."
+            "Select the row of a batch or label for every cell first."
         )
-        raise ValueError(msg)
-    if isinstance(counts, NonzeroStructure):
+    elif isinstance(counts, NonzeroStructure):
         if counts.offsets.shape[0] != n_cells + 1 or counts.columns.shape != counts.values.shape:
             msg = (
                 f"The non-zero counts must have {n_cells + 1} offsets and as many columns as values, got "
-                f"{len(counts.offsets)} offsets, {len(counts.columns)} columns and {len(counts.values)} values. "
-                "Hand over the rows of this minibatch and no others."
+                f"{len(counts.offsets)} offsets, {len(counts.columns)} columns and {len(counts.values)} values."
             )
-            raise ValueError(msg)
     elif tuple(counts.shape) != (n_cells, n_genes):
         msg = f"`counts` must have the shape of `logits`, ({n_cells}, {n_genes}), got {tuple(counts.shape)}."
+    if msg is not None:
         raise ValueError(msg)
 
 
 class _FusedLoss(torch.autograd.Function):
-    """Forward computes value and gradient of every cell; backward weights the cells."""
+    """Forward computes value and gradient of every cell; backward weights the cells.
+
+    The input is logits, or with a weight and a bias the hidden units of which the logits are a linear function.
+    """
 
     @staticmethod
-    def forward(ctx, logits, log_library, log_theta, offsets, columns, values):
-        for_logits, for_library, for_theta = ctx.needs_input_grad[:3]
-        structure = NonzeroStructure(offsets, columns, values)
+    def forward(ctx, hidden, weight, bias, log_library, log_theta, offsets, columns, values):  # noqa: PLR0913 - torch wants them one by one
+        for_library, for_theta = ctx.needs_input_grad[3:5]
         loss, *gradients = evaluate_loss(
-            logits, log_library, log_theta, structure, for_logits=for_logits or for_library, for_theta=for_theta
+            # Computed logits have no name here, so that they are freed as soon as possible.
+            hidden if weight is None else torch.addmm(bias, hidden, weight.t()),
+            log_library,
+            log_theta,
+            NonzeroStructure(offsets, columns, values),
+            for_logits=for_library or any(ctx.needs_input_grad[:3]),
+            for_theta=for_theta,
         )
-        ctx.save_for_backward(log_theta, *gradients)
+        ctx.save_for_backward(None if weight is None else hidden, weight, log_theta, *gradients)
         return loss
 
     @staticmethod
     def backward(ctx, weights):
-        log_theta, *gradients = ctx.saved_tensors
+        hidden, weight, log_theta, by_logits, by_library, by_theta = ctx.saved_tensors
+        needs, column = ctx.needs_input_grad, weights.unsqueeze(1)
+        by_hidden = by_log_theta = None
         with torch.no_grad():
-            column = weights.unsqueeze(1)
-            theta_gradient = (
-                gradient_by_log_theta(gradients[2], log_theta, weights) if ctx.needs_input_grad[2] else None
-            )
-            weighted = [gradients[i] * column if ctx.needs_input_grad[i] else None for i in (0, 1)]
-            weighted.append(theta_gradient)
+            if needs[0]:
+                by_hidden = by_logits * column if weight is None else torch.mm(by_logits, weight).mul_(column)
+            if needs[4]:
+                by_theta = torch.mv(by_theta.t(), weights) if log_theta.ndim == 1 else by_theta * column
+                by_log_theta = by_theta.mul_(log_theta.exp())
+            gradients = [
+                by_hidden,
+                torch.mm(by_logits.t(), hidden * column) if needs[1] else None,
+                torch.mv(by_logits.t(), weights) if needs[2] else None,
+                by_library * column if needs[3] else None,
+                by_log_theta,
+            ]
         if torch.is_grad_enabled():  # create_graph=True
             anchor = torch.zeros((), requires_grad=True)
-            weighted = [None if gradient is None else _NotTwice.apply(gradient, anchor) for gradient in weighted]
-        return *weighted, None, None, None
-
-
-def gradient_by_log_theta(by_theta, log_theta, weights):
-    """Gradient by the logarithm of theta, from that of each entry by theta and the weight of each cell."""
-    if log_theta.ndim == 1:
-        return torch.mv(by_theta.t(), weights).mul_(log_theta.exp())
-    return (by_theta * weights.unsqueeze(1)).mul_(log_theta.exp())
+            gradients = [None if gradient is None else _NotTwice.apply(gradient, anchor) for gradient in gradients]
+        return *gradients, None, None, None
 
 
 class _NotTwice(torch.autograd.Function):
-    """A gradient that raises when it is differentiated.
-
-    torch's ``once_differentiable`` would take it for a constant when the incoming gradient is one, and a penalty on the
-    gradient would have no effect.
-    """
+    """A gradient that raises when it is differentiated, where torch's ``once_differentiable`` may take it for a constant."""
 
     @staticmethod
     def forward(ctx, gradient, anchor):  # noqa: ARG004
@@ -254,49 +276,8 @@ def _nonzero_terms(h, theta, inverse_theta, positions, structure, *, with_gradie
     inverse_theta = inverse_theta.reshape(-1).index_select(0, where)
     inverse_total = (1 - h).mul_(inverse_theta)  # 1 / D
     ratio = torch.add(h, inverse_total, alpha=_EPSILON)  # (mu + epsilon) / D
-    log_gamma, digamma = _gamma_terms(counts, theta, where, with_gradient=with_gradient)
+    log_gamma, digamma = gamma_terms(counts, theta, where, with_gradient=with_gradient)
     value = torch.log(ratio).mul_(counts).add_(log_gamma)
     if not with_gradient:
         return value, None, None
     return value, (h - h / ratio).mul_(counts), inverse_total.mul_(counts).sub_(digamma)
-
-
-def _gamma_terms(counts, theta, where, *, with_gradient):
-    """Of each count, log Gamma(x + theta) / (Gamma(theta) x!) and its derivative by theta (or None).
-
-    Small integers are read from a table if theta is given per gene, the others come from gamma functions.
-    """
-    per_gene = counts.shape[0] // max(theta.shape[0], 1)
-    # On an accelerator gamma functions are cheap, and finding the small counts would wait for the device.
-    if theta.ndim > 1 or per_gene == 0 or counts.device.type != "cpu":
-        return _gamma_functions(counts, theta.reshape(-1).index_select(0, where), with_gradient=with_gradient)
-    tables = _gamma_tables(theta, min(max(per_gene, _SMALLEST_TABLE), _LARGEST_TABLE), with_gradient=with_gradient)
-    # Integers of 32 bits are three times as fast here as those of 64. A count that is huge or NaN
-    # is clamped into the table and then recognized.
-    level = counts.int().clamp_(0, tables[0].shape[0] - 1)
-    rest = (level.to(counts.dtype) != counts).nonzero().view(-1)
-    keys = level.mul_(theta.shape[0]).add_(where)
-    terms = [table.view(-1).index_select(0, keys) for table in tables]
-    if rest.shape[0]:
-        rest_theta = theta.index_select(0, where.index_select(0, rest))
-        exact = _gamma_functions(counts.index_select(0, rest), rest_theta, with_gradient=with_gradient)
-        for term, values in zip(terms, exact, strict=False):
-            term.index_copy_(0, rest, values)
-    return terms[0], terms[1] if with_gradient else None
-
-
-def _gamma_functions(counts, theta, *, with_gradient):
-    """The two terms of ``_gamma_terms``, of counts and inverse dispersions of one shape."""
-    log_gamma = torch.lgamma(counts + theta).sub_(torch.lgamma(theta)).sub_(torch.lgamma(counts + 1))
-    return log_gamma, torch.digamma(counts + theta).sub_(torch.digamma(theta)) if with_gradient else None
-
-
-def _gamma_tables(theta, size, *, with_gradient):
-    """The two terms of ``_gamma_terms`` for counts 0 to ``size``: a list of arrays of shape (size + 1, n_genes)."""
-    k = torch.arange(size, dtype=theta.dtype).unsqueeze(1)
-    shifted = theta + k
-    tables = theta.new_zeros(1 + with_gradient, size + 1, theta.shape[0])
-    torch.cumsum((shifted / (k + 1)).log_(), 0, out=tables[0, 1:])
-    if with_gradient:
-        torch.cumsum(shifted.reciprocal_(), 0, out=tables[1, 1:])
-    return list(tables)

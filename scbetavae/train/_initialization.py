@@ -11,6 +11,8 @@ from lightning.pytorch import LightningDataModule
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
+from ._loading import MinibatchDataset
+
 MOST_CELLS = 20_000
 """Training cells used for initialization and the anchor: all of them up to this number, a random sample beyond."""
 
@@ -38,7 +40,8 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
         rows = np.sort(data.train_idx)
         if len(rows) > most:
             rows = np.random.default_rng(0).choice(rows, most, replace=False)
-        return _in_canonical_order(_read_rows(data.adata_manager, rows))
+        dataset = MinibatchDataset(data.adata_manager, rows, sparse_counts=True)
+        return _in_canonical_order(_from_tensors(dataset[range(len(rows))]))
     blocks, n_cells = [], 0
     with torch.random.fork_rng(devices=[]):
         for batch in loader:
@@ -67,39 +70,23 @@ def canonical_order(counts: sparse.csr_matrix) -> np.ndarray:
     return np.argsort(counts @ np.random.default_rng(0).random(counts.shape[1]), kind="stable")
 
 
-def _read_rows(manager: object, rows: np.ndarray) -> TrainingCells:
-    """Cells of registered data in memory."""
-
-    def column(key: str) -> np.ndarray:
-        return np.asarray(manager.get_from_registry(key)).reshape(-1)[rows]
-
-    registered = manager.data_registry
-    zeros = np.zeros(len(rows), dtype=np.int64)
-    return TrainingCells(
-        sparse.csr_matrix(manager.get_from_registry(REGISTRY_KEYS.X_KEY)[rows]),
-        column(REGISTRY_KEYS.BATCH_KEY).astype(np.int64) if REGISTRY_KEYS.BATCH_KEY in registered else zeros,
-        column(REGISTRY_KEYS.LABELS_KEY).astype(np.int64) if REGISTRY_KEYS.LABELS_KEY in registered else zeros,
-        column(REGISTRY_KEYS.SIZE_FACTOR_KEY).astype(float) if REGISTRY_KEYS.SIZE_FACTOR_KEY in registered else None,
-    )
-
-
 def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
     """Cells of a minibatch."""
-    counts = batch[REGISTRY_KEYS.X_KEY]
-    counts = counts.to_dense() if counts.layout != torch.strided else counts
-    counts = sparse.csr_matrix(counts.cpu().numpy())
+    counts = batch[REGISTRY_KEYS.X_KEY].cpu()
+    if counts.layout == torch.sparse_csr:
+        parts = (counts.values(), counts.col_indices(), counts.crow_indices())
+        counts = sparse.csr_matrix(tuple(part.numpy() for part in parts), shape=tuple(counts.shape))
+    else:
+        counts = sparse.csr_matrix(counts.to_dense().numpy())
 
     def column(key: str) -> np.ndarray | None:
         return batch[key].cpu().numpy().reshape(-1) if batch.get(key) is not None else None
 
-    batches, labels = column(REGISTRY_KEYS.BATCH_KEY), column(REGISTRY_KEYS.LABELS_KEY)
+    codes = [column(key) for key in (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.LABELS_KEY)]
     zeros = np.zeros(counts.shape[0], dtype=np.int64)
-    return TrainingCells(
-        counts,
-        zeros if batches is None else batches.astype(np.int64),
-        zeros if labels is None else labels.astype(np.int64),
-        column(REGISTRY_KEYS.SIZE_FACTOR_KEY),
-    )
+    codes = [zeros if values is None else values.astype(np.int64) for values in codes]
+    sizes = column(REGISTRY_KEYS.SIZE_FACTOR_KEY)
+    return TrainingCells(counts, *codes, None if sizes is None else sizes.astype(float))
 
 
 @torch.no_grad()

@@ -180,10 +180,8 @@ def in_memory_loader(
         Cells in a minibatch.
     shuffle
         Whether the order is random.
-    device
-        Where the data are kept and the minibatches are made.
-    sparse_counts
-        Whether counts are in torch's compressed sparse row layout.
+    device, sparse_counts
+        Where the data are kept, and whether counts are in torch's compressed sparse rows.
     counts_alone
         Whether to leave out the other registered tensors.
 

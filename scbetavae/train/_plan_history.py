@@ -92,3 +92,32 @@ class HistoryMixin:
             names["beta"] = torch.tensor(self._fraction * self.target_beta)
             names["lr"] = torch.tensor(float(self.trainer.optimizers[0].param_groups[0]["lr"]))
         return names | {f"{name.removeprefix('extra:')}_{mode}": value for name, value in values.items()}
+
+
+class EpochMeans:
+    """Sums of named quantities over the cells of an epoch, on the device, so that no training step waits for a copy."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, torch.Tensor] = {}
+        self._n_cells = 0
+
+    def add(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
+        """Add the sums over the cells of one minibatch, tensors of any shape that stays the same."""
+        self._n_cells += n_cells
+        for name, value in sums.items():
+            if name in self._sums:
+                self._sums[name] += value.detach()
+            else:
+                self._sums[name] = value.detach().clone()
+
+    def compute(self, strategy: object | None = None) -> dict[str, torch.Tensor]:
+        """Means over cells, summed over devices by a Lightning strategy; the next epoch starts. Empty if there were none."""
+        sums, n_cells = self._sums, self._n_cells
+        self._sums, self._n_cells = {}, 0
+        if not n_cells:
+            return {}
+        if strategy is None:
+            return {name: value / n_cells for name, value in sums.items()}
+        some = next(iter(sums.values()))
+        total = strategy.reduce(torch.tensor(float(n_cells), device=some.device), reduce_op="sum")
+        return {name: strategy.reduce(value, reduce_op="sum") / total for name, value in sums.items()}

@@ -23,8 +23,7 @@ from ._divergence import DivergenceGuard
 from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter, Minibatches
-from ._meters import EpochMeans
-from ._plan_history import HistoryMixin
+from ._plan_history import EpochMeans, HistoryMixin
 from ._schedules import LinearSchedule, Schedule
 from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
 

@@ -44,16 +44,6 @@ class Programs(NamedTuple):
     log_changes: np.ndarray
     log_scales: np.ndarray
 
-    def of(self, logs: sparse.csr_matrix, groups: np.ndarray) -> np.ndarray:
-        """Values of cells, array of shape ``(n_cells, n_targets)``."""
-        n_factors = len(self.thresholds)
-        factors = logs @ self.weights[:, :n_factors] + self.offsets[groups, :n_factors]
-        scaled = _scaled(logs, self.log_scales, groups)
-        for change, above in zip(self.log_changes, (factors > self.thresholds).T, strict=True):
-            scaled = _scaled(scaled, np.stack([np.zeros_like(change), change]), above.astype(np.int64))
-        use = np.maximum(scaled @ self.weights[:, n_factors:], 0.0) + self.offsets[groups, n_factors:]
-        return np.hstack([factors, use])
-
 
 def find_programs(
     logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0

@@ -91,10 +91,7 @@ class Schedule:
 class LinearSchedule(Schedule):
     r"""Linear warm-up, :math:`\mathrm{ramp}(u) = u`.
 
-    Parameters
-    ----------
-    warmup, warmup_epochs, warmup_steps
-        Length of the warm-up, see :class:`Schedule`.
+    Parameters are those of :class:`Schedule`.
 
     Examples
     --------
@@ -107,7 +104,6 @@ class LinearSchedule(Schedule):
     name: ClassVar[str] = "linear"
 
     def ramp(self, share: float) -> float:
-        """See :meth:`Schedule.ramp`."""
         return share
 
 
@@ -115,10 +111,7 @@ class LinearSchedule(Schedule):
 class CosineSchedule(Schedule):
     r"""Half a cosine wave, :math:`\mathrm{ramp}(u) = (1 - \cos \pi u) / 2`.
 
-    Parameters
-    ----------
-    warmup, warmup_epochs, warmup_steps
-        Length of the warm-up, see :class:`Schedule`.
+    Parameters are those of :class:`Schedule`.
 
     Examples
     --------
@@ -130,7 +123,6 @@ class CosineSchedule(Schedule):
     name: ClassVar[str] = "cosine"
 
     def ramp(self, share: float) -> float:
-        """See :meth:`Schedule.ramp`."""
         return 0.5 * (1.0 - math.cos(math.pi * share))
 
 
@@ -168,7 +160,6 @@ class SigmoidSchedule(Schedule):
         check_number(self.steepness, "steepness", 0, 100, open_="low")
 
     def ramp(self, share: float) -> float:
-        """See :meth:`Schedule.ramp`."""
         low, high = _logistic(-self.steepness / 2), _logistic(self.steepness / 2)
         return (_logistic(self.steepness * (share - 0.5)) - low) / (high - low)
 
@@ -214,7 +205,6 @@ class CyclicalSchedule(Schedule):
         check_number(self.ratio, "ratio", 0, 1, open_="low")
 
     def ramp(self, share: float) -> float:
-        """See :meth:`Schedule.ramp`."""
         in_cycles = share * (self.n_cycles - 1 + self.ratio)
         return min(1.0, (in_cycles % 1.0) / self.ratio)
 
@@ -241,7 +231,6 @@ class ConstantSchedule(Schedule):
             raise ValueError(msg)
 
     def ramp(self, share: float) -> float:
-        """See :meth:`Schedule.ramp`."""
         return 1.0
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from scvi.distributions import NegativeBinomial
 
 from scbetavae.module import fused_negative_binomial_loss
-from scbetavae.module._likelihood import NonzeroStructure, nonzero_structure
-from scbetavae.module._output_loss import fused_output_loss
+from scbetavae.module._likelihood import NonzeroStructure, fused_output_loss, nonzero_structure
 
 N_CELLS, N_GENES = 150, 30
 
@@ -270,7 +269,7 @@ def test_logits_matter_up_to_a_constant_and_gradients_sum_to_zero(seed, shift, s
     [
         ({"logits": torch.zeros(2, 4, 3)}, "several samples"),
         ({"log_library": torch.zeros(1, 1)}, r"\(4, 1\)"),
-        ({"log_theta": torch.zeros(2, 3)}, "gathered by cell"),
+        ({"log_theta": torch.zeros(2, 3)}, "for every cell first"),
         ({"counts": torch.zeros(4, 2)}, "shape of `logits`"),
         ({"counts": nonzero_structure(torch.ones(5, 3))}, "5 offsets"),
     ],

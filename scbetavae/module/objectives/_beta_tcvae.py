@@ -34,7 +34,6 @@ class BetaTCVAE(Objective):
     neutral = {"beta": 1.0}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch, see :meth:`Objective.forward`."""
         terms = total_correlation_terms(
             posterior.z, posterior.mean, posterior.variance, posterior.n_obs, estimator=self.estimator
         )

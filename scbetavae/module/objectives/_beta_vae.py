@@ -34,5 +34,4 @@ class BetaVAE(Objective):
     neutral = {"beta": 1.0}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch, see :meth:`Objective.forward`."""
         return Penalty.annealed(beta * posterior.kl.sum(dim=-1).mean(), fraction)

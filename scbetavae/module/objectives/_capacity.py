@@ -42,7 +42,6 @@ class Capacity(Objective):
     neutral = {"capacity": 0.0, "gamma": 1.0}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch, see :meth:`Objective.forward`."""
         kl = posterior.kl.sum(dim=-1)
         running = fraction * self.capacity
         return Penalty(

@@ -53,7 +53,6 @@ class DIPObjective(Objective):
         raise NotImplementedError
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch, see :meth:`Objective.forward`."""
         covariance = self.regularized(self.running_covariance(posterior.mean), posterior.variance)
         off_diagonal, diagonal = dip_parts(covariance)
         full = posterior.kl.sum(dim=-1).mean() + self.lambda_od * off_diagonal + self.lambda_d * diagonal

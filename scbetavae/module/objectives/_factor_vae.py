@@ -63,7 +63,6 @@ class FactorVAE(Objective):
         return values
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch, see :meth:`Objective.forward`."""
         gamma = beta - 1.0 if self.gamma is None else self.gamma
         frozen = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
         total_correlation = torch.func.functional_call(self.discriminator, frozen, (posterior.z,)).mean()

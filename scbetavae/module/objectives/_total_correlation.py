@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -127,7 +128,8 @@ def total_correlation_terms(
 
     log_posterior = -0.5 * ((z - mean).square() / variance + variance.log() + _LOG_2_PI).sum(dim=1)
     log_prior = -0.5 * (z.square() + _LOG_2_PI).sum(dim=1)
-    log_aggregate, log_marginals = _log_aggregate(z, mean, variance, log_weights)
+    chunk = max(1, _MAX_PAIRS // batch_size**2)
+    log_aggregate, log_marginals = _LogAggregate.apply(z, mean, variance, log_weights, chunk)
     return TotalCorrelationTerms(
         mutual_information=(log_posterior - log_aggregate).mean(),
         total_correlation=(log_aggregate - log_marginals).mean(),
@@ -135,91 +137,63 @@ def total_correlation_terms(
     )
 
 
-def _log_aggregate(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log density (n_cells,) of each sample under the aggregate posterior, and under the product of its marginals.
-
-    Not by an expanded quadratic, whose cancellation (and TF32 on a GPU) would cost the digits of narrow posteriors.
-    """
-    chunk = max(1, _MAX_PAIRS // z.shape[0] ** 2)
-    if chunk >= z.shape[1]:
-        return _Aggregate.apply(z, mean, variance, log_weights)
-    log_joint, log_marginals = _PairsInTurns.apply(z, mean, variance, log_weights, chunk)
-    return torch.logsumexp(log_joint + log_weights, dim=1), log_marginals
-
-
-class _Aggregate(torch.autograd.Function):
-    r"""Both log densities at once, with the gradient in closed form.
+class _LogAggregate(torch.autograd.Function):
+    r"""Log density (n_cells,) of each sample under the aggregate posterior and under the product of its marginals.
 
     With :math:`l_{dij} = \log q(z_{id} \mid x_j)`, the gradient of the joint by :math:`l_{dij}` is a softmax over :math:`j` of
     the sum over dimensions, that of a marginal the softmax of its own dimension. One array of cells x cells x dimensions is kept,
-    where autograd keeps one for every operation.
-    """
-
-    @staticmethod
-    def forward(ctx, z, mean, variance, log_weights):
-        # Copied, so that the last axis of what follows is the one that memory runs along: softmax is then several times faster.
-        by_dimension = [tensor.T.contiguous() for tensor in (z, mean, variance.rsqrt())]
-        inverse_sd = by_dimension[2][:, None, :]
-        pairs = (by_dimension[0][:, :, None] - by_dimension[1][:, None, :]).mul_(inverse_sd)
-        torch.addcmul(inverse_sd.log() - 0.5 * _LOG_2_PI, pairs, pairs, value=-0.5, out=pairs)
-        log_joint = pairs.sum(dim=0).add_(log_weights)
-        pairs.add_(log_weights)
-        ctx.save_for_backward(z, mean, variance, torch.softmax(log_joint, dim=1), torch.softmax(pairs, dim=2))
-        return torch.logsumexp(log_joint, dim=1), torch.logsumexp(pairs, dim=2).sum(dim=0)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad_aggregate, grad_marginals):
-        z, mean, variance, joint, marginals = ctx.saved_tensors
-        by_pair = torch.addcmul(joint * grad_aggregate[:, None], marginals, grad_marginals[:, None])
-        precision = variance.reciprocal()
-        # Sums over the cells whose posteriors they are, and over the samples.
-        over_posteriors = by_pair @ torch.stack([precision, mean * precision], dim=2).transpose(0, 1)
-        over_samples = torch.stack([torch.ones_like(z), z, z.square()], dim=0).permute(2, 0, 1) @ by_pair
-        total, first, second = over_samples.permute(1, 2, 0)
-        by_z = over_posteriors[:, :, 1].T - z * over_posteriors[:, :, 0].T
-        by_mean = (first - mean * total) * precision
-        squares = second - 2.0 * mean * first + mean.square() * total
-        return by_z, by_mean, 0.5 * precision * (squares * precision - total), None
-
-
-def _log_density_of_pairs(z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Log q(z_i | x_j) summed over dimensions, (n_cells, n_cells), and log marginals summed, (n_cells,)."""
-    inverse_sd = variance.rsqrt().T[:, None, :]
-    standardized = (z.T[:, :, None] - mean.T[:, None, :]) * inverse_sd
-    log_density = torch.addcmul(inverse_sd.log() - 0.5 * _LOG_2_PI, standardized, standardized, value=-0.5)
-    log_marginals = torch.logsumexp(log_density + log_weights, dim=2)
-    return log_density.sum(dim=0), log_marginals.sum(dim=0)
-
-
-class _PairsInTurns(torch.autograd.Function):
-    """:func:`_log_density_of_pairs`, ``chunk`` dimensions at a time, each computed again for its gradient.
-
-    Only matrices of cells x cells outlive a turn. (torch's checkpointing frees the turns later, and imports its compiler.)
+    where autograd keeps one for every operation; with several chunks of dimensions none, and each is computed again.
+    Not by an expanded quadratic, whose cancellation (and TF32 on a GPU) would cost the digits of narrow posteriors.
     """
 
     @staticmethod
     def forward(ctx, z, mean, variance, log_weights, chunk):
-        ctx.save_for_backward(z, mean, variance, log_weights)
+        log_joint, log_marginals = 0.0, 0.0
+        for part in _chunks(chunk, z, mean, variance):
+            pairs = _log_densities(*part)
+            log_joint = log_joint + pairs.sum(dim=0)
+            pairs.add_(log_weights)
+            log_marginals = log_marginals + torch.logsumexp(pairs, dim=2).sum(dim=0)
+        log_joint.add_(log_weights)
+        kept = torch.softmax(pairs, dim=2) if chunk >= z.shape[1] else None
         ctx.chunk = chunk
-        log_joint, log_marginals = torch.zeros_like(log_weights), torch.zeros_like(log_weights[0])
-        for part in zip(*(tensor.split(chunk, dim=1) for tensor in (z, mean, variance)), strict=True):
-            joint_part, marginals_part = _log_density_of_pairs(*part, log_weights)
-            log_joint += joint_part
-            log_marginals += marginals_part
-        return log_joint, log_marginals
+        ctx.save_for_backward(z, mean, variance, log_weights, torch.softmax(log_joint, dim=1), kept)
+        return torch.logsumexp(log_joint, dim=1), log_marginals
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_joint, grad_marginals):
-        *posterior, log_weights = ctx.saved_tensors
-        gradients = []
-        for part in zip(*(tensor.split(ctx.chunk, dim=1) for tensor in posterior), strict=True):
-            inputs = [tensor.detach().requires_grad_() for tensor in part]
-            with torch.enable_grad():
-                outputs = _log_density_of_pairs(*inputs, log_weights)
-            gradients.append(torch.autograd.grad(outputs, inputs, (grad_joint, grad_marginals)))
+    def backward(ctx, grad_aggregate, grad_marginals):
+        *posterior, log_weights, joint, kept = ctx.saved_tensors
+        by_joint, gradients = joint * grad_aggregate[:, None], []
+        for z, mean, variance in _chunks(ctx.chunk, *posterior):
+            marginals = (
+                torch.softmax(_log_densities(z, mean, variance).add_(log_weights), dim=2) if kept is None else kept
+            )
+            by_pair = torch.addcmul(by_joint, marginals, grad_marginals[:, None])
+            precision = variance.reciprocal()
+            # Sums over the cells whose posteriors they are, and over the samples.
+            over_posteriors = by_pair @ torch.stack([precision, mean * precision], dim=2).transpose(0, 1)
+            over_samples = torch.stack([torch.ones_like(z), z, z.square()], dim=0).permute(2, 0, 1) @ by_pair
+            total, first, second = over_samples.permute(1, 2, 0)
+            by_z = over_posteriors[:, :, 1].T - z * over_posteriors[:, :, 0].T
+            squares = second - 2.0 * mean * first + mean.square() * total
+            gradients.append(
+                (by_z, (first - mean * total) * precision, 0.5 * precision * (squares * precision - total))
+            )
         return *(torch.cat(parts, dim=1) for parts in zip(*gradients, strict=True)), None, None
+
+
+def _log_densities(z: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+    """Log q(z_id | x_j) of all pairs of cells, (dims, n_cells, n_cells)."""
+    # Copied, so that the last axis of what follows is contiguous in memory: softmax is then several times faster.
+    z, mean, inverse_sd = (tensor.T.contiguous() for tensor in (z, mean, variance.rsqrt()))
+    pairs = (z[:, :, None] - mean[:, None, :]).mul_(inverse_sd[:, None, :])
+    return torch.addcmul(inverse_sd.log()[:, None, :] - 0.5 * _LOG_2_PI, pairs, pairs, value=-0.5, out=pairs)
+
+
+def _chunks(size: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors (n_cells, dims) of ``size`` dimensions at a time."""
+    return zip(*(tensor.split(size, dim=1) for tensor in tensors), strict=True)
 
 
 def _population_size(batch_size: int, n_obs: int) -> int:

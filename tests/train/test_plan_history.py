@@ -1,6 +1,6 @@
 import torch
 
-from scbetavae.train._meters import EpochMeans
+from scbetavae.train._plan_history import EpochMeans
 
 
 def test_means_weigh_every_cell_alike():
