@@ -80,8 +80,8 @@ class BetaVAE(
     objective
         Key of ``scbetavae.module.OBJECTIVES``: ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``,
         ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of
-        :class:`~scbetavae.module.Objective`. ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or ``"beta_vae"`` with
-        ``latent_distribution="ln"``.
+        :class:`~scbetavae.module.Objective`. ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in
+        more data sets than the others, or ``"beta_vae"`` with ``latent_distribution="ln"``.
     objective_kwargs
         Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
         ``n_hidden`` and ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum``

@@ -180,6 +180,8 @@ class _LogAggregate(torch.autograd.Function):
             gradients.append(
                 (by_z, (first - mean * total) * precision, 0.5 * precision * (squares * precision - total))
             )
+        if len(gradients) == 1:
+            return *gradients[0], None, None
         return *(torch.cat(parts, dim=1) for parts in zip(*gradients, strict=True)), None, None
 
 
