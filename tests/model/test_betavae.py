@@ -301,7 +301,7 @@ def test_a_plain_anndata_in_a_notebook_gives_no_warning_of_ours(counts_adata):
 @pytest.mark.parametrize("beta", [-1, -0.001, float("nan"), float("inf"), "4", True])
 def test_beta_must_be_a_weight(counts_adata, beta):
     BetaVAE.setup_anndata(counts_adata)
-    with pytest.raises(ValueError, match=r"beta=.* is not a weight. Give a finite number of at least 0"):
+    with pytest.raises(ValueError, match=r"beta=.* is not allowed: pass a number of at least 0"):
         BetaVAE(counts_adata, beta=beta)
 
 
@@ -309,7 +309,7 @@ def test_beta_must_be_a_weight(counts_adata, beta):
     ("arguments", "error", "message"),
     [
         ({"objective": "beta_vea"}, ValueError, "Did you mean 'beta_vae'"),
-        ({"objective_kwargs": {"gamma": 1}}, TypeError, "does not take"),
+        ({"objective_kwargs": {"gamma": 1}}, TypeError, "has no argument 'gamma'"),
         ({"gene_likelihood": "bernoulli"}, ValueError, "Take one of"),
         ({"n_latnet": 3}, TypeError, "Did you mean 'n_latent'"),
         ({"batch_representation": "embedding"}, ValueError, "condition_on_batch=True"),
@@ -330,7 +330,7 @@ def test_bad_lengths_of_a_run(trained, max_epochs):
 def test_a_misspelt_schedule_is_refused_before_any_work(counts_adata):
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, **SMALL)
-    with pytest.raises(ValueError, match=r"beta_schedule='liner' is not a schedule. Did you mean 'linear'"):
+    with pytest.raises(ValueError, match=r"beta_schedule='liner' is not allowed. Did you mean 'linear'"):
         model.train(beta_schedule="liner")
     assert not model.is_trained
     assert "betavae" not in counts_adata.uns
