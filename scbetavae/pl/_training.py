@@ -26,9 +26,6 @@ _LABELS = {
     "beta": ("Weight of the regularizer", "beta"),
     "active_dimensions": ("Active dimensions", "latent dimensions"),
     "lr": ("Learning rate", "learning rate"),
-    "mutual_information": ("Mutual information", "nats per cell"),
-    "total_correlation": ("Total correlation", "nats per cell"),
-    "dimension_kl": ("KL of the dimensions", "nats per cell"),
 }
 _FROM_ZERO = ("beta", "active_dimensions")
 _MAX_COLUMNS = 3
@@ -152,8 +149,16 @@ def _long_column(column: pd.Series, columns: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)})
 
 
+def _label_of_objective(quantity: str) -> tuple[str, str]:
+    """Title and unit of a quantity that an objective logs; its name where none does."""
+    from scbetavae.module import OBJECTIVES
+
+    labels = {name: label for objective in OBJECTIVES.values() for name, label in objective.history.items()}
+    return labels.get(quantity, (quantity.replace("_", " ").capitalize(), "value"))
+
+
 def _draw_quantity(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
-    title, unit = _LABELS.get(quantity, (quantity.replace("_", " ").capitalize(), "value"))
+    title, unit = _LABELS.get(quantity) or _label_of_objective(quantity)
     for split, curve in frame.groupby("split", sort=False):
         # A curve of few points would be invisible (one point) or look smoother than it is.
         marker = "o" if len(curve) <= _MARKER_LIMIT else None

@@ -27,9 +27,9 @@ class BetaTCVAE(Objective):
     needs_gaussian_posterior = True
     arguments = {"estimator": Parameter("mss", choices=ESTIMATORS)}
     history = {
-        "mutual_information": "Mutual information",
-        "total_correlation": "Total correlation",
-        "dimension_kl": "KL of the dimensions",
+        "mutual_information": ("Mutual information", "nats per cell"),
+        "total_correlation": ("Total correlation", "nats per cell"),
+        "dimension_kl": ("KL of the dimensions", "nats per cell"),
     }
     neutral = {"beta": 1.0}
 

@@ -38,7 +38,7 @@ class Capacity(Objective):
     title = "Capacity"
     reference = "Burgess2018"
     arguments = {"capacity": Parameter(10.0), "gamma": Parameter(30.0)}
-    history = {"capacity": "Capacity"}
+    history = {"capacity": ("Capacity", "nats per cell")}
     neutral = {"capacity": 0.0, "gamma": 1.0}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:

@@ -31,7 +31,10 @@ class DIPObjective(Objective):
     """KL and the distance of a covariance from the identity; a subclass says of which."""
 
     reference = "Kumar2018"
-    history = {"dip_off_diagonal": "Off-diagonal covariance", "dip_diagonal": "Diagonal covariance"}
+    history = {
+        "dip_off_diagonal": ("Off-diagonal covariance", "sum of squares"),
+        "dip_diagonal": ("Diagonal covariance less 1", "sum of squares"),
+    }
     neutral = {"lambda_od": 0.0, "lambda_d": 0.0}
     diagonal_ratio: ClassVar[float]
 

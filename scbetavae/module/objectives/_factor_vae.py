@@ -41,9 +41,9 @@ class FactorVAE(Objective):
         "n_layers": Parameter(2, low=1, whole=True),
     }
     history = {
-        "total_correlation": "Total correlation",
-        "discriminator_loss": "Loss of the discriminator",
-        "discriminator_accuracy": "Accuracy of the discriminator",
+        "total_correlation": ("Total correlation", "nats per cell"),
+        "discriminator_loss": ("Loss of the discriminator", "nats"),
+        "discriminator_accuracy": ("Accuracy of the discriminator", "share"),
     }
     neutral = {"beta": 1.0}
 

@@ -147,8 +147,8 @@ class Objective(torch.nn.Module):
     """Whether it trains a discriminator with an optimizer of its own."""
     arguments: ClassVar[Mapping[str, Parameter]] = {}
     """What ``objective_kwargs`` takes."""
-    history: ClassVar[Mapping[str, str]] = {}
-    """Quantities that it writes to the training history, and their titles."""
+    history: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Quantities that it writes to the training history, with title and unit."""
     neutral: ClassVar[Mapping[str, Any] | None] = None
     """Arguments, beta included, with which the model is a plain VAE; ``None`` if there are none."""
 

@@ -32,7 +32,7 @@ def toy():
         title = "Toy"
         uses_beta = True
         arguments = {"weight": Parameter(1.0), "kind": Parameter("square", choices=("square", "absolute"))}
-        history = {"distance": "Distance of the means from 0"}
+        history = {"distance": ("Distance of the means from 0", "squared")}
         neutral = {"beta": 1.0, "weight": 0.0}
 
         def forward(self, posterior, beta, fraction):

@@ -45,6 +45,7 @@ def test_the_record_is_complete(name):
     assert all(parameter.check(parameter.default, key) == parameter.default for key, parameter in cls.arguments.items())
     assert all(key in cls.__doc__ for key in cls.arguments)
     assert set(cls.neutral) <= {"beta", *cls.arguments}
+    assert all(title and unit for title, unit in cls.history.values())
     assert cls.has_discriminator == any("discriminator" in key for key in cls.history)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import scbetavae
 from scbetavae.model import BetaVAE
 from scbetavae.module import OBJECTIVES, Objective, register_objective, resolve_objective
 
@@ -106,6 +107,8 @@ def test_an_objective_from_outside_trains_by_name(toy, counts_adata, tmp_path):
         last["nll_train"] + 3 * last["kl_train"] + 2 * last["distance_train"], rel=1e-4
     )
     assert counts_adata.uns["betavae"]["params"]["objective"] == "toy"
+    titles = [axes.get_title() for axes in scbetavae.pl.training(counts_adata).axes]
+    assert "Distance of the means from 0" in titles
     model.save(tmp_path / "model")
     loaded = BetaVAE.load(tmp_path / "model", counts_adata, accelerator="cpu")
     np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
