@@ -29,6 +29,7 @@ def history():
             "lr": [1e-3, 1e-2, 1e-2, 1e-5],
             "dip_off_diagonal": [4.0, 3.0, 2.0, 1.0],
             "total_correlation_train": [1.0, 0.5, 0.25, 0.1],
+            "my_own_quantity": [1.0, 2.0, 3.0, 4.0],
         },
         index=epochs,
     )
@@ -47,8 +48,9 @@ def test_panels_in_order_with_units(history):
         ("Weight of the regularizer", "beta"),
         ("Active dimensions", "latent dimensions"),
         ("Learning rate", "learning rate"),
+        ("Off-diagonal covariance", "sum of squares"),
         ("Total correlation", "nats per cell"),
-        ("Dip off diagonal", "value"),
+        ("My own quantity", "value"),
     ]
     assert {axes.get_xlabel() for axes in figure.axes} == {"epoch"}
 
