@@ -87,6 +87,6 @@ class DivergenceGuard:
             f"Training diverged in epoch {plan.current_epoch + 1}: {finding}. Likely causes: a learning rate that is too high "
             f'(it was {used}; try plan_kwargs={{"lr": {min(DEFAULT_LR, float(rates[0]) / 10):g}}}); cells or genes with '
             "extreme counts (filter them, or pass gradient_clip_val=10); a very large beta; or counts or covariates that "
-            "changed after setup_anndata and now hold NaN."
+            "changed after setup_anndata and now contain NaN."
         )
         raise TrainingDivergedError(msg)

@@ -40,11 +40,10 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     regularizer of any objective. The history gets, once per epoch and as means over cells, the names of scvi-tools
     (``train_loss``, ``elbo_train``, ``reconstruction_loss_train``, ``kl_local_train``, ``kl_global_train``) and
 
-    - ``beta``: beta of the epoch's last minibatch;
+    - ``beta`` and ``lr``: beta and learning rate of the last minibatch;
     - ``objective_train``: the loss at full beta, :math:`\mathrm{NLL} + R`, in nats;
     - ``nll_train`` and ``kl_train``: negative log-likelihood and KL to the prior, in nats;
     - ``active_dimensions``: latent dimensions whose KL exceeds 0.01 nats;
-    - ``lr``: learning rate of the last minibatch;
     - the ``history`` of the objective;
 
     and the same with ``_validation`` wherever validation runs. If the learning rate changes, it has at least 25 rows at even
@@ -109,11 +108,9 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         self.writes_position = False  # whether the history has the number of epochs done, not that of the epoch
         self.annealed_beta: AnnealedBeta | None = None
         self.divergence_guard: DivergenceGuard | None = None
-        self._fraction = 1.0
-        self._compiled = bool(kwargs.get("compile"))
+        self._fraction, self._compiled = 1.0, bool(kwargs.get("compile"))
         self.minibatches_at_once: int | None = None
-        self._train_means = EpochMeans()
-        self._validation_means = EpochMeans()
+        self._train_means, self._validation_means = EpochMeans(), EpochMeans()
 
     @property
     def kl_weight(self) -> float:
@@ -175,9 +172,8 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def _start_from_data(self) -> None:
         """Initialize the decoder and fit the anchor, on training cells alone."""
-        if not self.initialize and not self.anchored:
-            return
-        cells = training_cells(self.trainer.datamodule, self.trainer.train_dataloader)
+        if self.initialize or self.anchored:
+            cells = training_cells(self.trainer.datamodule, self.trainer.train_dataloader)
         if self.initialize:
             initialize_decoder(self.module, cells)
         if self.anchored:

@@ -144,7 +144,7 @@ def test_validation_cells_are_watched(counts_adata):
     model = BetaVAE(counts_adata, **SMALL)
     counts_adata.obsm["X_pca"][119, 0] = np.nan
     cells = np.arange(counts_adata.n_obs)
-    with pytest.raises(TrainingDivergedError, match=r"epoch 1: the validation loss is nan.*now hold NaN"):
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1: the validation loss is nan.*now contain NaN"):
         model.train(
             max_epochs=2,
             check_val_every_n_epoch=1,

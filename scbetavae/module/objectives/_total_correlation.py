@@ -73,7 +73,7 @@ def total_correlation_terms(
       average :math:`1 / B`, and its total correlation is larger than that by :math:`(D - 1) \log N`: a training
       signal, never a number to report.
 
-    The three terms add up to the Monte Carlo KL, whatever the estimator. Each is a training signal: it can be
+    The three terms add up to the Monte Carlo KL for both estimators. Each is a training signal: it can be
     negative, and it saturates once the KL is much larger than :math:`\log N`, because then no other cell of
     the minibatch has a density worth counting at :math:`z_i`.
 
