@@ -4,7 +4,7 @@ Anything stored under :data:`UNS` is a flat dict of plain values or a DataFrame 
 survives ``write_h5ad`` and ``write_zarr``. A category label is always a value, never a key.
 """
 
-from scbetavae._core.constants import ACTIVE_KL as ACTIVE_KL
+from scbetavae._core.constants import ACTIVE_KL  # noqa: F401 - re-exported, so that every threshold is found here
 
 UNS = "betavae"
 """``.uns`` entry that holds everything the package writes."""
