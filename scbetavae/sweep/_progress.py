@@ -1,4 +1,4 @@
-"""How far a sweep is."""
+"""Progress of a sweep."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is; given to ``beta_sweep(progress=...)`` at the start and whenever a run ends.
+    """Progress of a sweep, passed to the function in ``SweepOptions(progress=...)`` at the start and when a run ends.
 
     Attributes
     ----------
     total
-        Runs that were asked for.
+        Runs that were requested.
     kept
-        Of them, those that an earlier call had finished.
+        Of them, those that an earlier call finished.
     done
         Finished in this call.
     failed
         Failed in this call.
     running
-        Under way, as far as the engine has room.
+        Running now, as far as the workers have room.
     seconds_left
-        Seconds that the others will take if they take as long as those before; ``nan`` before the first model is trained.
+        Estimated seconds for the others; ``nan`` before the first model is trained.
     latest
         Name of the run that ended last; empty at the start.
     """
@@ -54,48 +54,36 @@ class SweepProgress:
 
 
 class ProgressReport:
-    """Counts runs and tells whoever wants to know.
-
-    Parameters
-    ----------
-    total, kept
-        Runs that were asked for, and those that are there.
-    slots
-        Function that returns how many runs fit side by side.
-    progress
-        Whether to show a bar, or the function to call.
-    """
+    """Counts runs, logs each, and calls the user's function; ``slots`` returns how many runs fit at the same time."""
 
     def __init__(
-        self, total: int, kept: int, slots: Callable[[], int], progress: bool | Callable[[SweepProgress], object]
+        self,
+        total: int,
+        missing: list[Run],
+        slots: Callable[[], int],
+        progress: bool | Callable[[SweepProgress], object],
     ) -> None:
-        self._total, self._kept, self._slots = total, kept, slots
-        self._tell = progress if callable(progress) else None
-        self._done = self._failed = self._models = 0
-        self._started: float | None = None
-        self._model_seconds = 0.0
-
-    def start(self, models_left: int) -> None:
-        """Tell what is to be done, of which ``models_left`` are trainings."""
-        self._models = models_left
-        self._trained = 0
+        self._total, self._kept, self._slots = total, total - len(missing), slots
+        self._models = sum(not run.is_baseline for run in missing)
+        self._report = progress if callable(progress) else None
+        self._done = self._failed = self._trained = 0
         self._started = time.monotonic()
         self._emit("")
 
     def ended(self, run: Run, result: RunResult) -> None:
-        """Tell that a run ended."""
+        """Report that a run ended."""
         self._failed += result.failed
         self._done += not result.failed
         if result.failed:
-            _logger.warning("Run %s failed and is tried again at the next call: %s", run.name, result.error)
+            _logger.warning("Run %s failed; the next call repeats it: %s", run.name, result.error)
         self._trained += not run.is_baseline
         self._emit(run.name)
 
     def _emit(self, latest: str) -> None:
+        """Log the state and pass it on."""
         left = self._total - self._kept - self._done - self._failed
-        elapsed = time.monotonic() - self._started
         # Baselines take next to nothing and would make the rest look short.
-        per_model = elapsed / self._trained if self._trained else float("nan")
+        per_model = (time.monotonic() - self._started) / self._trained if self._trained else float("nan")
         state = SweepProgress(
             total=self._total,
             kept=self._kept,
@@ -106,5 +94,5 @@ class ProgressReport:
             latest=latest,
         )
         _logger.info("%s%s", f"{latest}: " if latest else "", state)
-        if self._tell is not None:
-            self._tell(state)
+        if self._report is not None:
+            self._report(state)
