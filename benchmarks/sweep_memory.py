@@ -1,6 +1,6 @@
 """Peak memory of the process that drives a sweep, with 2 and with 20 runs: ``python benchmarks/sweep_memory.py``.
 
-Every measurement is a process of its own, which sweeps the embedded blood cells with one epoch a run: once with the runs in
+Every measurement is a process of its own, which sweeps the bundled blood cells with one epoch a run: once with the runs in
 that process (``jobs 1``), once with the runs in two others (``jobs 2``). It prints a JSON line each, and the growth.
 """
 
@@ -17,7 +17,7 @@ def measure(n_runs: int, n_jobs: int) -> None:
     """Sweep, and print the peak resident memory of this process in MiB."""
     from scbetavae.datasets import pbmc68k
     from scbetavae.model import BetaVAE
-    from scbetavae.sweep import beta_sweep
+    from scbetavae.sweep import SweepOptions, beta_sweep
 
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -30,11 +30,13 @@ def measure(n_runs: int, n_jobs: int) -> None:
             seeds=range(n_runs // 2),
             covariates=["batch", "phase"],
             out_dir=f"{folder}/sweep",
-            baselines=None,
-            train_kwargs={"max_epochs": 1, "accelerator": "cpu"},
-            score_kwargs={"metrics": ["mig", "sap"], "n_permutations": 5, "n_bootstrap": 0},
             n_jobs=n_jobs,
-            progress=False,
+            options=SweepOptions(
+                train_kwargs={"max_epochs": 1, "accelerator": "cpu"},
+                score_kwargs={"metrics": ["mig", "sap"], "n_permutations": 5, "n_bootstrap": 0},
+                baselines=None,
+                progress=False,
+            ),
         )
     done = table.loc[table["status"] == "done", "run"].nunique()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
