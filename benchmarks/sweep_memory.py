@@ -7,10 +7,11 @@ that process (``jobs 1``), once with the runs in two others (``jobs 2``). It pri
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
+
+from peak_memory import PeakMemory
 
 
 def measure(n_runs: int, n_jobs: int) -> None:
@@ -21,6 +22,7 @@ def measure(n_runs: int, n_jobs: int) -> None:
 
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    memory = PeakMemory()
     adata = pbmc68k(planted_batches=2)
     BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
     with tempfile.TemporaryDirectory() as folder:
@@ -39,8 +41,10 @@ def measure(n_runs: int, n_jobs: int) -> None:
             ),
         )
     done = table.loc[table["status"] == "done", "run"].nunique()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"jobs": n_jobs, "runs": done, "rows": len(table), "driver_peak_mib": round(peak, 1)}), flush=True)
+    print(
+        json.dumps({"jobs": n_jobs, "runs": done, "rows": len(table), "driver_peak_mib": round(memory.mib(), 1)}),
+        flush=True,
+    )
 
 
 def main() -> None:
