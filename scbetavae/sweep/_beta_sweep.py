@@ -143,7 +143,7 @@ def beta_sweep(
     metrics.covariate_association(scored_columns(adata, settings["covariates"], donor_key, confounder, **classes))
     data = read_data(adata, setup, [*settings["covariates"], labels_key, donor_key, confounder])
     settings["setup"] = dict(data.setup)
-    plain = {name: to_plain(value, name) for name, value in settings.items()}
+    plain = to_plain(settings)
     training = settings["train_kwargs"]
     split = split_cells(data.n_cells, training["train_size"], training.get("batch_size") or _BATCH_SIZE)
     _check_models(data, runs, settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,23 +15,24 @@ import numpy as np
 PACKAGES = ("scbetavae", "scvi-tools", "torch", "lightning", "anndata", "numpy", "scikit-learn", "lightgbm")
 
 
-def to_plain(value: Any, where: str) -> Any:
-    """A value as JSON would give it back; a TypeError for one that can neither be written nor compared."""
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
+def to_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON would give them back; a TypeError for a value that can neither be stored nor compared."""
+    return json.loads(json.dumps(dict(settings), default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON does not know: numbers of numpy, paths, other mappings, dataclasses such as a schedule of beta."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
         return str(value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # such as a schedule of beta
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"class": type(value).__name__} | to_plain(fields, where)
+        return {"class": type(value).__name__} | fields
     if isinstance(value, Mapping):
-        return {str(name): to_plain(item, f"{where}[{name!r}]") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item, f"{where}[{position}]") for position, item in enumerate(value)]
+        return dict(value)
     msg = (
-        f"{where} is a {type(value).__name__}, which a sweep can neither store nor compare. "
+        f"The arguments have a {type(value).__name__} ({_shorten(value)}), which a sweep can neither store nor compare. "
         "Pass numbers, strings, lists or mappings of them, or a schedule of scbetavae.train."
     )
     raise TypeError(msg)
