@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import time
 import warnings
@@ -15,29 +14,21 @@ import scvi  # noqa: F401  (it sets its logger's level when it loads, so it has 
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from scbetavae._core.logs import LIGHTNING, quiet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_CHATTY = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "scvi", "scanpy")
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Silence the logging and the warnings of other packages; show our own warnings as one line each."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet(*LIGHTNING, "scvi", "scanpy"):
         warnings.simplefilter("ignore")
         # A warning belongs to the module that it points to: with a right stack level that is ours or the caller.
         warnings.filterwarnings("always", category=UserWarning, module=r"(scbetavae(\.|$)|__main__$)")
         warnings.showwarning = _show_warning
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
 
 
 def _show_warning(message: Warning | str, *_args: object, **_kwargs: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import os
 import random
@@ -11,18 +10,18 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import numpy as np
 import scvi
 import torch
 from threadpoolctl import threadpool_limits
 
+from scbetavae._core.logs import LIGHTNING, quiet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Lightning sets the first two, scvi-tools appends to the third at every seed.
-_VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS", "XLA_FLAGS")
-_CHATTY = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 _STATM = Path("/proc/self/statm")
 _EVERY = 0.02  # seconds
@@ -35,11 +34,12 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
     Sums over threads differ in their last digits with the number of threads.
     """
     messages: list[str] = []
-    threads, variables = torch.get_num_threads(), {name: os.environ.get(name) for name in _VARIABLES}
-    deterministic, benchmark = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
     old_seed, states = scvi.settings.seed, (random.getstate(), np.random.get_state())  # noqa: NPY002 - scvi-tools draws from it
-    levels = {name: logging.getLogger(name).level for name in _CHATTY}
     with (
+        patch.dict(os.environ),  # Lightning and scvi-tools set variables at every seed
+        quiet(*LIGHTNING),
         torch.random.fork_rng(range(torch.cuda.device_count())),
         threadpool_limits(num_threads),
         warnings.catch_warnings(record=True) as caught,
@@ -48,8 +48,6 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
         # Several processes share the arrays; nothing writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         try:
-            for name in _CHATTY:
-                logging.getLogger(name).setLevel(logging.ERROR)
             torch.set_num_threads(num_threads)
             scvi.settings.seed = seed
             yield messages
@@ -58,11 +56,7 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
             torch.set_num_threads(threads)
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, benchmark
-            for name, value in variables.items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-            for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+            cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
             texts = [str(w.message) for w in caught if not issubclass(w.category, _NOT_FOR_USERS)]
             messages.extend(dict.fromkeys(texts))
 

@@ -21,14 +21,10 @@ class SweepProgress:
 
     Attributes
     ----------
-    total
-        Runs that were requested.
-    kept
-        Of them, those that an earlier call finished.
-    done
-        Finished in this call.
-    failed
-        Failed in this call.
+    total, kept
+        Runs that were requested, and of them those that an earlier call finished.
+    done, failed
+        Runs that ended in this call.
     running
         Running now, as far as the workers have room.
     seconds_left
@@ -63,17 +59,15 @@ class ProgressReport:
         slots: Callable[[], int],
         progress: bool | Callable[[SweepProgress], object],
     ) -> None:
-        self._total, self._kept, self._slots = total, total - len(missing), slots
-        self._models = sum(not run.is_baseline for run in missing)
-        self._report = progress if callable(progress) else None
-        self._done = self._failed = self._trained = 0
+        self._counts = {"total": total, "kept": total - len(missing), "done": 0, "failed": 0}
+        self._models, self._trained = sum(not run.is_baseline for run in missing), 0
+        self._slots, self._report = slots, progress if callable(progress) else None
         self._started = time.monotonic()
         self._emit("")
 
     def ended(self, run: Run, result: RunResult) -> None:
         """Report that a run ended."""
-        self._failed += result.failed
-        self._done += not result.failed
+        self._counts["failed" if result.failed else "done"] += 1
         if result.failed:
             _logger.warning("Run %s failed; the next call repeats it: %s", run.name, result.error)
         self._trained += not run.is_baseline
@@ -81,18 +75,11 @@ class ProgressReport:
 
     def _emit(self, latest: str) -> None:
         """Log the state and pass it on."""
-        left = self._total - self._kept - self._done - self._failed
+        left = 2 * self._counts["total"] - sum(self._counts.values())
         # Baselines take next to nothing and would make the rest look short.
         per_model = (time.monotonic() - self._started) / self._trained if self._trained else float("nan")
-        state = SweepProgress(
-            total=self._total,
-            kept=self._kept,
-            done=self._done,
-            failed=self._failed,
-            running=min(left, self._slots()),
-            seconds_left=per_model * (self._models - self._trained) if left else 0.0,
-            latest=latest,
-        )
+        seconds = per_model * (self._models - self._trained) if left else 0.0
+        state = SweepProgress(**self._counts, running=min(left, self._slots()), seconds_left=seconds, latest=latest)
         _logger.info("%s%s", f"{latest}: " if latest else "", state)
         if self._report is not None:
             self._report(state)

@@ -42,13 +42,9 @@ class OnRay:
 
         if not ray.is_initialized():
             return 1
-        total = ray.cluster_resources()
-        fits = [
-            total.get(key, 0.0) // self._resources[name]
-            for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"))
-            if self._resources[name]
-        ]
-        return int(min(fits, default=1))
+        total, kinds = ray.cluster_resources(), (("num_cpus", "CPU"), ("num_gpus", "GPU"))
+        needs = {kind: self._resources[name] for name, kind in kinds if self._resources[name]}
+        return int(min((total.get(kind, 0.0) // need for kind, need in needs.items()), default=1))
 
     def results(
         self, data: SweepData, runs: Sequence[Run], settings: Mapping[str, Any], *, save_models: bool

@@ -104,17 +104,21 @@ def recommend_beta(
     --------
     >>> import pandas as pd
     >>> import scbetavae
+    >>> columns = ["method", "beta", "seed", "metric", "covariate", "value"]
     >>> rows = [
-    ...     {"beta": beta, "seed": seed, "metric": metric, "covariate": covariate, "value": value + 0.001 * seed}
-    ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.45)]
-    ...     for seed in (0, 1, 2)
-    ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
+    ...     ("beta_vae", 1, 0, "nll", "", 500.0),
+    ...     ("beta_vae", 4, 0, "nll", "", 502.0),
+    ...     ("beta_vae", 10, 0, "nll", "", 520.0),
     ... ]
-    >>> sweep = pd.DataFrame(rows).assign(
-    ...     kind="model", method="beta_vae", level="", normalized=float("nan"), status="done"
+    >>> rows += [
+    ...     ("beta_vae", 1, 0, "mig", "all", 0.1),
+    ...     ("beta_vae", 4, 0, "mig", "all", 0.4),
+    ...     ("beta_vae", 10, 0, "mig", "all", 0.45),
+    ... ]
+    >>> sweep = pd.DataFrame(rows, columns=columns).assign(
+    ...     kind="model", level="", normalized=float("nan"), status="done"
     ... )
-    >>> recommendation = scbetavae.sweep.recommend_beta(sweep, "mig")
-    >>> recommendation.beta
+    >>> scbetavae.sweep.recommend_beta(sweep, "mig").beta
     4.0
     """
     done = finished_runs(sweep)
@@ -138,11 +142,14 @@ def recommend_beta(
         _ties(settings, [name for name in group["name"] if name != knee["name"]]),
         _tie_broken(knee, chosen),
         _baselines(scores, chosen, title, sign),
-        _left_out(done, settings),
     ]
+    n_left_out = len(done[done["kind"] == "model"].drop_duplicates(["method", "beta"])) - len(settings)
+    if n_left_out:
+        sentences.append(f"{n_left_out} settings have no such score and are left out.")
     tied = tuple(settings.loc[settings["tied"], "name"])
-    reason = " ".join(filter(None, sentences))
-    return BetaRecommendation(chosen["method"], float(chosen["beta"]), tied, reason, settings)
+    return BetaRecommendation(
+        chosen["method"], float(chosen["beta"]), tied, " ".join(filter(None, sentences)), settings
+    )
 
 
 def _title(scores: pd.DataFrame, score: str) -> str:
@@ -160,32 +167,20 @@ def _summarize(done: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
         quantity = done.loc[done["metric"] == metric, [*keys, "value"]].rename(columns={"value": metric})
         both = both.merge(quantity, on=keys, how=how)
     both = both.dropna(subset="nll")
+    groups = both.groupby(["method", "beta"], dropna=False)
+    means, of_setting = groups["agreement"].transform("mean"), both[["method", "beta"]]
+    parts = [of_setting, groups["seed"].transform("size").rename("n_seeds")]
     for name in ("nll", "score"):
-        both[[f"mean_{name}", f"{name}_low", f"{name}_high"]] = seed_means(both, name)
-    settings = both.groupby(["method", "beta"], dropna=False).agg(
-        n_seeds=("seed", "size"),
-        **{name: (f"mean_{name}", "first") for name in ("nll", "score")},
-        **{f"{name}_{end}": (f"{name}_{end}", "first") for name in ("nll", "score") for end in ("low", "high")},
-        agreement=("agreement", "mean"),
-    )
-    settings = settings.reset_index()
-    n_methods = settings["method"].nunique()
-    names = [_name(method, beta, n_methods) for method, beta in zip(settings["method"], settings["beta"], strict=True)]
-    columns = [
-        "method",
-        "beta",
-        "n_seeds",
-        "nll",
-        "nll_low",
-        "nll_high",
-        "score",
-        "score_low",
-        "score_high",
-        "agreement",
+        ends = {"mean": name, "ci_low": f"{name}_low", "ci_high": f"{name}_high"}
+        parts.append(seed_means(both, name).rename(columns=ends))
+    settings = pd.concat([*parts, means], axis=1).drop_duplicates(["method", "beta"]).sort_values(["method", "beta"])
+    several = settings["method"].nunique() > 1
+    names = [
+        method if np.isnan(beta) else f"{method} with beta {beta:g}" if several else f"beta {beta:g}"
+        for method, beta in zip(settings["method"], settings["beta"], strict=True)
     ]
-    settings = settings[columns]
     settings.insert(0, "name", names)
-    return settings
+    return settings.reset_index(drop=True)
 
 
 def _knee(front: pd.DataFrame, sign: float) -> tuple[pd.Series, bool]:
@@ -270,17 +265,3 @@ def _baselines(scores: pd.DataFrame, chosen: pd.Series, title: str, sign: float)
         "better than this setting" if sign * (best["shown"] - chosen["score"]) > 0 else "not better than this setting"
     )
     return f"The best baseline, {best['method']}, has {title} {best['shown']:.2f}, {comparison}."
-
-
-def _left_out(done: pd.DataFrame, settings: pd.DataFrame) -> str:
-    """How many settings lack the score."""
-    models = done[done["kind"] == "model"].drop_duplicates(["method", "beta"])
-    n_left_out = len(models) - len(settings)
-    return f"{n_left_out} settings have no such score and are left out." if n_left_out else ""
-
-
-def _name(method: str, beta: float, n_methods: int) -> str:
-    """Name of a setting in a sentence."""
-    if np.isnan(beta):
-        return method
-    return f"beta {beta:g}" if n_methods == 1 else f"{method} with beta {beta:g}"

@@ -49,19 +49,14 @@ def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_mode
     return result
 
 
-def n_latent_of(model_kwargs: Mapping[str, Any]) -> int:
-    """Latent dimensions of every model of the sweep, and components of the baselines."""
-    return int(model_kwargs.get("n_latent", signature(BetaVAE).parameters["n_latent"].default))
-
-
 def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: bool) -> RunResult:
     """Train a model and score it."""
     adata = data.to_adata()
     beta = {} if run.beta is None else {"beta": run.beta}
     model = BetaVAE(adata, objective=run.method, **beta, **settings["model_kwargs"])
     try:
+        on_gpu = torch.cuda.is_available()
         with PeakMemory() as memory:
-            on_gpu = torch.cuda.is_available()
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
@@ -74,14 +69,13 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
         costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
         if on_gpu:
             costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
-        history = adata.uns[_keys.UNS][_keys.HISTORY]
-        parameters = adata.uns[_keys.UNS][_keys.PARAMS]
-        costs |= {"steps": parameters["steps"], "epochs": parameters["epochs"]}
+        stored = adata.uns[_keys.UNS]
+        costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
             active=kl > _ACTIVE_KL,
-            history=history,
+            history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
         )
     finally:
@@ -101,20 +95,14 @@ def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> 
 
 def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Likelihood, KL and what follows from them on the held-out cells, and the KL of every dimension."""
-    nll = np.mean(
-        [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
-    )
+    draws = [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
+    nll = np.mean(draws)
     means, variances = model.get_latent_representation(indices=held_out, return_dist=True)
     means, variances = means.astype(np.float64), variances.astype(np.float64)
     kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
     n_active = int((kl > _ACTIVE_KL).sum())
-    quantities = {
-        "nll": nll,
-        "kl": kl.sum(),
-        "negative_elbo": nll + kl.sum(),
-        "active_dimensions": n_active,
-        "collapsed": n_active < min(2, len(kl)),
-    }
+    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum()}
+    quantities |= {"active_dimensions": n_active, "collapsed": n_active < min(2, len(kl))}
     return {name: float(value) for name, value in quantities.items()}, kl
 
 
@@ -122,7 +110,8 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
     """Fit a baseline and score it, on an AnnData that needs no counts."""
     with PeakMemory() as memory:
         started = time.perf_counter()
-        codes = baseline_embedding(run.method, data, n_latent_of(settings["model_kwargs"]), run.seed)
+        n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
+        codes = baseline_embedding(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
         adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
         kwargs = {"seed": run.seed, **_score_arguments(settings)}
