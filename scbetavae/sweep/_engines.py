@@ -67,6 +67,7 @@ class Local:
     ) -> Iterator[tuple[Run, RunResult]]:
         """Results of joblib in the order in which runs end; ``started`` has the runs that were given to a process."""
         from joblib import Parallel, delayed, parallel_config
+        from joblib.externals.loky import get_reusable_executor
 
         registered = snapshot()
 
@@ -79,7 +80,11 @@ class Local:
         with parallel_config(**backend):
             # No more tasks than processes, so that finished results do not pile up.
             pool = Parallel(self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
-            yield from pool(tasks())
+            try:
+                yield from pool(tasks())
+            finally:
+                if self._n_jobs > 1:  # idle processes would hold memory for minutes
+                    get_reusable_executor().shutdown(wait=True)
 
 
 def _work(
