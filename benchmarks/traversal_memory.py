@@ -1,8 +1,8 @@
 """Peak memory of a traversal: ``python benchmarks/traversal_memory.py --genes 30000 --dims 64``.
 
 A process of its own makes counts and a model, searches along every dimension, and reports its peak resident memory, including
-imports, data, model and the returned frame. The model is trained for one epoch on few cells, since memory does not depend on what it
-learned. Prints a JSON line.
+imports, data, model and the returned frame. The model is trained for one epoch on few cells, since memory does not depend on what
+it learned. Prints a JSON line.
 """
 
 import argparse
