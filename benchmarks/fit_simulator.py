@@ -16,7 +16,7 @@ import sys
 
 import numpy as np
 
-from scbetavae.datasets import _constants as in_use
+from scbetavae.datasets import _simulation as in_use
 from scbetavae.datasets import pbmc68k
 
 N_BINS = 20
@@ -44,7 +44,7 @@ def fit_dispersion(counts: np.ndarray, labels: np.ndarray) -> tuple[float, float
 
 
 def fit() -> dict[str, float]:
-    """Return each constant by its name in ``scbetavae.datasets._constants``, to three digits."""
+    """Return each constant by its name in ``scbetavae.datasets._simulation``, to three digits."""
     adata = pbmc68k()
     counts = adata.X.toarray().astype(float)
     depth = counts.sum(1)

@@ -9,7 +9,6 @@ any length. The peak is that of the whole process less that of one which only im
 import argparse
 import logging
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ os.environ.update(OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS="1")
 import pandas as pd
 import scvi
 import torch
+from peak_memory import PeakMemory
 from train_speed import make_counts
 
 from scbetavae.model import BetaVAE
@@ -34,6 +34,7 @@ def run(method: str, n_cells: int) -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
+    memory = PeakMemory()
     adata = make_counts(n_cells, 2000, 0.08)
     seconds, steps = 0.0, 0
     if method != "nothing":
@@ -44,7 +45,7 @@ def run(method: str, n_cells: int) -> None:
         model.train(max_epochs=1 if method == "scvi" else None, accelerator="cpu", enable_progress_bar=False)
         seconds = time.process_time() - started
         steps = adata.uns["betavae"]["params"]["steps"] if method == "default" else 0
-    print(seconds, steps, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, steps, memory.mib())
 
 
 def main() -> None:

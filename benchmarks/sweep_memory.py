@@ -1,26 +1,28 @@
 """Peak memory of the process that drives a sweep, with 2 and with 20 runs: ``python benchmarks/sweep_memory.py``.
 
-Every measurement is a process of its own, which sweeps the embedded blood cells with one epoch a run: once with the runs in
+Every measurement is a process of its own, which sweeps the bundled blood cells with one epoch a run: once with the runs in
 that process (``jobs 1``), once with the runs in two others (``jobs 2``). It prints a JSON line each, and the growth.
 """
 
 import argparse
 import json
 import logging
-import resource
 import subprocess
 import sys
 import tempfile
+
+from peak_memory import PeakMemory
 
 
 def measure(n_runs: int, n_jobs: int) -> None:
     """Sweep, and print the peak resident memory of this process in MiB."""
     from scbetavae.datasets import pbmc68k
     from scbetavae.model import BetaVAE
-    from scbetavae.sweep import beta_sweep
+    from scbetavae.sweep import SweepOptions, beta_sweep
 
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    memory = PeakMemory()
     adata = pbmc68k(planted_batches=2)
     BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
     with tempfile.TemporaryDirectory() as folder:
@@ -30,15 +32,19 @@ def measure(n_runs: int, n_jobs: int) -> None:
             seeds=range(n_runs // 2),
             covariates=["batch", "phase"],
             out_dir=f"{folder}/sweep",
-            baselines=None,
-            train_kwargs={"max_epochs": 1, "accelerator": "cpu"},
-            score_kwargs={"metrics": ["mig", "sap"], "n_permutations": 5, "n_bootstrap": 0},
             n_jobs=n_jobs,
-            progress=False,
+            options=SweepOptions(
+                train_kwargs={"max_epochs": 1, "accelerator": "cpu"},
+                score_kwargs={"metrics": ["mig", "sap"], "n_permutations": 5, "n_bootstrap": 0},
+                baselines=None,
+                progress=False,
+            ),
         )
     done = table.loc[table["status"] == "done", "run"].nunique()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"jobs": n_jobs, "runs": done, "rows": len(table), "driver_peak_mib": round(peak, 1)}), flush=True)
+    print(
+        json.dumps({"jobs": n_jobs, "runs": done, "rows": len(table), "driver_peak_mib": round(memory.mib(), 1)}),
+        flush=True,
+    )
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ import itertools
 import json
 import logging
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -231,9 +230,12 @@ def main() -> None:
             for (n, g), d, b in itertools.product(SIZES, DENSITIES, BATCH_SIZES)
         ]
     if options.peak_of:
+        from peak_memory import PeakMemory
+
+        memory = PeakMemory()
         adata = make_counts(cases[0]["n_cells"], cases[0]["n_genes"], cases[0]["density"])
         trainer_of(options.peak_of, adata, options, cases[0]["batch_size"])()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(memory.mib())
         return
     machine = {
         "threads": options.threads,

@@ -1,30 +1,23 @@
 """Peak memory of a traversal: ``python benchmarks/traversal_memory.py --genes 30000 --dims 64``.
 
-A process of its own makes counts and a model, searches along every dimension, and reports its peak resident memory: imports, data,
-model and the returned frame included. The model is trained for one epoch on few cells, since memory does not depend on what it
-learnt. Prints a JSON line.
+A process of its own makes counts and a model, searches along every dimension, and reports its peak resident memory, including
+imports, data, model and the returned frame. The model is trained for one epoch on few cells, since memory does not depend on what
+it learned. Prints a JSON line.
 """
 
 import argparse
 import json
 import logging
-import resource
-import sys
 import time
 import warnings
 
 import anndata
 import numpy as np
 import torch
+from peak_memory import PeakMemory
 from scipy import sparse
 
 import scbetavae
-
-
-def peak_mib() -> float:
-    """Peak resident memory of this process so far, in MiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def main() -> None:
@@ -38,6 +31,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
+    memory = PeakMemory()
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(options.threads)
@@ -48,11 +42,11 @@ def main() -> None:
     scbetavae.model.BetaVAE.setup_anndata(adata)
     model = scbetavae.model.BetaVAE(adata, n_latent=options.dims, anchor=None)
     model.train(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
-    before = peak_mib()
+    before = memory.mib()
     started = time.perf_counter()
     frame = model.traverse(range(options.dims), n_steps=options.steps, n_anchors=options.anchors)
     seconds = time.perf_counter() - started
-    after_steps = peak_mib()
+    after_steps = memory.mib()
     ranked = scbetavae.tl.rank_dimension_genes(frame, in_range_only=False)
     row = {
         "n_genes": options.genes,
@@ -64,7 +58,7 @@ def main() -> None:
         "ranked_rows": len(ranked),
         "peak_before_mib": round(before),
         "peak_mib": round(after_steps),
-        "peak_with_ranking_mib": round(peak_mib()),
+        "peak_with_ranking_mib": round(memory.mib()),
         "seconds": round(seconds, 1),
     }
     print(json.dumps(row))

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from scbetavae._core.checks import as_list, check_key
+from scbetavae._core.checks import as_list, check_key, check_keys
+from scbetavae._core.text import listed
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,6 +74,37 @@ def read_factors(
         {name: as_classes(column, argument) if name in classes else column for name, column in columns.items()},
         index=adata.obs_names,
     )
+
+
+def scored_columns(
+    adata: AnnData,
+    covariates: list[str],
+    donor_key: str | None = None,
+    confounder: str | None = None,
+    *,
+    categorical: str | Iterable[str] | None = None,
+    registered: Iterable[str] = (),
+) -> pd.DataFrame:
+    """Covariates and a confounder as `read_factors`; refused where a column, also that of the donors, does not fit."""
+    present = list(adata.obs.columns)
+    if not covariates:
+        msg = f"covariates is empty. Pass at least one column of adata.obs, which has {listed(present)}."
+        raise ValueError(msg)
+    for name in covariates:
+        check_key(name, present, "covariates", "adata.obs")
+    check_keys({"donor_key": donor_key, "confounder": confounder}, present, "adata.obs")
+    twice = sorted({name for name in covariates if covariates.count(name) > 1})
+    if twice:
+        msg = f"covariates has {listed(twice)} twice. Pass every column once."
+        raise ValueError(msg)
+    if donor_key is not None and adata.obs[donor_key].isna().any():
+        msg = (
+            f"donor_key={donor_key!r} is missing for {int(adata.obs[donor_key].isna().sum())} cells. "
+            f"Leave them out: adata = adata[adata.obs[{donor_key!r}].notna()].copy()."
+        )
+        raise ValueError(msg)
+    names = list(dict.fromkeys([*covariates, *as_list(confounder)]))
+    return read_factors(adata, names, "covariates", categorical, registered)
 
 
 def class_columns(setup: Mapping[str, Any]) -> list[str]:

@@ -1,9 +1,10 @@
-"""An output folder that appears whole, or not at all."""
+"""Output folders and files that appear whole, or not at all."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import socket
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,38 +13,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MARK = "betavae.h5ad"
-"""The file by which a folder is known to have been written by this command."""
+"""The file by which an output folder of the command is recognized."""
+
+_PARTIAL = ".partial"
+
+
+def check_folder(path: Path, argument: str) -> None:
+    """Raise unless ``path`` is a folder that can be written to, or can become one."""
+    existing = _existing_folder(path)
+    if not existing.is_dir():
+        msg = f"{argument}={str(path)!r} is not allowed: {str(existing)!r} is a file. Pass the name of a folder."
+        raise FileExistsError(msg)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        msg = f"{argument}={str(path)!r} cannot be written to. Pass another folder."
+        raise PermissionError(msg)
 
 
 def check_output(path: Path, names: tuple[str, ...], *, source: Path | None = None) -> None:
-    """Refuse an output folder that cannot be written, or where something of the user's would be lost.
-
-    Called before any work is done.
+    """Refuse an output folder where a user's file would be lost; called before any work is done.
 
     Parameters
     ----------
     path
-        The output folder. It need not exist, nor need its parents.
+        The output folder. Neither it nor its parents need to exist.
     names
         Files and folders that will be written into it.
     source
-        The file that is read, which must not be overwritten.
+        The input file, which must not be overwritten.
 
     Raises
     ------
     FileExistsError
-        If ``path`` is a file, if a name to be written is taken by something that this command did not write, or if
-        it is ``source`` itself.
+        If ``path`` is a file, or a name to be written is taken by ``source`` or by something that this command did not write.
     PermissionError
         If the folder cannot be written to.
     """
-    existing = _existing_folder(path)
-    if not existing.is_dir():
-        msg = f"{str(existing)!r} is a file, so results cannot go to {str(path)!r}: give --out the name of a folder."
-        raise FileExistsError(msg)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        msg = f"The folder {str(existing)!r} cannot be written to: give another folder with --out."
-        raise PermissionError(msg)
+    check_folder(path, "--out")
     taken = [name for name in names if (path / name).exists()]
     if source is not None and source.exists() and any((path / name).samefile(source) for name in taken):
         msg = f"The results in {str(path)!r} would overwrite the input {str(source)!r}: give another folder with --out."
@@ -57,23 +62,58 @@ def check_output(path: Path, names: tuple[str, ...], *, source: Path | None = No
 
 
 @contextmanager
-def staged_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` whose content moves to ``path`` when the block ends well.
+def staged_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder in the same place whose content moves to ``path`` when the block succeeds.
 
-    A new folder appears in one step. In an existing one each file or folder is replaced whole, and other files stay.
-    When the block raises, by an interrupt too, the temporary folder goes and ``path`` is as it was.
+    A new folder appears in one step. In an existing one each file or folder is replaced whole, and other files stay, unless
+    ``replace``: then the folder is replaced. When the block raises, also by an interrupt, ``path`` stays as it was.
     """
-    staging = _existing_folder(path.parent) / f".{path.name or 'scbetavae'}.{os.getpid()}.partial"
+    staging = _staging(path)
     staging.mkdir()
     try:
         yield staging
-        _publish(staging, path)
+        _flush(staging)
+        _publish(staging, path, replace=replace)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _publish(staging: Path, path: Path) -> None:
+@contextmanager
+def staged_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file in the same place that replaces ``path`` when the block succeeds."""
+    staging = _staging(path).with_suffix(f"{_PARTIAL}{path.suffix}")  # numpy adds its own ending to any other
+    try:
+        yield staging
+        _flush(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def is_partial(path: Path) -> bool:
+    """Whether this is a temporary file or folder of a block that has not succeeded."""
+    return path.name.startswith(".") and _PARTIAL in path.name
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove temporary folders of processes of this machine that no longer exist."""
+    for entry in folder.glob(f".*.{socket.gethostname()}.*{_PARTIAL}"):
+        pid = entry.name.removesuffix(_PARTIAL).rpartition(".")[2]
+        if not pid.isdigit() or not _is_alive(int(pid)):
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _staging(path: Path) -> Path:
+    """Name of a temporary entry, which says who writes it."""
+    owner = f"{socket.gethostname()}.{os.getpid()}"
+    return _existing_folder(path.parent) / f".{path.name or 'scbetavae'}.{owner}{_PARTIAL}"
+
+
+def _publish(staging: Path, path: Path, *, replace: bool) -> None:
+    """Move what was staged to its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if replace and path.exists():
+        shutil.rmtree(path)
     if not path.exists():
         staging.rename(path)
         return
@@ -91,3 +131,28 @@ def _existing_folder(path: Path) -> Path:
     while not path.exists():
         path = path.parent
     return path
+
+
+def _flush(path: Path) -> None:
+    """Bring a file, or the files of a folder, to the disk: a rename must not overtake what it names."""
+    for entry in [*path.rglob("*"), path] if path.is_dir() else [path]:
+        if entry.is_dir() and os.name != "posix":
+            continue
+        descriptor = os.open(entry, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process exists; on Windows, where asking would end it, it is taken to."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True

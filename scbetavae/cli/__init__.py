@@ -1,1 +1,8 @@
-"""Parts of the command line: quiet libraries, progress on standard error, and a folder that is written whole."""
+"""The command ``scbetavae``: train, score, store and plot in one line; ``scbetavae sweep`` compares settings.
+
+Everything heavy is imported after the arguments are parsed, so that ``--help`` answers at once.
+"""
+
+from scbetavae.cli._main import main
+
+__all__ = ["main"]

@@ -1,9 +1,8 @@
-"""What reaches the terminal: our own lines, not those of the libraries underneath."""
+"""Output on the terminal: our own lines, not those of the libraries."""
 
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import time
 import warnings
@@ -15,29 +14,21 @@ import scvi  # noqa: F401  (it sets its logger's level when it loads, so it has 
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from scbetavae._core.logs import LIGHTNING, quiet
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_CHATTY = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero", "scvi", "scanpy")
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Silence the logging and the warnings of other packages; show our own warnings as one line each."""
-    loggers = [logging.getLogger(name) for name in _CHATTY]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet(*LIGHTNING, "scvi", "scanpy"):
         warnings.simplefilter("ignore")
         # A warning belongs to the module that it points to: with a right stack level that is ours or the caller.
         warnings.filterwarnings("always", category=UserWarning, module=r"(scbetavae(\.|$)|__main__$)")
         warnings.showwarning = _show_warning
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+        yield
 
 
 def _show_warning(message: Warning | str, *_args: object, **_kwargs: object) -> None:
@@ -45,14 +36,9 @@ def _show_warning(message: Warning | str, *_args: object, **_kwargs: object) -> 
 
 
 class StepProgress(ProgressBar):
-    """A bar of minibatches with the time left on a terminal; in a log, a plain line for about every tenth of them.
+    """A bar of minibatches with the time left on a terminal; in a log, a line for about every tenth of them.
 
-    Of the kind of Lightning's own bars, so that training may go on in steps of several minibatches.
-
-    Parameters
-    ----------
-    stream
-        Where to write; standard error unless given.
+    A subclass of Lightning's bars, so that training may proceed in steps of several minibatches.
     """
 
     def __init__(self, stream: TextIO | None = None):
@@ -63,7 +49,7 @@ class StepProgress(ProgressBar):
         self._tenths = 0
 
     def disable(self) -> None:
-        """Lightning asks for it in processes other than the first."""
+        """Lightning calls it in processes other than the first."""
         self._stream = io.StringIO()
 
     def on_train_start(self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule) -> None:
@@ -78,32 +64,20 @@ class StepProgress(ProgressBar):
         """Move the bar, or print a line."""
         done, total = pl_module.n_steps_done, pl_module.n_steps
         if self._bar is not None:
-            self._bar.total = total  # the plan learns it after callbacks have started
+            self._bar.total = total  # the plan knows it only after callbacks have started
             self._bar.update(done - self._bar.n)
             if done == total:
-                self._bar.refresh()  # however little time has passed since the last
-            return
-        tenths = 10 * done // total
-        if tenths > self._tenths:
-            self._tenths = tenths
+                self._bar.refresh()
+        elif 10 * done // total > self._tenths:
+            self._tenths = 10 * done // total
             seconds = time.perf_counter() - self._started
             left = f", {seconds * (total - done) / done:.0f} s left" if done < total else ""
             print(f"step {done} of {total}, {seconds:.0f} s{left}", file=self._stream, flush=True)
 
-    def on_train_end(self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule) -> None:
+    def on_train_end(self, *_args: Any) -> None:
         """Close the bar."""
-        self._close()
-
-    def on_exception(
-        self,
-        trainer: lightning.pytorch.Trainer,
-        pl_module: lightning.pytorch.LightningModule,
-        exception: BaseException,
-    ) -> None:
-        """Close the bar, so that an error starts on its own line."""
-        self._close()
-
-    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
+
+    on_exception = on_train_end

@@ -1,63 +1,41 @@
-"""Reading cells from the files that single-cell tools write.
-
-Used by the command line. In a notebook, :func:`scanpy.read_h5ad` and its companions do the same.
-"""
+"""Reading cells from the files that single-cell tools write, with errors that say what is wrong with the file."""
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from scbetavae._core.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anndata import AnnData
 
-SUFFIXES = (".h5ad", ".h5", ".loom", ".zarr")
-"""File name endings that :func:`read_cells` takes, ``.h5`` being the output of 10x Cell Ranger."""
+
+class _Format(NamedTuple):
+    """How files with one ending are called and read."""
+
+    name: str
+    read: Callable[[Path], AnnData]
 
 
 def read_cells(path: str | Path) -> AnnData:
-    """Read cells x genes from a file into memory.
+    """Read cells x genes from a file into memory; its name's ending decides how.
 
-    Parameters
-    ----------
-    path
-        An AnnData file (``.h5ad`` or a ``.zarr`` folder), a count matrix of 10x Cell Ranger (``.h5``: its gene
-        expression features), or a ``.loom`` file. The name's ending decides how it is read.
-
-    Returns
-    -------
-    AnnData
-        At least one cell and one gene, in memory, with gene names that are unique.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is nothing at ``path``.
-    ValueError
-        If the ending is not one of the four, if the content is not what the ending promises, or if it holds no cells
-        or no genes.
-    ModuleNotFoundError
-        If the file is a ``.loom`` and the package loompy is not installed.
-
-    Warns
-    -----
-    UserWarning
-        If gene names were not unique and were made so.
+    At least one cell and one gene, and unique gene names (with a warning if they were not). A FileNotFoundError, a ValueError for
+    a file that is not what its name says, or a ModuleNotFoundError for ``.loom`` without loompy.
     """
     path = Path(path)
-    reader = _reader(path)
+    form = _format_of(path)
     try:
-        adata = reader(path)
+        adata = form.read(path)
     except Exception as error:  # the readers raise nearly anything on a damaged file
-        msg = (
-            f"{str(path)!r} could not be read as {_format_name(path)}: {_first_line(error)}. "
-            "Is the file complete, and is its name's ending right?"
-        )
+        message = str(error.args[0]).strip() if error.args else ""
+        reason = (message.splitlines() or [type(error).__name__])[0].rstrip(".")
+        msg = f"{str(path)!r} could not be read as {form.name}: {reason}. Is the file complete, and is its name's ending right?"
         raise ValueError(msg) from error
     if 0 in adata.shape:
         msg = (
@@ -65,45 +43,40 @@ def read_cells(path: str | Path) -> AnnData:
             "Write a file with at least one cell and one gene."
         )
         raise ValueError(msg)
-    _make_genes_unique(adata, path)
+    if not adata.var_names.is_unique:
+        shared = adata.var_names[adata.var_names.duplicated()].unique()
+        adata.var_names_make_unique()
+        msg = (
+            f"{len(shared)} gene names occur more than once in {str(path)!r} ({listed(map(str, shared), 3)}). They were made "
+            f"unique by a number at the end, as in {str(shared[0]) + '-1'!r}."
+        )
+        warnings.warn(msg, UserWarning, stacklevel=2)
     return adata
 
 
-def _make_genes_unique(adata: AnnData, path: Path) -> None:
-    """Give every gene a name of its own, and say which had none."""
-    if adata.var_names.is_unique:
-        return
-    shared = adata.var_names[adata.var_names.duplicated()].unique()
-    names = ", ".join(repr(str(name)) for name in shared[:3]) + (" ..." if len(shared) > 3 else "")
-    adata.var_names_make_unique()
-    msg = (
-        f"{len(shared)} gene names occur more than once in {str(path)!r} ({names}). They were made unique by a number at the "
-        f"end, as in {str(shared[0]) + '-1'!r}."
-    )
-    warnings.warn(msg, UserWarning, stacklevel=3)
-
-
-def _reader(path: Path) -> Callable[[Path], AnnData]:
-    """The reader for a path that exists and whose ending is known."""
+def _format_of(path: Path) -> _Format:
+    """The format of a path that exists and whose ending is known."""
     if not path.exists():
-        msg = f"There is no file {str(path)!r}.{_similar_name(path)}"
+        folder = path.parent
+        near = did_you_mean(path.name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [], 0.6)
+        msg = f"There is no file {str(path)!r}.{near or ' Check the path.'}"
         raise FileNotFoundError(msg)
-    readers = dict(zip(SUFFIXES, (_read_h5ad, _read_10x, _read_loom, _read_zarr), strict=True))
     suffix = path.suffix.lower()
-    if suffix not in readers:
+    if suffix not in _FORMATS:
         msg = (
             f"{str(path)!r} does not end in one of {', '.join(SUFFIXES)}. "
             "Read it with anndata or scanpy and write it with `adata.write_h5ad('cells.h5ad')`."
         )
         raise ValueError(msg)
-    if path.is_dir() != (suffix == ".zarr"):
-        found = "folder" if path.is_dir() else "file"
-        msg = f"{str(path)!r} is a {found}, but {_format_name(path)} is a {'folder' if suffix == '.zarr' else 'file'}."
+    form, expected, found = _FORMATS[suffix], suffix == ".zarr", path.is_dir()
+    if found != expected:
+        kinds = ("file", "folder")
+        msg = f"{str(path)!r} is a {kinds[found]}, but {form.name} is a {kinds[expected]}."
         raise ValueError(msg)
     if suffix == ".loom" and find_spec("loompy") is None:
         msg = f"Reading {str(path)!r} needs the package loompy: install it with `pip install loompy`."
         raise ModuleNotFoundError(msg)
-    return readers[suffix]
+    return form
 
 
 def _read_h5ad(path: Path) -> AnnData:
@@ -145,28 +118,15 @@ def _check_groups(group: object, path: Path) -> None:
     """Refuse an HDF5 or zarr file that is something else: anndata would read it as an empty object."""
     missing = [name for name in ("obs", "var") if name not in group]
     if missing:
-        msg = f"it has no {' and no '.join(missing)}, which every {_format_name(path)} has"
+        msg = f"it has no {' and no '.join(missing)}, which every {_format_of(path).name} has"
         raise ValueError(msg)
 
 
-def _format_name(path: Path) -> str:
-    return {
-        ".h5": "10x Cell Ranger matrix (.h5)",
-        ".loom": "loom file (.loom)",
-        ".zarr": "AnnData store (.zarr)",
-    }.get(path.suffix.lower(), "AnnData file (.h5ad)")
-
-
-def _similar_name(path: Path) -> str:
-    """A sentence that names the file the user may have meant, or nothing."""
-    folder = path.parent
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    nearest = difflib.get_close_matches(path.name, names, n=1)
-    return f" Did you mean {str(folder / nearest[0])!r}?" if nearest else " Check the path."
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, on one line and without the full stop."""
-    message = str(error.args[0]) if error.args else type(error).__name__
-    lines = message.strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
+_FORMATS = {
+    ".h5ad": _Format("AnnData file (.h5ad)", _read_h5ad),
+    ".h5": _Format("10x Cell Ranger matrix (.h5)", _read_10x),
+    ".loom": _Format("loom file (.loom)", _read_loom),
+    ".zarr": _Format("AnnData store (.zarr)", _read_zarr),
+}
+SUFFIXES = tuple(_FORMATS)
+"""Endings that :func:`read_cells` takes, ``.h5`` being the output of 10x Cell Ranger."""

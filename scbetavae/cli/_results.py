@@ -1,55 +1,113 @@
-"""What the command makes of a trained model: scores, actions on dimensions, curves and UMAP, each on its own."""
+"""Results of a trained model: scores, latent-space operations, curves and UMAP, each made separately."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
+import numpy as np
+from anndata import AnnData
+
+from scbetavae import pl
 from scbetavae._core import keys as _keys
+from scbetavae._core.columns import as_classes
 from scbetavae.cli._actions import Actions
-from scbetavae.cli._arguments import CURVES, UMAP
-from scbetavae.cli._extras import line
-from scbetavae.cli._scores import make_scores
+from scbetavae.cli._outputs import line
+from scbetavae.cli._train_arguments import CURVES, SCORED, UMAP, class_columns, scores_are_wanted
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from anndata import AnnData
+    import pandas as pd
+    from matplotlib.figure import Figure
 
-    from scbetavae.cli._extras import Extras
+    from scbetavae.cli._outputs import Outputs
     from scbetavae.model import BetaVAE
 
+UMAP_ZEROED = f"{_keys.LATENT_UMAP}_zeroed"
 
-def scores_are_wanted(options: Namespace) -> bool:
-    """Whether there is something to score against, and scores were not declined."""
-    return bool(options.covariates) and not options.no_scores
+_HEADLINE = "0 is the null, 1 the ceiling of these covariates; in brackets 95% intervals"
+# MIG, SAP and DCI reward one dimension per covariate, LMS one per class: each sees what the others miss.
+_METRICS = {"mig": "MIG", "sap": "SAP", "lms": "LMS", "dci_completeness": "DCI"}
+_WIDTH = 17
 
 
-def make_results(adata: AnnData, model: BetaVAE, options: Namespace, extras: Extras) -> None:
-    """Scores, actions on the dimensions, curves and UMAP, each on its own."""
-    from scbetavae import pl
-
+def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
+    """Make every output after the training."""
     if scores_are_wanted(options):
         print("scores ...", file=sys.stderr, flush=True)
-        make_scores(model, options, extras)
+        _score(model, options, outputs)
     elif not options.no_scores:
         line("scores", "none, as no column was named: --covariates cell_type,donor")
-    actions = None if options.no_actions else Actions(model, options, extras)
+    actions = None if options.no_actions else Actions(model, options, outputs, _umap)
     if actions is not None:
         print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
         actions.act()
     print("neighbors and UMAP ...", file=sys.stderr, flush=True)
-    extras.picture(CURVES, pl.training, adata)
-    if extras.compute("UMAP", [UMAP], lambda: _embed(adata, options)) is not None:
-        colors = [key for key in (options.labels_key, options.batch_key) if key is not None]
-        extras.picture(UMAP, lambda: pl.embedding(adata, colors, basis=_keys.LATENT_UMAP))
+    outputs.picture(CURVES, pl.training, adata)
+    if outputs.compute("UMAP", [UMAP], lambda: _umap(adata, _keys.LATENT, options.seed)) is not None:
+        outputs.picture(
+            UMAP, _draw_umap, adata, [key for key in (options.labels_key, options.batch_key) if key is not None]
+        )
     if actions is not None:
         actions.write()
 
 
-def _embed(adata: AnnData, options: Namespace) -> str:
+def _score(model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
+    """Score the dimensions, and write tables and plots."""
+
+    def score() -> str:
+        columns = {"donor_key": options.donor_key, "categorical": class_columns(options)}
+        return "\n".join(score_lines(model.score_disentanglement(options.covariates, **columns, seed=options.seed)))
+
+    if outputs.compute("scores", SCORED, score) is not None:
+        stored = model.adata.uns[_keys.UNS]
+        outputs.table(SCORED[0], stored[_keys.DISENTANGLEMENT])
+        outputs.picture(SCORED[1], pl.scores, model.adata)
+        outputs.table(SCORED[2], stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"])
+        outputs.picture(SCORED[3], pl.dimension_covariate, model.adata)
+
+
+def score_lines(scores: pd.DataFrame) -> list[str]:
+    """A headline and a table of normalized scores, one line per covariate and one for all, from the frame of scores."""
+    by_name = scores[scores["metric"].isin(_METRICS)].set_index(["covariate", "metric"])
+    covariates = [name for name in dict.fromkeys(scores["covariate"]) if name != "all"]
+    width = max(len(name) for name in [*covariates, "all"]) + 2
+    lines = [_HEADLINE, (" " * (width + 2) + " ".join(title.ljust(_WIDTH) for title in _METRICS.values())).rstrip()]
+    for name in [*covariates, "all"]:
+        texts = [_cell(by_name.loc[(name, metric)]) for metric in _METRICS]
+        lines.append(("  " + name.ljust(width) + " ".join(text.ljust(_WIDTH) for text in texts)).rstrip())
+    return lines
+
+
+def _cell(row: pd.Series) -> str:
+    """Normalized score and its interval on the same scale."""
+    if np.isnan(row["normalized"]):
+        return "-"
+    value, low, high = (
+        (row[name] - row["null"]) / (row["ceiling"] - row["null"]) for name in ("value", "ci_low", "ci_high")
+    )
+    # Values a little below 0 would read as "-0.00".
+    value, low, high = (round(number, 2) + 0.0 for number in (value, low, high))
+    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f} {high:.2f}]"
+
+
+def _umap(adata: AnnData, obsm_key: str, seed: int) -> str:
+    """Neighbors and UMAP of an embedding, an action without a line in the report."""
     import scanpy as sc
 
-    sc.pp.neighbors(adata, use_rep=_keys.LATENT, random_state=options.seed)
-    sc.tl.umap(adata, random_state=options.seed)
+    sc.pp.neighbors(adata, use_rep=obsm_key, random_state=seed)
+    sc.tl.umap(adata, random_state=seed)
     return ""
+
+
+def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
+    """Scanpy's plot of the cells, batch and labels as classes; ``adata`` receives no colors."""
+    import scanpy as sc
+    from matplotlib import pyplot as plt
+
+    obs = {name: as_classes(adata.obs[name], "column").astype("category") for name in colors}
+    cells = AnnData(obs=adata.obs[[]].assign(**obs), obsm={_keys.LATENT_UMAP: adata.obsm[_keys.LATENT_UMAP]})
+    figure = sc.pl.embedding(cells, _keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
+    plt.close(figure)  # it stays out of pyplot's list
+    return figure

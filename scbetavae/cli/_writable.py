@@ -22,40 +22,24 @@ _AXIS_SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 _AS_TEXT = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64, PurePath)
 _SEQUENCES = (tuple, list, range, Set, np.ndarray)
 _NAMES = (str, bool, int, float, tuple, np.generic)
-# HDF5 takes these for a path, and anndata keeps the last for itself; a slash is the path of a group.
+# HDF5 takes these for a path, and anndata uses the last itself; a slash is the path of a group.
 _RESERVED = {"": "unnamed", ".": "unnamed", "_index": "index"}
 _PLAIN_KINDS = "biufcU"  # of numpy: booleans, numbers and text
 _N_SHOWN = 5
 
 
 class Converted(NamedTuple):
-    """What :func:`make_writable` changed."""
+    """What :func:`make_writable` changed: a phrase per entry, and new names by slot (``"obs"``, ...) and old name."""
 
     changes: list[str]
-    """A phrase per changed entry."""
     renamed: dict[str, dict[Any, str]]
-    """New names by slot (``"obs"``, ``"layers"``, ...) and old name."""
 
 
 def make_writable(adata: AnnData) -> Converted:
     """Convert, in place, what ``write_h5ad`` would refuse and what can be converted without loss.
 
-    Every entry is tried: it is written to a file in memory, a few rows of numeric matrices and all of the rest. So what no rule
-    here knows is found as well. Text columns that repeat become categories, as in every file that anndata writes.
-
-    Parameters
-    ----------
-    adata
-        Cells in memory.
-
-    Returns
-    -------
-    What was changed.
-
-    Raises
-    ------
-    ValueError
-        If an entry cannot be written, nor be converted without loss. All entries are tried first.
+    Every entry is written to a file in memory, a few rows of numeric matrices and all of the rest. A ValueError names the entries
+    that can neither be written nor be converted. Text columns that repeat become categories, as in every file of anndata.
     """
     check = _Check()
     adata.strings_to_categoricals()
@@ -81,8 +65,13 @@ def make_writable(adata: AnnData) -> Converted:
     return Converted(check.changes, check.renamed)
 
 
+def _whole(value: Any) -> Any:
+    """All of an entry is tried."""
+    return value
+
+
 class _Check:
-    """Tries entry after entry, and keeps what was changed and what cannot be written."""
+    """Tries every entry, and keeps what was changed and what cannot be written."""
 
     def __init__(self) -> None:
         self.changes: list[str] = []
@@ -108,9 +97,7 @@ class _Check:
                 frame[name] = plain
         self._check_names(list(frame.columns), where)
 
-    def mapping(
-        self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] = lambda value: value
-    ) -> None:
+    def mapping(self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] = _whole) -> None:
         """Keys and values of ``.uns``, of a dict in it, of ``.obsm`` and the like, in place; ``part`` is what is tried."""
         names = [name for name in mapping if name is not None]  # newer versions of anndata have X as the layer None
         for old, new in self._rename(names, where).items():
@@ -118,22 +105,19 @@ class _Check:
             names[names.index(old)] = new
         for name in names:
             value, entry = mapping[name], f"{where}[{name!r}]"
+            plain = value
             if isinstance(value, pd.DataFrame):
                 self.frame(value, entry)
             elif isinstance(value, Mapping):
                 plain = value if type(value) is dict else dict(value)
-                if plain is not value:
-                    mapping[name] = plain
                 self.mapping(plain, entry)
             else:
                 plain = self.take(entry, value, _plain_value, part)
-                if plain is not value:
-                    mapping[name] = plain
+            if plain is not value:
+                mapping[name] = plain
         self._check_names(names, where)
 
-    def take(
-        self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] = lambda value: value
-    ) -> Any:
+    def take(self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] = _whole) -> Any:
         """The value, or what it was converted to."""
         if value is None or _refusal(part(value)) is None:
             return value
@@ -149,24 +133,22 @@ class _Check:
         return plain
 
     def _check_names(self, names: list[Any], where: str) -> None:
-        """Refuse a name that is text, but not text that a file takes."""
-        for name in names:
-            reason = _refusal({name: 0}) if isinstance(name, str) else None
-            if reason is not None:
-                self.refused.append(f"{where}[{name!r}] (the name: {reason})")
+        """Refuse texts that a file does not take as names."""
+        reasons = {name: _refusal({name: 0}) for name in names if isinstance(name, str)}
+        self.refused += [
+            f"{where}[{name!r}] (the name: {reason})" for name, reason in reasons.items() if reason is not None
+        ]
 
     def _rename(self, names: list[Any], where: str) -> dict[Any, str]:
-        """New names of those that cannot stay; no name is given twice."""
+        """New names of those that a file does not take; no name is given twice."""
         fit = {name for name in names if isinstance(name, str) and _plain_name(name) == name}
         renamed: dict[Any, str] = {}
         for name in names:
-            if name in fit or not isinstance(name, _NAMES):
-                if name not in fit:
-                    self.refused.append(f"{where}[{name!r}] (the name is {_describe(name)}, not text)")
-                continue
-            new = _unused(_plain_name(name), fit | set(renamed.values()))
-            renamed[name] = new
-            self.changes.append(f"{where}[{name!r}] renamed to {new!r}")
+            if name not in fit and not isinstance(name, _NAMES):
+                self.refused.append(f"{where}[{name!r}] (the name is {_describe(name)}, not text)")
+            elif name not in fit:
+                renamed[name] = _unused(_plain_name(name), fit | set(renamed.values()))
+                self.changes.append(f"{where}[{name!r}] renamed to {renamed[name]!r}")
         if renamed:
             self.renamed[where] = renamed
         return renamed
@@ -187,7 +169,7 @@ class _Check:
 
 
 def _refusal(value: Any) -> str | None:
-    """Why anndata does not write this, or nothing if it does."""
+    """Why anndata does not write this, or ``None`` if it does."""
     with h5py.File("check.h5", "w", driver="core", backing_store=False) as file:
         try:
             anndata.io.write_elem(file, "value", value)
@@ -206,6 +188,7 @@ def _few_rows(matrix: Any) -> Any:
 
 
 def _refuse(value: Any) -> Any:
+    """In place of a conversion."""
     msg = "it holds objects, not numbers" if _holds_objects(value) else "its type is not supported"
     raise ValueError(msg)
 
@@ -215,13 +198,10 @@ def _plain_name(name: Any) -> str:
     return _RESERVED.get(text, text)
 
 
-def _unused(name: str, used: Iterable[str]) -> str:
+def _unused(name: str, used: set[str]) -> str:
     """The name, or the first of ``name_1``, ``name_2``, ... that is free."""
-    used, candidate, number = set(used), name, 0
-    while candidate in used:
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
+    numbered = (f"{name}_{number}" for number in range(1, len(used) + 2))
+    return name if name not in used else next(candidate for candidate in numbered if candidate not in used)
 
 
 def _plain_index(index: pd.Index) -> pd.Index:
@@ -242,8 +222,8 @@ def _plain_column(column: pd.Series) -> pd.Series:
     if kind in ("floating", "mixed-integer-float"):
         return pd.Series(column.to_numpy(dtype=np.float64, na_value=np.nan), index=column.index)
     texts = np.full(len(column), None, dtype=object)
-    there = column.notna().to_numpy()
-    texts[there] = _texts(column[there])
+    present = column.notna().to_numpy()
+    texts[present] = _texts(column[present])
     plain = pd.Series(texts, index=column.index, dtype=object)
     return plain if complete and kind == "string" else plain.astype("category")
 
@@ -265,7 +245,7 @@ def _plain_value(value: Any) -> Any:
     if hasattr(value, "__array__"):
         array = np.asarray(value)
         return array if array.dtype.kind in _PLAIN_KINDS else _plain_array(array)
-    msg = "no type of the file format keeps it"
+    msg = "no type of the file format fits"
     raise TypeError(msg)
 
 
@@ -275,7 +255,7 @@ def _plain_array(values: Any) -> np.ndarray:
     kinds = {bool if isinstance(i, bool | np.bool_) else str if isinstance(i, str) else float for i in items.ravel()}
     plain = np.array(items.tolist())
     if len(kinds) > 1 or plain.dtype.kind not in _PLAIN_KINDS or plain.shape != items.shape:
-        msg = "it holds things of several types, or other than numbers and text"
+        msg = "it mixes types, or holds other than numbers and text"
         raise TypeError(msg)
     return plain
 
@@ -288,13 +268,13 @@ def _texts(values: Iterable[Any]) -> list[str]:
         raise TypeError(msg)
     texts = [str(value) for value in values]
     if len(set(texts)) < len(set(zip(texts, values, strict=True))):
-        msg = "it holds values that differ and read alike, such as 1 and '1'"
+        msg = "it holds different values with the same text, such as 1 and '1'"
         raise ValueError(msg)
     return texts
 
 
 def _describe(value: Any) -> str:
-    """What a value is, in a word or two."""
+    """The type of a value."""
     dtype = getattr(value, "dtype", None)
     if isinstance(dtype, pd.CategoricalDtype):
         return f"categories ({_describe(dtype.categories)})"
@@ -304,5 +284,5 @@ def _describe(value: Any) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    """What an error says, without the end of its sentence."""
+    """The message of an error without the end of its sentence."""
     return " ".join((str(error) or type(error).__name__).split()).rstrip(".")

@@ -1,4 +1,4 @@
-"""Counts to try things on: real cells, real cells with a known batch effect, and simulated cells with known factors."""
+"""Example counts: real blood cells, a batch effect planted on counts, and simulated cells with known factors."""
 
 from scbetavae.datasets._effects import FactorEffects
 from scbetavae.datasets._pbmc import pbmc68k

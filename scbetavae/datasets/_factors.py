@@ -1,10 +1,11 @@
-"""The factors of a simulation: what each cell is, and how the factors depend on one another."""
+"""Factors of a simulation: their classes, and how they depend on one another."""
 
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 
-from scbetavae.datasets._checks import check_name, check_real
+from scbetavae._core.checks import check_choice, check_number
 
 FACTORS = ("cell_type", "condition", "phase", "gradient", "batch", "library_size")
 
@@ -16,64 +17,68 @@ _PHASE_PROPORTIONS = (0.5, 0.25, 0.25)
 def check_proportions(
     proportions: Mapping[str, Sequence[float]] | None, n_classes: Mapping[str, int], n_cells: int
 ) -> dict[str, np.ndarray]:
-    """Return the proportions of the classes of each factor in ``n_classes``: as given, otherwise the defaults."""
-    if proportions is not None and not isinstance(proportions, Mapping):
-        msg = f"proportions must be a dict such as {{'cell_type': [0.7, 0.3]}}, got {proportions!r}."
-        raise TypeError(msg)
+    """Proportions of the classes of each factor in ``n_classes``: as given, otherwise the defaults."""
+    _check_mapping(proportions, "proportions", "{'cell_type': [0.7, 0.3]}")
     checked = {name: np.full(number, 1 / number) for name, number in n_classes.items()}
     checked["phase"] = np.array(_PHASE_PROPORTIONS)
     for name, given in (proportions or {}).items():
-        check_name("factor with classes", name, n_classes)
+        check_choice(name, n_classes, "proportions: factor")
         checked[name] = _check_shares(name, given, n_classes[name])
     for name, shares in checked.items():
         if n_cells * shares.min() < 1 - 1e-9:
             msg = (
                 f"n_cells={n_cells} leaves the smallest class of {name!r} (a share of {shares.min():.3g}) with less "
-                f"than one cell. Take at least {int(np.ceil(1 / shares.min()))} cells, or other proportions."
+                f"than one cell. Pass at least {int(np.ceil(1 / shares.min()))} cells, or other proportions."
             )
             raise ValueError(msg)
     return checked
 
 
+def _check_mapping(given: object, argument: str, example: str) -> None:
+    """Refuse an argument that is neither ``None`` nor a mapping."""
+    if given is not None and not isinstance(given, Mapping):
+        msg = f"{argument}={given!r} is not a dict. Pass one such as {example}."
+        raise TypeError(msg)
+
+
 def _check_shares(name: str, given: Sequence[float], number: int) -> np.ndarray:
+    """Shares of the classes of one factor, positive and with a sum of 1."""
     try:
         shares = np.asarray(given, dtype=float)
     except (TypeError, ValueError):
         shares = np.array(np.nan)
     if shares.shape != (number,):
         argument = {"cell_type": "n_cell_types", "batch": "n_batches"}.get(name)
-        hint = f" Or set {argument} to another number." if argument else ""
-        msg = f"proportions[{name!r}] must be {number} numbers, one a class, got {given!r}.{hint}"
+        hint = f" Or change {argument}." if argument else ""
+        msg = f"proportions[{name!r}]={given!r} does not fit: pass {number} numbers, one per class.{hint}"
         raise ValueError(msg)
-    if not (np.isfinite(shares).all() and shares.min() > 0):
-        msg = f"proportions[{name!r}] must be finite and above 0, got {given!r}."
-        raise ValueError(msg)
-    if abs(shares.sum() - 1) > 1e-6:
-        msg = f"proportions[{name!r}] must sum to 1, got a sum of {shares.sum():.6g}. Divide them by their sum."
+    if not (np.isfinite(shares).all() and shares.min() > 0) or abs(shares.sum() - 1) > 1e-6:
+        msg = (
+            f"proportions[{name!r}]={given!r} has a sum of {shares.sum():.6g}: pass finite numbers above 0 that sum to 1. "
+            "Divide them by their sum."
+        )
         raise ValueError(msg)
     return shares / shares.sum()
 
 
 def check_confounding(confounding: Mapping[tuple[str, str], float] | None) -> dict[str, tuple[str, float]]:
-    """Return, for each factor that follows another, which one and with what probability; parents come first."""
-    if confounding is None:
-        return {}
-    if not isinstance(confounding, Mapping):
-        msg = f"confounding must be a dict such as {{('cell_type', 'batch'): 0.8}}, got {confounding!r}."
-        raise TypeError(msg)
+    """For each factor that follows another, which one and with what probability; parents come first."""
+    _check_mapping(confounding, "confounding", "{('cell_type', 'batch'): 0.8}")
     followed: dict[str, tuple[str, float]] = {}
-    for pair, value in confounding.items():
+    for pair, value in (confounding or {}).items():
         if not (isinstance(pair, tuple) and len(pair) == 2):
-            msg = f"Each key of confounding must be a pair such as ('cell_type', 'batch'), got {pair!r}."
+            msg = f"confounding has the key {pair!r}. Pass pairs such as ('cell_type', 'batch')."
             raise ValueError(msg)
-        first, second = (check_name("factor", name, FACTORS) for name in pair)
-        probability = check_real(f"confounding[{pair!r}]", value, low=0.0, high=1.0)
+        for name in pair:
+            check_choice(name, FACTORS, "confounding: factor")
+        first, second = pair
+        probability = check_number(value, f"confounding[{pair!r}]", 0.0, 1.0)
         if first == second:
             msg = f"confounding[{pair!r}] pairs a factor with itself. Name two different factors."
             raise ValueError(msg)
         if second in followed:
             msg = (
-                f"{second!r} is to follow both {followed[second][0]!r} and {first!r}, but can follow one only. "
+                f"{second!r} cannot follow both {followed[second][0]!r} and {first!r}. "
                 "Remove one of the pairs, or chain them: {('a', 'b'): ..., ('b', 'c'): ...}."
             )
             raise ValueError(msg)
@@ -82,28 +87,22 @@ def check_confounding(confounding: Mapping[tuple[str, str], float] | None) -> di
 
 
 def _parents_first(followed: dict[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:
-    ordered: dict[str, tuple[str, float]] = {}
-    for name in followed:
-        chain = [name]
-        while chain[-1] in followed and chain[-1] not in ordered:
-            parent = followed[chain[-1]][0]
-            if parent in chain:
-                msg = (
-                    f"confounding runs in a circle: {' -> '.join([*reversed(chain), chain[0]])}. Remove one pair of it."
-                )
-                raise ValueError(msg)
-            chain.append(parent)
-        ordered.update({link: followed[link] for link in reversed(chain) if link in followed})
-    return ordered
+    """The same pairs, each after the pair that it depends on."""
+    order: dict[str, list[str]] = {name: [parent] for name, (parent, _) in followed.items()}
+    try:
+        return {name: followed[name] for name in TopologicalSorter(order).static_order() if name in followed}
+    except CycleError as error:
+        msg = f"confounding is circular: {' -> '.join(error.args[1])}. Remove one pair of it."
+        raise ValueError(msg) from error
 
 
 def draw_ranks(
     n_cells: int, followed: Mapping[str, tuple[str, float]], seed: np.random.SeedSequence
 ) -> dict[str, np.ndarray]:
-    """Draw the rank of each cell in each factor, a number in (0, 1); every factor takes the same set of ranks.
+    """Draw the rank of each cell in each factor, a number in (0, 1); every factor has the same set of ranks.
 
     A factor that follows another takes over its ranks in cells chosen with the given probability; the remaining ranks
-    are dealt at random to the remaining cells. Hence confounding changes no factor's own distribution.
+    are assigned to the other cells at random. So confounding changes no factor's own distribution.
     """
     generators = dict(zip(FACTORS, map(np.random.default_rng, seed.spawn(len(FACTORS))), strict=True))
     even = (np.arange(n_cells) + 0.5) / n_cells
@@ -117,5 +116,5 @@ def draw_ranks(
 
 
 def classes_of(ranks: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Return the class codes of ranks: the first class takes the lowest ranks, and so on."""
+    """Class codes of ranks: the first class has the lowest ranks, and so on."""
     return np.searchsorted(np.cumsum(shares)[:-1], ranks, side="right")

@@ -5,7 +5,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from scbetavae.datasets._checks import PLANTED_BATCH, UNS, check_integer, check_real, pandas_options_quiet
+from scbetavae._core import keys
+from scbetavae._core.checks import check_number, check_whole_number
 
 # Standard deviation of the gene-wise log multipliers, and range of the log depth factors, at strength 1. Real batches
 # lie below and around it: .05 to .25 between donors of one experiment, .12 between two plate protocols.
@@ -19,8 +20,8 @@ def plant_batches(
 ) -> AnnData:
     r"""Plant a known batch effect on counts by binomial thinning.
 
-    Cells are dealt to the batches at random, equally many to each. The count of gene :math:`g` in cell :math:`n` of
-    batch :math:`b` becomes
+    Cells are assigned to batches of equal size at random. The count of gene :math:`g` in cell :math:`n` of batch :math:`b`
+    becomes
 
     .. math::
 
@@ -28,27 +29,23 @@ def plant_batches(
         p_{gb} = \frac{m_{gb}}{\max_{b'} m_{gb'}}, \qquad
         \log m_{gb} \sim N(0,\, (0.3\, s)^2),
 
-    with the strength :math:`s`, and the depth factors :math:`\log d_b` evenly spaced from :math:`-0.35\, s` to 0 and
-    dealt at random to the batches.
+    with the strength :math:`s`, and depth factors :math:`\log d_b` evenly spaced from :math:`-0.35\, s` to 0, in random order.
 
-    Thinning is how capturing fewer molecules acts: if :math:`x` is Poisson or negative binomial with mean
-    :math:`\mu`, then :math:`x'` is exactly so with mean :math:`d_b\, p_{gb}\, \mu` and the same dispersion. Nothing is
-    invented, and no structure but the batch is added; adding counts to raise a gene would need a model of the cell, and
-    would leave its zeros in place. Dividing by the largest multiplier *of each gene* keeps every probability
-    at most 1 and the depth realistic: two batches of strength 1 keep 74% of the counts, the shallower about 61% and
-    the deeper 87%.
+    Thinning acts like capturing fewer molecules: if :math:`x` is Poisson or negative binomial with mean :math:`\mu`, then
+    :math:`x'` has the same distribution with mean :math:`d_b\, p_{gb}\, \mu` and the same dispersion. Dividing by the largest
+    multiplier of each gene keeps every probability at most 1 and the depth realistic: two batches of strength 1 keep 74% of the
+    counts.
 
     Parameters
     ----------
     adata
-        Cells x genes, raw counts in ``.X`` (dense or sparse; whole numbers of at least 0, at least one count a cell).
-        It is not changed.
+        Cells x genes, raw counts in ``.X`` (dense or sparse), at least one count in every cell. It is not changed.
     n_batches
-        Number of batches, from 2 to the number of cells.
+        Number of batches, 2 to the number of cells.
     batch_strength
-        Strength :math:`s` of the effect, from 0 to 100. 0 changes no count and only adds the labels.
+        Strength :math:`s` of the effect, 0 to 100. 0 changes no count and only adds labels.
     batch_key
-        Column of ``.obs`` to write the labels to. It must not exist.
+        New column of ``.obs`` with the labels.
     seed
         Seed, at least 0. With one seed, batches and the direction of the effect are the same at any strength.
 
@@ -56,22 +53,21 @@ def plant_batches(
     -------
     A new AnnData with the same cells and genes, and:
 
-    - ``.X``: counts, CSR matrix of float32. A cell that would be left empty keeps one count, drawn in proportion to
-      what its counts were to retain on average. Nothing else that was derived from the old counts is recomputed.
+    - ``.X``: counts, CSR matrix of float32. A cell that would be left empty keeps one count. Nothing else that was derived from
+      the old counts is recomputed.
     - ``.obs[batch_key]``: categorical, ``"batch_0"``, ``"batch_1"``, ...
-    - ``.varm["planted_batch"]``: array of genes x batches, :math:`\log p_{gb}` (at most 0, the largest of each gene
-      is 0), columns in the order of the categories
-    - ``.uns["betavae"]["planted_batch"]``: dict of ``strength``, ``seed``, ``batch_key``, ``n_batches`` and
-      ``depth_factors`` (array of :math:`d_b`, in the order of the categories)
+    - ``.varm["planted_batch"]``: genes x batches, :math:`\log p_{gb}` (at most 0), columns in the order of the categories
+    - ``.uns["betavae"]["planted_batch"]``: dict of ``strength``, ``seed``, ``batch_key``, ``n_batches`` and ``depth_factors``
+      (:math:`d_b`, in the order of the categories)
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is out of range, ``batch_key`` exists, or ``.X`` does not hold counts.
+        If an argument is out of range, ``batch_key`` exists, or ``.X`` has anything but counts.
 
     See Also
     --------
-    pbmc68k : Real cells on which this is done in the same call.
+    pbmc68k : Real cells, planted in the same call.
 
     Examples
     --------
@@ -82,23 +78,19 @@ def plant_batches(
     (100, 3)
     """
     if not isinstance(adata, AnnData):
-        msg = f"adata must be an AnnData, got {type(adata).__name__}."
+        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
         raise TypeError(msg)
-    n_batches = check_integer("n_batches", n_batches, minimum=2)
-    strength = check_real("batch_strength", batch_strength, low=0, high=MAX_BATCH_STRENGTH)
-    seed = check_integer("seed", seed, minimum=0)
-    if n_batches > adata.n_obs:
-        msg = f"n_batches must be at most the number of cells, {adata.n_obs}, got {n_batches}."
-        raise ValueError(msg)
+    n_batches = check_whole_number(n_batches, "n_batches", 2, adata.n_obs)
+    strength = check_number(batch_strength, "batch_strength", 0, MAX_BATCH_STRENGTH)
+    seed = check_whole_number(seed, "seed", 0)
     if batch_key in adata.obs:
-        msg = f".obs already has a column {batch_key!r}. Give another batch_key, or remove the column first."
+        msg = f"adata.obs already has a column {batch_key!r}. Pass another batch_key, or remove the column first."
         raise ValueError(msg)
-    with pandas_options_quiet():
-        planted = adata.to_memory() if adata.isbacked else adata.copy()
+    planted = adata.to_memory() if adata.isbacked else adata.copy()
     counts = _read_counts(planted.X)
 
-    # One stream each, so that the strength does not change who is in which batch, nor which genes go up.
-    for_cells, for_genes, for_depth, for_thinning = (np.random.default_rng(s) for s in _seeds(seed, 4))
+    # One stream each, so that the strength changes neither the batch of a cell nor which genes go up.
+    for_cells, for_genes, for_depth, for_thinning = map(np.random.default_rng, np.random.SeedSequence(seed).spawn(4))
     codes = for_cells.permutation(np.arange(adata.n_obs) % n_batches)
     log_retained = LOG_MULTIPLIER_SD * strength * for_genes.standard_normal((adata.n_vars, n_batches))
     log_retained -= log_retained.max(axis=1, keepdims=True)
@@ -107,37 +99,25 @@ def plant_batches(
     planted.X = _thin(counts, codes, log_retained, log_depth, for_thinning)
     names = [f"batch_{number}" for number in range(n_batches)]
     planted.obs[batch_key] = pd.Categorical.from_codes(codes, categories=names)
-    planted.varm[PLANTED_BATCH] = log_retained
-    stored = planted.uns.get(UNS, {})
-    planted.uns[UNS] = {
-        **stored,
-        PLANTED_BATCH: {
-            "strength": strength,
-            "seed": seed,
-            "batch_key": batch_key,
-            "n_batches": n_batches,
-            "depth_factors": np.exp(log_depth),
-        },
-    }
+    planted.varm[keys.PLANTED_BATCH] = log_retained
+    parameters = {"strength": strength, "seed": seed, "batch_key": batch_key, "n_batches": n_batches}
+    parameters["depth_factors"] = np.exp(log_depth)
+    planted.uns[keys.UNS] = {**planted.uns.get(keys.UNS, {}), keys.PLANTED_BATCH: parameters}
     return planted
 
 
-def _seeds(seed: int, number: int) -> list[np.random.SeedSequence]:
-    return np.random.SeedSequence(seed).spawn(number)
-
-
 def _read_counts(matrix: object) -> sp.csr_matrix:
+    """Raw counts in rows, refused unless they are whole numbers and no cell is empty."""
     if matrix is None:
         msg = "adata.X is None. Put raw counts into .X, for example adata.X = adata.layers['counts']."
         raise ValueError(msg)
     counts = sp.csr_matrix(matrix, dtype=np.float64)
     counts.sum_duplicates()
-    values = counts.data
-    wrong = ~np.isfinite(values) | (values < 0) | (values != np.rint(values))
-    if wrong.any():
+    wrong = counts.data[~np.isfinite(counts.data) | (counts.data < 0) | (counts.data != np.rint(counts.data))]
+    if wrong.size:
         msg = (
-            f"adata.X must hold raw counts (whole numbers of at least 0), got {values[wrong][0]:g} among "
-            f"{int(wrong.sum())} unfit values. Put raw counts into .X, for example adata.X = adata.layers['counts']."
+            f"adata.X must have raw counts (whole numbers of at least 0), got {wrong[0]:g} among {wrong.size} invalid values. "
+            "Put raw counts into .X, for example adata.X = adata.layers['counts']."
         )
         raise ValueError(msg)
     empty = np.flatnonzero(np.asarray(counts.sum(axis=1)).ravel() == 0)
@@ -153,6 +133,7 @@ def _read_counts(matrix: object) -> sp.csr_matrix:
 def _thin(
     counts: sp.csr_matrix, codes: np.ndarray, log_retained: np.ndarray, log_depth: np.ndarray, rng: np.random.Generator
 ) -> sp.csr_matrix:
+    """Binomial draws of the counts; a cell that would be empty keeps one count, drawn by what its counts were to retain."""
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     log_probability = log_retained[counts.indices, codes[row]] + log_depth[codes[row]]
     kept = rng.binomial(counts.data.astype(np.int64), np.exp(log_probability))

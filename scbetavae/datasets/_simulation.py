@@ -1,4 +1,4 @@
-"""A negative binomial simulator in which every factor and every gene programme is known."""
+"""A negative binomial simulator with known factors and gene programs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,14 +9,8 @@ import scipy.sparse as sp
 from anndata import AnnData
 from scipy.special import log_softmax, ndtri, softmax
 
-from scbetavae.datasets._checks import SIMULATION, UNS, check_integer, pandas_options_quiet
-from scbetavae.datasets._constants import (
-    COUNTS_PER_GENE,
-    DISPERSION_AT_MEAN_ONE,
-    DISPERSION_EXPONENT,
-    LOG_ABUNDANCE_SD,
-    LOG_LIBRARY_SIZE_SD,
-)
+from scbetavae._core import keys
+from scbetavae._core.checks import check_whole_number
 from scbetavae.datasets._effects import FactorEffects
 from scbetavae.datasets._factors import (
     CONDITIONS,
@@ -27,11 +21,18 @@ from scbetavae.datasets._factors import (
     draw_ranks,
 )
 
-# Factors that act through a gene programme; the library size acts on all genes alike.
+# What benchmarks/fit_simulator.py measures on the cells of `pbmc68k`, to three digits. The dispersion 1 / theta is that within
+# cell types of a gene with one count per cell, and falls with the mean to the power of minus DISPERSION_EXPONENT.
+COUNTS_PER_GENE = 0.854
+LOG_LIBRARY_SIZE_SD = 0.302
+LOG_ABUNDANCE_SD = 1.29
+DISPERSION_AT_MEAN_ONE = 0.274
+DISPERSION_EXPONENT = 0.501
+
+# Factors that act through a gene program; the library size acts on all genes alike.
 _PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
 
-# Values that are dense at a time while counts are drawn: 32 MB for each of a few arrays, however many the cells.
-_VALUES_AT_A_TIME = 4_000_000
+_VALUES_AT_A_TIME = 4_000_000  # dense while counts are drawn: 32 MB for each of a few arrays
 
 
 def simulate_counts(
@@ -45,62 +46,58 @@ def simulate_counts(
     effects: FactorEffects | None = None,
     seed: int = 0,
 ) -> AnnData:
-    r"""Simulate counts of which every factor and every gene programme is known.
+    r"""Simulate counts with known factors and known gene programs.
 
     .. math::
 
         x_{ng} \sim \operatorname{NB}(\text{mean } \ell_n\, \rho_{ng},\ \text{variance } \mu + \phi_g\, \mu^2), \qquad
         \rho_n = \operatorname{softmax}\Big(b + \sum_f W_f\, h_f(n)\Big)
 
-    with the library size :math:`\ell_n`, baseline :math:`b` and, for each of the five factors :math:`f`, loadings
-    :math:`W_f` that are normal on the genes of its programme and 0 elsewhere. The codes :math:`h_f` are one-hot for
-    cell type and batch, -1 or +1 for the condition, :math:`\sqrt{2}\,(\cos, \sin)` of the phase angle, and
-    :math:`\sqrt{12}\,(u - 1/2)` for the gradient :math:`u`: a unit of effect is a unit of standard deviation for each
-    (:class:`FactorEffects`).
+    with the library size :math:`\ell_n`, baseline :math:`b` and, for each of the five factors :math:`f`, loadings :math:`W_f`
+    that are normal on the genes of its program and 0 elsewhere. The codes :math:`h_f` are one-hot for cell type and batch, -1 or
+    +1 for the condition, :math:`\sqrt{2}\,(\cos, \sin)` of the phase angle, and :math:`\sqrt{12}\,(u - 1/2)` for the gradient
+    :math:`u`, so that one unit of effect is one standard deviation (:class:`FactorEffects`).
 
-    Depth, gene means and dispersion (which falls with the mean) are those measured on :func:`pbmc68k` by
-    ``benchmarks/fit_simulator.py``. Depth grows with the number of genes, so that sparsity stays the same.
+    Depth, gene means and dispersion are those measured on :func:`pbmc68k`. Depth grows with the number of genes, so that sparsity
+    stays the same.
 
     Parameters
     ----------
     n_cells
-        Number of cells; enough for one cell in the smallest class.
+        Number of cells, enough for one cell in the smallest class.
     n_genes
-        Number of genes, so many that a programme holds one at least (5 with the default ``program_size``).
+        Number of genes, enough for one gene per program (5 with the default ``program_size``).
     n_cell_types
         Number of cell types, at least 1.
     n_batches
         Number of batches, at least 1.
     proportions
-        Shares of the classes of ``"cell_type"``, ``"condition"`` (control, treated), ``"batch"`` or ``"phase"`` (G1,
-        S, G2M), each summing to 1. Default: equal; for the phase 1/2, 1/4, 1/4. They hold exactly, but for rounding.
+        Shares of the classes of ``"cell_type"``, ``"condition"`` (control, treated), ``"batch"`` or ``"phase"`` (G1, S, G2M),
+        each with a sum of 1. Default: equal; 1/2, 1/4, 1/4 for the phase. They are exact up to rounding.
     confounding
-        How much one factor follows another: ``{("cell_type", "batch"): 0.8}``, probabilities from 0 to 1. Factors are
-        the five, and ``"library_size"``. Each cell has a *rank* in each factor, uniform on (0, 1): a categorical
-        factor is cut from it by its shares, the gradient is the rank, the phase angle :math:`2\pi` times the rank, the
-        log library size its normal quantile. With probability :math:`c` the rank of a cell in the second factor is its
-        rank in the first; otherwise an independent one. So every factor keeps its own distribution. Two factors of
-        the same :math:`K` equally frequent classes agree with probability :math:`c + (1 - c) / K`; two continuous ones
-        have a rank correlation of :math:`c`; at 1, the factor with fewer classes is a function of the other if its
-        cuts are among the other's (as with 4 and 2 equal classes). A factor can follow one other, in chains but not
-        in circles.
+        How closely one factor follows another: ``{("cell_type", "batch"): 0.8}``, probabilities from 0 to 1. Factors are the five
+        and ``"library_size"``. Each cell has a *rank* in each factor, uniform on (0, 1): a categorical factor is cut from it by
+        its shares, the gradient is the rank, the phase angle :math:`2\pi` times the rank, the log library size its normal
+        quantile. With probability :math:`c` the rank of a cell in the second factor is its rank in the first, otherwise an
+        independent one. So every factor keeps its own distribution. Two factors with the same :math:`K` equally frequent classes
+        agree with probability :math:`c + (1 - c) / K`; two continuous ones have a rank correlation of :math:`c`. A factor can
+        follow one other, in chains but not in circles.
     effects
-        Effect sizes and programme sizes. Default: ``FactorEffects()``.
+        Effect sizes and program sizes. Default: ``FactorEffects()``.
     seed
-        Seed, at least 0. The factors of the cells depend on the seed, the number of cells, proportions and confounding
-        alone, not on the effects.
+        Seed, at least 0. The factors of the cells do not depend on the effects.
 
     Returns
     -------
     AnnData of cells x genes:
 
-    - ``.X``: counts, CSR matrix of float32. A cell with no counts, which happens with few genes, is given one.
-    - ``.obs``: ``cell_type`` (``"type_0"``, ...), ``condition`` (control, treated), ``phase`` (G1, S, G2M) and
-      ``phase_angle`` (radians, 0 to :math:`2\pi`), ``gradient`` (0 to 1), ``batch`` (``"batch_0"``, ...),
-      ``library_size`` (:math:`\ell_n`, expected counts)
+    - ``.X``: counts, CSR matrix of float32. A cell without counts, which happens with few genes, gets one.
+    - ``.obs``: ``cell_type`` (``"type_0"``, ...), ``condition`` (control, treated), ``phase`` (G1, S, G2M) and ``phase_angle``
+      (radians, 0 to :math:`2\pi`), ``gradient`` (0 to 1), ``batch`` (``"batch_0"``, ...), ``library_size`` (:math:`\ell_n`,
+      expected counts)
     - ``.var``: ``abundance`` (softmax of the baseline :math:`b`) and ``dispersion`` (:math:`\phi_g`)
-    - ``.varm``: ``program_cell_type`` (genes x types), ``program_condition`` (genes x 1), ``program_phase`` (genes x 2,
-      cosine and sine), ``program_gradient`` (genes x 1), ``program_batch`` (genes x batches): the loadings :math:`W_f`
+    - ``.varm``: ``program_cell_type`` (genes x types), ``program_condition`` (genes x 1), ``program_phase`` (genes x 2, cosine
+      and sine), ``program_gradient`` (genes x 1), ``program_batch`` (genes x batches): the loadings :math:`W_f`
     - ``.uns["betavae"]["simulation"]``: flat dict of all parameters
 
     Raises
@@ -110,7 +107,7 @@ def simulate_counts(
 
     See Also
     --------
-    pbmc68k : Real cells, if wanted with a known batch effect.
+    pbmc68k : Real cells, with a known batch effect on request.
 
     References
     ----------
@@ -126,15 +123,15 @@ def simulate_counts(
     >>> sorted(adata.varm)
     ['program_batch', 'program_cell_type', 'program_condition', 'program_gradient', 'program_phase']
     """
-    n_cells = check_integer("n_cells", n_cells, minimum=1)
-    n_genes = check_integer("n_genes", n_genes, minimum=1)
+    n_cells = check_whole_number(n_cells, "n_cells", 1)
+    n_genes = check_whole_number(n_genes, "n_genes", 1)
     n_classes = {
-        "cell_type": check_integer("n_cell_types", n_cell_types, minimum=1),
+        "cell_type": check_whole_number(n_cell_types, "n_cell_types", 1),
         "condition": len(CONDITIONS),
         "phase": len(PHASES),
-        "batch": check_integer("n_batches", n_batches, minimum=1),
+        "batch": check_whole_number(n_batches, "n_batches", 1),
     }
-    seed = check_integer("seed", seed, minimum=0)
+    seed = check_whole_number(seed, "seed", 0)
     effects = _check_effects(effects, n_genes)
     shares = check_proportions(proportions, n_classes, n_cells)
     followed = check_confounding(confounding)
@@ -161,49 +158,48 @@ def simulate_counts(
     parameters |= {"program_size": effects.program_size, "program_overlap": effects.program_overlap}
     parameters |= {f"proportions_{name}": value for name, value in shares.items()}
     parameters |= {f"confounding_{first}_{second}": value for second, (first, value) in followed.items()}
-    with pandas_options_quiet():
-        return AnnData(
-            counts,
-            obs=_describe_cells(ranks, codes, n_classes, library_size),
-            var=pd.DataFrame(
-                {"abundance": abundance, "dispersion": dispersion}, index=[f"gene_{i}" for i in range(n_genes)]
-            ),
-            varm={f"program_{name}": value for name, value in loadings.items()},
-            uns={UNS: {SIMULATION: parameters}},
-        )
+    genes = [f"gene_{i}" for i in range(n_genes)]
+    return AnnData(
+        counts,
+        obs=_describe_cells(ranks, codes, n_classes, library_size),
+        var=pd.DataFrame({"abundance": abundance, "dispersion": dispersion}, index=genes),
+        varm={f"program_{name}": value for name, value in loadings.items()},
+        uns={keys.UNS: {keys.SIMULATION: parameters}},
+    )
 
 
 def _check_effects(effects: FactorEffects | None, n_genes: int) -> FactorEffects:
-    if effects is None:
-        effects = FactorEffects()
+    """Effects, the default ones if there are none; refused if a program would have no gene."""
+    effects = FactorEffects() if effects is None else effects
     if not isinstance(effects, FactorEffects):
-        msg = f"effects must be a scbetavae.datasets.FactorEffects, such as FactorEffects(batch=1.0), got {effects!r}."
+        msg = f"effects={effects!r} is not a FactorEffects. Pass one, such as scbetavae.datasets.FactorEffects(batch=1.0)."
         raise TypeError(msg)
     if _program_length(n_genes, effects) < 1:
         needed = int(np.ceil(1 / effects.program_size))
         msg = (
-            f"n_genes={n_genes} leaves programmes of program_size {effects.program_size:g} without a gene. "
-            f"Take at least {needed} genes, or a larger program_size."
+            f"n_genes={n_genes} leaves programs of program_size={effects.program_size:g} without a gene. "
+            f"Pass at least {needed} genes, or a larger program_size."
         )
         raise ValueError(msg)
     return effects
 
 
 def _program_length(n_genes: int, effects: FactorEffects) -> int:
+    """Genes per program."""
     return int(effects.program_size * n_genes + 1e-9)  # 0.29 * 100 is 28.999999999999996
 
 
 def _draw_loadings(
     n_genes: int, n_classes: Mapping[str, int], effects: FactorEffects, seed: np.random.SeedSequence
 ) -> dict[str, np.ndarray]:
+    """Loadings of every program, genes x columns."""
     rng = np.random.default_rng(seed)
     length = _program_length(n_genes, effects)
-    # Rounded up, so that what the programmes do not share never exceeds the genes there are.
+    # Rounded up, so that what the programs do not share never exceeds the genes there are.
     n_shared = int(np.ceil(effects.program_overlap * length - 1e-9))
     order = rng.permutation(n_genes)
     shared, own = order[:n_shared], order[n_shared:]
-    n_columns = {"cell_type": n_classes["cell_type"], "condition": 1, "phase": 2, "gradient": 1}
-    n_columns["batch"] = n_classes["batch"]
+    n_columns = {**n_classes, "condition": 1, "phase": 2, "gradient": 1}
     loadings = {}
     for number, name in enumerate(_PROGRAMS):
         genes = np.concatenate([shared, own[number * (length - n_shared) : (number + 1) * (length - n_shared)]])
@@ -216,6 +212,7 @@ def _draw_loadings(
 def _code_factors(
     ranks: Mapping[str, np.ndarray], codes: Mapping[str, np.ndarray], n_classes: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
+    """The codes h_f of every factor, cells x columns."""
     angle = 2 * np.pi * ranks["phase"]
     return {
         "cell_type": np.eye(n_classes["cell_type"])[codes["cell_type"]],
@@ -234,6 +231,7 @@ def _draw_counts(
     dispersion: np.ndarray,
     seed: np.random.SeedSequence,
 ) -> sp.csr_matrix:
+    """Negative binomial counts, block by block; no cell is left empty."""
     rng = np.random.default_rng(seed)
     design = np.hstack([coded[name] for name in _PROGRAMS])
     weights = np.hstack([loadings[name] for name in _PROGRAMS])
@@ -256,22 +254,11 @@ def _describe_cells(
     n_classes: Mapping[str, int],
     library_size: np.ndarray,
 ) -> pd.DataFrame:
-    names = {
-        "cell_type": [f"type_{i}" for i in range(n_classes["cell_type"])],
-        "condition": list(CONDITIONS),
-        "phase": list(PHASES),
-        "batch": [f"batch_{i}" for i in range(n_classes["batch"])],
-    }
-    labels = {name: pd.Categorical.from_codes(codes[name], categories=names[name]) for name in names}
-    return pd.DataFrame(
-        {
-            "cell_type": labels["cell_type"],
-            "condition": labels["condition"],
-            "phase": labels["phase"],
-            "phase_angle": 2 * np.pi * ranks["phase"],
-            "gradient": ranks["gradient"],
-            "batch": labels["batch"],
-            "library_size": library_size,
-        },
-        index=[f"cell_{i}" for i in range(len(library_size))],
-    )
+    """The columns of ``.obs``."""
+    names = {"cell_type": [f"type_{i}" for i in range(n_classes["cell_type"])]}
+    names |= {"condition": list(CONDITIONS), "phase": list(PHASES)}
+    names["batch"] = [f"batch_{i}" for i in range(n_classes["batch"])]
+    columns = {name: pd.Categorical.from_codes(codes[name], categories=names[name]) for name in names}
+    columns |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
+    order = ["cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size"]
+    return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(len(library_size))])[order]

@@ -1,7 +1,7 @@
 """Pictures: an AnnData in, a matplotlib Figure or Axes back; the tidy data of each picture from its own function."""
 
 from scbetavae.pl._batch_dimensions import batch_dimensions, batch_dimensions_frame
-from scbetavae.pl._beta_sweep import beta_sweep, beta_sweep_frame
+from scbetavae.pl._beta_sweep import beta_sweep
 from scbetavae.pl._compare_embeddings import compare_embeddings, compare_embeddings_frame
 from scbetavae.pl._condition_prediction import condition_prediction, condition_prediction_frame
 from scbetavae.pl._consensus_dimensions import consensus_dimensions, consensus_dimensions_frame
@@ -10,7 +10,7 @@ from scbetavae.pl._dimension_covariate import dimension_covariate, dimension_cov
 from scbetavae.pl._embedding import embedding
 from scbetavae.pl._latent_summary import latent_summary, latent_summary_frame
 from scbetavae.pl._scores import scores, scores_frame
-from scbetavae.pl._tradeoff import tradeoff, tradeoff_frame
+from scbetavae.pl._tradeoff import tradeoff
 from scbetavae.pl._training import training, training_frame
 from scbetavae.pl._traversal import traversal, traversal_frame
 from scbetavae.pl._zeroing import zeroing, zeroing_frame
@@ -19,7 +19,6 @@ __all__ = [
     "batch_dimensions",
     "batch_dimensions_frame",
     "beta_sweep",
-    "beta_sweep_frame",
     "compare_embeddings",
     "compare_embeddings_frame",
     "condition_prediction",
@@ -36,7 +35,6 @@ __all__ = [
     "scores",
     "scores_frame",
     "tradeoff",
-    "tradeoff_frame",
     "training",
     "training_frame",
     "traversal",

@@ -1,4 +1,4 @@
-"""A sweep over beta: what it costs and what it brings, a panel a quantity."""
+"""A sweep over beta: likelihood, active dimensions and scores, one panel per quantity."""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from scbetavae._core import palette
+from scbetavae._core.checks import as_list
+from scbetavae._core.sweep_table import finished_runs, rows_of, seed_means
 from scbetavae.pl._figure import Picture
-from scbetavae.pl._sweep_tables import (
-    PANELS,
-    colors_of,
-    finished_runs,
-    rows_of,
-    title_and_unit,
-    title_of_method,
-    with_means,
-)
+from scbetavae.pl._sweep_tables import default_panels, styles_of, title_and_unit, title_of_method
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,43 +24,42 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLLAPSED = "#E4E4E4"
 _MAX_COLUMNS = 4
-_LOWEST_SHARE = 0.5
+_LOWEST_SHARE = 0.5  # of models that collapsed, from which a beta is shaded
 
 
-def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, covariate: str | None = None) -> Figure:
-    """Draw what the models of a sweep reach, against beta, a panel a quantity.
+def beta_sweep(
+    sweep: pd.DataFrame, *, metrics: str | Iterable[str] | None = None, covariate: str | None = None
+) -> Figure:
+    """Plot the models of a sweep against beta, one panel per quantity.
 
-    A dot is a seed, the line their mean and the band its 95% t interval. Baselines, which have no beta, are level lines, and so
-    are objectives without one. A hollow dot is a model that collapsed (fewer than two active dimensions), and a beta at
-    which at least half of the models did is shaded. Bands may run out of their panel where seeds are few.
+    A dot is a seed, the line the mean and the band its 95% t interval. Baselines and objectives without beta are horizontal
+    lines. An open circle is a model that collapsed (fewer than two active dimensions); a beta is shaded where at least half
+    of the models did. Bands may extend beyond their panel where seeds are few.
 
     Parameters
     ----------
     sweep
-        What :func:`scbetavae.sweep.beta_sweep` returns.
+        Result of :func:`scbetavae.sweep.beta_sweep`.
     metrics
-        Quantities to draw, in their order; by default likelihood, KL, active dimensions, total correlation and the main scores,
-        as far as the sweep has them.
+        Quantities to draw, in their order; by default likelihood, KL, active dimensions, total correlation, the main scores and
+        your own registered ones, as far as the sweep has them.
     covariate
-        Covariate that scores were taken against; all together unless given.
+        Covariate of the scores; by default all together.
 
     Returns
     -------
-    Figure
-        Four panels a row.
+    Figure with up to four panels per row.
 
     Raises
     ------
     KeyError
         If the data frame is not that of a sweep.
     ValueError
-        If no run is finished, the sweep has no such quantity, or there are too many methods.
+        If no run is finished, or the sweep has no such quantity.
 
     See Also
     --------
-    beta_sweep_frame : the data behind this picture.
     tradeoff : one score against the likelihood.
 
     Examples
@@ -80,13 +74,13 @@ def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, cov
     >>> [axes.get_title() for axes in figure.axes]
     ['Held-out NLL']
     """
-    frame = beta_sweep_frame(sweep, metrics=metrics, covariate=covariate)
+    frame = _frame(sweep, metrics, covariate)
     panels = list(dict.fromkeys(frame["panel"]))
     n_columns = min(_MAX_COLUMNS, len(panels))
     n_rows = math.ceil(len(panels) / n_columns)
     figure = Picture(max(2.7 * n_columns, 4.2), 2.25 * n_rows + 0.5)
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    styles = colors_of(frame)
+    styles = styles_of(frame)
     for position, panel in enumerate(panels, start=1):
         axes = figure.add_subplot(n_rows, n_columns, position)
         _draw_panel(axes, frame[frame["panel"] == panel], styles, labeled=position > len(panels) - n_columns)
@@ -94,65 +88,34 @@ def beta_sweep(sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, cov
     return figure
 
 
-def beta_sweep_frame(
-    sweep: pd.DataFrame, *, metrics: Iterable[str] | None = None, covariate: str | None = None
+def _frame(
+    sweep: pd.DataFrame, metrics: str | Iterable[str] | None = None, covariate: str | None = None
 ) -> pd.DataFrame:
-    """What :func:`beta_sweep` draws, a row for each run and quantity.
-
-    Parameters
-    ----------
-    sweep
-        What :func:`scbetavae.sweep.beta_sweep` returns.
-    metrics, covariate
-        As for :func:`beta_sweep`.
-
-    Returns
-    -------
-    DataFrame
-        Columns ``panel``, ``unit``, ``metric``, ``covariate``, ``kind`` (``"model"`` or ``"baseline"``), ``method``, ``beta``
-        (NaN where there is none), ``seed``, ``value`` (adjusted scores where there are any), ``mean``, ``ci_low`` and
-        ``ci_high`` over the seeds of the setting, and ``collapsed``.
-
-    Raises
-    ------
-    KeyError
-        If the data frame is not that of a sweep.
-    ValueError
-        If no run is finished, or the sweep has no such quantity.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> import scbetavae
-    >>> runs = pd.DataFrame({"beta": [0.5, 0.5], "seed": [0, 1], "value": [500.0, 501.0]})
-    >>> sweep = runs.assign(
-    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
-    ... )
-    >>> scbetavae.pl.beta_sweep_frame(sweep)[["beta", "seed", "value", "mean"]]
-       beta  seed  value   mean
-    0   0.5     0  500.0  500.5
-    1   0.5     1  501.0  500.5
-    """
+    """One row per run and quantity: panel, unit, value, mean and interval over seeds, and whether the model collapsed."""
     done = finished_runs(sweep)
     collapsed = done[(done["metric"] == "collapsed") & (done["value"] > 0)]
     collapsed = set(zip(collapsed["method"], collapsed["beta"].fillna(-1.0), collapsed["seed"], strict=True))
-    parts = [_panel_frame(rows) for rows in _chosen_rows(done, metrics, covariate)]
+    parts = []
+    for rows in _chosen_rows(done, metrics, covariate):
+        title, unit = title_and_unit(rows)
+        part = rows[["metric", "covariate", "kind", "method", "beta", "seed"]].assign(value=rows["shown"].astype(float))
+        part.insert(0, "unit", unit)
+        part.insert(0, "panel", title)
+        parts.append(part.join(seed_means(part, "value")))
     frame = pd.concat(parts, ignore_index=True)
-    keys = zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
-    return frame.assign(collapsed=[key in collapsed for key in keys])
+    runs = zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
+    return frame.assign(collapsed=[run in collapsed for run in runs])
 
 
-def _chosen_rows(done: pd.DataFrame, metrics: Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
+def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
     """Rows of every panel."""
-    there = set(done["metric"])
-    metrics = [metrics] if isinstance(metrics, str) else metrics
-    names = [name for name in PANELS if name in there] if metrics is None else list(metrics)
+    present = set(done["metric"])
     chosen = []
-    for name in names:
+    for name in default_panels(done) if metrics is None else as_list(metrics):
         columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
-        if metrics is None and name == "knn_accuracy" and "kmeans_ari" in there:
+        if metrics is None and name == "knn_accuracy" and "kmeans_ari" in present:
             labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
-            columns = [column for column in columns if column in labels]  # that of the batch says what iLISI says
+            columns = [column for column in columns if column in labels]  # that of the batch says the same as iLISI
         if covariate in columns:
             columns = [covariate]
         elif "all" in columns or not columns:
@@ -165,16 +128,8 @@ def _chosen_rows(done: pd.DataFrame, metrics: Iterable[str] | None, covariate: s
     return drawn
 
 
-def _panel_frame(rows: pd.DataFrame) -> pd.DataFrame:
-    title, unit = title_and_unit(rows)
-    columns = ["metric", "covariate", "kind", "method", "beta", "seed"]
-    frame = with_means(rows[columns].assign(value=rows["shown"].astype(float)), "value")
-    frame.insert(0, "unit", unit)
-    frame.insert(0, "panel", title)
-    return frame
-
-
 def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labeled: bool) -> None:
+    """Dots of seeds, means, bands and horizontal lines."""
     betas = np.sort(frame["beta"].dropna().unique())
     _scale_betas(axes, betas)
     _shade_collapse(axes, frame, betas)
@@ -202,7 +157,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
 
 
 def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
-    """A logarithmic axis with a tick at every beta; zero, which has no logarithm, stands at its left end."""
+    """A logarithmic axis with a tick at every beta, and zero at its left end."""
     if not len(betas):
         axes.set_xticks([])
         return
@@ -221,7 +176,7 @@ def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
 
 
 def _spread(betas: np.ndarray) -> list[float]:
-    """Betas whose labels have room beside each other: at least a factor of 1.6 apart."""
+    """Betas whose labels do not overlap: at least a factor of 1.6 apart."""
     kept: list[float] = []
     for beta in betas:
         if not kept or beta > 1.6 * kept[-1]:
@@ -236,11 +191,11 @@ def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
     edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], right]
     for position, beta in enumerate(betas):
         if share[beta] >= _LOWEST_SHARE:
-            axes.axvspan(edges[position], edges[position + 1], color=_COLLAPSED, linewidth=0, zorder=0)
+            axes.axvspan(edges[position], edges[position + 1], color=palette.PALE, linewidth=0, zorder=0)
 
 
 def _limit_values(axes: Axes, frame: pd.DataFrame) -> None:
-    """Room for what was measured, and for bands as far as they do not dwarf it."""
+    """Limits that show all values, and bands as far as they do not dwarf them."""
     lowest, highest = frame["value"].min(), frame["value"].max()
     room = 0.25 * max(highest - lowest, 1e-3 * abs(highest), 1e-6)
     low = max(np.nanmin([lowest, frame["ci_low"].min()]), lowest - room)
@@ -254,27 +209,16 @@ def _limit_values(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Line2D | Patch]:
+    """A handle per method, and one for the bands and the open circles."""
     handles: list[Line2D | Patch] = []
     for method, (color, style) in styles.items():
         rows = frame[frame["method"] == method]
-        if rows["beta"].notna().any():
-            handles.append(Line2D([], [], color=color, marker="o", markersize=3.6, label=title_of_method(method)))
-        else:
-            dashed = style if (rows["kind"] == "baseline").all() else "-."
-            handles.append(Line2D([], [], color=color, linestyle=dashed, label=title_of_method(method)))
+        dashed = style if (rows["kind"] == "baseline").all() else "-."
+        line = {"marker": "o", "markersize": 3.6} if rows["beta"].notna().any() else {"linestyle": dashed}
+        handles.append(Line2D([], [], color=color, label=title_of_method(method), **line))
     if frame["ci_low"].notna().any() and (frame["kind"] == "model").any():
-        handles.append(Patch(color="#0072B2", alpha=0.18, linewidth=0, label="95% interval over seeds"))
+        handles.append(Patch(color=palette.BLUE, alpha=0.18, linewidth=0, label="95% interval over seeds"))
     if frame["collapsed"].any():
-        handles.append(
-            Line2D(
-                [],
-                [],
-                color="#0072B2",
-                marker="o",
-                markerfacecolor="white",
-                markersize=3.6,
-                linestyle="",
-                label="collapsed",
-            )
-        )
+        hollow = {"marker": "o", "markerfacecolor": "white", "markersize": 3.6, "linestyle": ""}
+        handles.append(Line2D([], [], color=palette.BLUE, label="collapsed", **hollow))
     return handles

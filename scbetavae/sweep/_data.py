@@ -1,4 +1,4 @@
-"""What a sweep needs of the user's cells, and a fingerprint of it."""
+"""What a sweep reads of the user's cells, and a fingerprint of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from scbetavae._core.checks import check_adata
 from scbetavae.model import BetaVAE
 
 if TYPE_CHECKING:
@@ -19,26 +20,27 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 4096
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
 _COLUMNS = ("batch_key", "labels_key", "size_factor_key")
+_NO_CELLS = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
 class SweepData:
-    """Counts, columns and the split: all that a run reads, and all that travels to another process."""
+    """Counts, columns and the split: all that a run reads, and all that is sent to another process."""
 
     counts: Any
-    """Cells x genes, a matrix in compressed sparse rows or an array."""
+    """Cells x genes, CSR matrix or array."""
     obs: pd.DataFrame
     genes: pd.Index
     encoder_input: Any
     setup: Mapping[str, Any]
     """Arguments of ``BetaVAE.setup_anndata``, without the layer."""
-    train: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Cells that are trained on, indices."""
-    held_out: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    train: np.ndarray = field(default_factory=_NO_CELLS.copy)
+    """Indices of training cells."""
+    held_out: np.ndarray = field(default_factory=_NO_CELLS.copy)
 
     @property
     def n_cells(self) -> int:
-        """Cells."""
+        """Number of cells."""
         return len(self.obs)
 
     def first_cells(self, n: int) -> SweepData:
@@ -55,87 +57,56 @@ class SweepData:
         BetaVAE.setup_anndata(adata, **self.setup)
         return adata
 
-    def fingerprint(self) -> dict[str, str]:
-        """Hash of every part of the content: not of the object, its types or its layout in memory."""
-        parts = {
+    def fingerprint(self) -> dict[str, Any]:
+        """Sizes, and a hash of every part of the content: not of the object, its types or its layout in memory."""
+        parts = {"n_cells": self.n_cells, "n_genes": len(self.genes)}
+        parts |= {
             "cells": _hash_texts(self.obs.index),
             "genes": _hash_texts(self.genes),
             "counts": _hash_matrix(self.counts),
         }
         if self.encoder_input is not None:
             parts[f"obsm[{self.setup['encoder_obsm_key']!r}]"] = _hash_matrix(np.asarray(self.encoder_input))
-        for name in self.obs:
-            parts[f"obs[{name!r}]"] = _hash_column(self.obs[name])
-        return parts
+        return parts | {f"obs[{name!r}]": _hash_column(self.obs[name]) for name in self.obs}
 
 
 def setup_arguments(adata: AnnData) -> dict[str, Any]:
-    """What ``BetaVAE.setup_anndata`` was called with on these cells.
-
-    Raises
-    ------
-    TypeError
-        If ``adata`` is no AnnData.
-    ValueError
-        For a view, and for cells that were not set up.
-    """
-    if not isinstance(adata, AnnData):
-        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
-        raise TypeError(msg)
-    if adata.is_view:
-        msg = "adata is a view of another AnnData. Run adata = adata.copy() and set it up."
-        raise ValueError(msg)
+    """What ``BetaVAE.setup_anndata`` was called with on these cells; an error for a view, and for cells without it."""
+    check_adata(adata, instead="Wrap a matrix of counts: anndata.AnnData(matrix).")
     try:
         manager = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
-    except ValueError as error:  # not set up, or a copy of what was
+    except ValueError as error:  # not set up, or a copy
         msg = (
-            "adata was not set up, or is a copy made since, so the sweep does not know where counts and batch are. Run "
-            'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type") first, '
-            "with your columns."
+            "adata was not set up, or is a copy made since. Run "
+            'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type") first, with your columns.'
         )
         raise ValueError(msg) from error
     return dict(manager.registry["setup_args"])
 
 
-def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[str]) -> SweepData:
-    """The part of the user's cells that the sweep reads; nothing of theirs is changed.
-
-    Parameters
-    ----------
-    adata
-        Cells that were set up.
-    setup_args
-        What :func:`setup_arguments` returns.
-    columns
-        Further columns of ``.obs``.
-    """
+def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[str | None]) -> SweepData:
+    """Counts, the columns of the set-up and further columns of the user's cells, which are not changed."""
     setup = {name: setup_args.get(name) for name in (*_COLUMNS, *_LISTS, "encoder_obsm_key")}
-    used = [setup[name] for name in _COLUMNS if setup[name] is not None]
-    used += [key for name in _LISTS for key in setup[name] or ()]
-    names = list(dict.fromkeys([*used, *columns]))
+    used = [setup[name] for name in _COLUMNS] + [key for name in _LISTS for key in setup[name] or ()]
+    names = [name for name in dict.fromkeys([*used, *columns]) if name is not None]
     layer, key = setup_args.get("layer"), setup["encoder_obsm_key"]
     counts = _in_memory(adata.X if layer is None else adata.layers[layer])
     encoder_input = None if key is None else adata.obsm[key]
     return SweepData(counts, adata.obs[names].copy(), adata.var_names, encoder_input, setup)
 
 
-def split_cells(n_cells: int, held_out: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Cells to train on and held-out cells, indices; the same for every run.
+def split_cells(n_cells: int, train_size: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of training and held-out cells, the same for every run; a ValueError if too few are left on one side.
 
     One or two cells in the last minibatch would have no variance to normalize by; they are held out, as in scvi-tools.
-
-    Raises
-    ------
-    ValueError
-        If too few cells are left on one side.
     """
-    n_held_out = round(held_out * n_cells)
+    n_held_out = n_cells - round(train_size * n_cells)
     left_over = (n_cells - n_held_out) % batch_size
     n_held_out += left_over if left_over < 3 else 0
     if n_held_out < 2 or n_cells - n_held_out < 3:
         msg = (
-            f"held_out={held_out:g} of {n_cells} cells leaves {n_cells - n_held_out} cells to train on and {n_held_out} "
-            "held out. Give more cells, or another fraction."
+            f"train_size={train_size:g} of {n_cells} cells leaves {n_cells - n_held_out} training cells and {n_held_out} "
+            "held out. Pass more cells, or another fraction."
         )
         raise ValueError(msg)
     order = np.random.default_rng(seed).permutation(n_cells)
@@ -154,7 +125,7 @@ def _in_memory(matrix: Any) -> Any:
 
 
 def _hash_matrix(matrix: Any) -> str:
-    """Hash of shape and values, the same for sparse and dense, whatever the number types."""
+    """Hash of shape and values, the same for sparse and dense and for all number types."""
     digest = hashlib.sha256(repr(tuple(matrix.shape)).encode())
     for start in range(0, matrix.shape[0], _ROWS_AT_ONCE):
         rows = sparse.csr_matrix(matrix[start : start + _ROWS_AT_ONCE], dtype=np.float64, copy=True)
@@ -166,20 +137,20 @@ def _hash_matrix(matrix: Any) -> str:
 
 
 def _hash_texts(values: Iterable[Any]) -> str:
+    """Hash of texts, each with its length: "ab", "c" is not "a", "bc"."""
     digest = hashlib.sha256()
     for value in values:
         text = str(value).encode()
-        digest.update(len(text).to_bytes(8, "little") + text)  # with its length: "ab", "c" is not "a", "bc"
+        digest.update(len(text).to_bytes(8, "little") + text)
     return digest.hexdigest()
 
 
 def _hash_column(column: pd.Series) -> str:
-    """Values of numbers, otherwise texts and which are missing, and the order of categories."""
+    """Hash of the values of numbers; otherwise of texts, which are missing, and the order of categories."""
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return hashlib.sha256(column.to_numpy(dtype=np.float64, na_value=np.nan).tobytes()).hexdigest()
-    missing = column.isna().to_numpy()
-    texts = ["" if absent else f"={value}" for value, absent in zip(column, missing, strict=True)]
-    categories = column.cat.categories if isinstance(column.dtype, pd.CategoricalDtype) else sorted(set(texts) - {""})
+    texts = ["" if absent else f"={value}" for value, absent in zip(column, column.isna().to_numpy(), strict=True)]
+    categories = sorted(set(texts) - {""})
     if isinstance(column.dtype, pd.CategoricalDtype):
-        categories = [f"={value}" for value in categories]
+        categories = [f"={value}" for value in column.cat.categories]
     return _hash_texts([*texts, "", *categories])

@@ -1,188 +1,106 @@
-"""Where runs are done: in this process, in processes of this machine, or on a Ray cluster."""
+"""Where runs are done: in processes of this machine through joblib, of which one is this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
-import difflib
-import multiprocessing
-from abc import ABC, abstractmethod
-from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
+from scbetavae._core.checks import check_arguments, check_whole_number
+from scbetavae.sweep._ray import RAY_ARGUMENTS, OnRay
+from scbetavae.sweep._registries import restore, snapshot
 from scbetavae.sweep._results import RunResult
 from scbetavae.sweep._run import execute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
     from scbetavae.sweep._data import SweepData
     from scbetavae.sweep._plan import Run
 
-ENGINES = ("local", "ray")
-_DEATHS = 2
-"""Processes that may die under a run before it counts as failed."""
+_DEATHS = 2  # of its process, until a run counts as failed
 
 
-class Engine(ABC):
-    """Does runs and yields each as it ends, holding no result longer than that."""
-
-    @abstractmethod
-    def slots(self) -> int:
-        """Runs that fit side by side."""
-
-    @abstractmethod
-    def results(
-        self, data: SweepData, runs: Sequence[Run], settings: Mapping[str, Any], *, save_models: bool
-    ) -> Iterator[tuple[Run, RunResult]]:
-        """Yield every run with its result, in the order in which they end."""
-
-
-class InProcess(Engine):
-    """One run after the other, here."""
-
-    def slots(self) -> int:
-        """One."""
-        return 1
-
-    def results(
-        self, data: SweepData, runs: Sequence[Run], settings: Mapping[str, Any], *, save_models: bool
-    ) -> Iterator[tuple[Run, RunResult]]:
-        """Yield every run with its result, in their order."""
-        for run in runs:
-            yield run, execute(data, run, settings, save_model=save_models)
+def make_engine(n_jobs: int, num_threads: int, ray: Mapping[str, Any] | None) -> Local | OnRay:
+    """The engine with these arguments, as in :func:`scbetavae.sweep.beta_sweep`."""
+    check_whole_number(num_threads, "num_threads", 1)
+    n_jobs = check_whole_number(n_jobs, "n_jobs", 1)
+    if ray is None:
+        return Local(n_jobs, num_threads)
+    check_arguments(ray, RAY_ARGUMENTS, "ray")
+    if n_jobs != 1:
+        msg = f"n_jobs={n_jobs} is for processes of this machine. On Ray, num_cpus determines how many runs fit a node."
+        raise ValueError(msg)
+    return OnRay(**{"num_cpus": num_threads, **ray})
 
 
-class Processes(Engine):
-    """Several processes of this machine, each with a copy of the data.
+class Local:
+    """Processes of this machine. They share the counts, and a run whose process dies is done again."""
 
-    Parameters
-    ----------
-    n_jobs
-        Processes.
-    """
-
-    def __init__(self, n_jobs: int) -> None:
-        self._n_jobs = n_jobs
+    def __init__(self, n_jobs: int, num_threads: int) -> None:
+        self._n_jobs, self._num_threads = n_jobs, num_threads
 
     def slots(self) -> int:
-        """As many as there are processes."""
+        """Runs that fit at the same time."""
         return self._n_jobs
 
     def results(
         self, data: SweepData, runs: Sequence[Run], settings: Mapping[str, Any], *, save_models: bool
     ) -> Iterator[tuple[Run, RunResult]]:
-        """Yield every run with its result. When a process dies, new ones do again what was under way."""
-        waiting, deaths = deque(runs), dict.fromkeys(runs, 0)
-        while waiting:
-            under_way: dict[Future, Run] = {}
-            others = set(multiprocessing.active_children())
-            pool = self._pool(data, settings, save_models)
-            whole = False
+        """Yield every run with its result as it ends, and hold no result longer than that."""
+        left, deaths = list(runs), dict.fromkeys(runs, 0)
+        while left:
+            started: list[Run] = []
             try:
-                while waiting or under_way:
-                    # No more than there are processes: finished results do not pile up.
-                    while waiting and len(under_way) < self._n_jobs:
-                        under_way[pool.submit(_work, waiting[0])] = waiting[0]
-                        waiting.popleft()
-                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                        result = future.result()
-                        yield under_way.pop(future), result
-                        del future, result
-                whole = True
+                for run, result in self._parallel(data, left, started, settings, save_models):
+                    left.remove(run)
+                    started.remove(run)
+                    yield run, result
+                    del result
             except BrokenProcessPool as error:
-                _kill(others)
-                for run in reversed(under_way.values()):
+                for run in started:
                     deaths[run] += 1
-                    if deaths[run] < _DEATHS:
-                        waiting.appendleft(run)
-                    else:
+                    if deaths[run] == _DEATHS:
+                        left.remove(run)
                         yield run, RunResult.of_error(_death(error))
+
+    def _parallel(
+        self, data: SweepData, runs: list[Run], started: list[Run], settings: Mapping[str, Any], save_models: bool
+    ) -> Iterator[tuple[Run, RunResult]]:
+        """Results of joblib in the order in which runs end; ``started`` has the runs that were given to a process."""
+        from joblib import Parallel, delayed, parallel_config
+        from joblib.externals.loky import get_reusable_executor
+
+        registered = snapshot()
+
+        def tasks() -> Iterator[Any]:
+            for run in list(runs):
+                started.append(run)
+                yield delayed(_work)(registered, data, run, settings, save_models)
+
+        backend = {"backend": "loky", "inner_max_num_threads": self._num_threads} if self._n_jobs > 1 else {}
+        with parallel_config(**backend):
+            # No more tasks than processes, so that finished results do not pile up.
+            pool = Parallel(self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+            try:
+                yield from pool(tasks())
             finally:
-                if not whole:  # interrupted, too: what is under way is not waited for
-                    _kill(others)
-                pool.shutdown(wait=True, cancel_futures=True)
-
-    def _pool(self, data: SweepData, settings: Mapping[str, Any], save_models: bool) -> ProcessPoolExecutor:
-        # Spawned: a forked process inherits the threads of torch and OpenMP half alive.
-        context = multiprocessing.get_context("spawn")
-        return ProcessPoolExecutor(self._n_jobs, context, _begin, (data, settings, save_models))
+                if self._n_jobs > 1:  # idle processes would hold memory for minutes
+                    get_reusable_executor().shutdown(wait=True)
 
 
-def _kill(spared: set) -> None:
-    """Kill the processes of a pool that is given up.
-
-    concurrent.futures ends them itself when one of them dies, but not one that it was starting at that moment, and would
-    then wait for it for ever.
-    """
-    for process in set(multiprocessing.active_children()) - spared:
-        process.kill()
-
-
-_SHARED: dict[str, Any] = {}
-
-
-def _begin(data: SweepData, settings: Mapping[str, Any], save_models: bool) -> None:
-    """Keep in a new process what all of its runs need."""
-    _SHARED.update(data=data, settings=settings, save_model=save_models)
-
-
-def _work(run: Run) -> RunResult:
-    return execute(_SHARED["data"], run, _SHARED["settings"], save_model=_SHARED["save_model"])
+def _work(
+    registered: tuple[Mapping[str, Any], Mapping[str, Any]],
+    data: SweepData,
+    run: Run,
+    settings: Mapping[str, Any],
+    save_models: bool,
+) -> tuple[Run, RunResult]:
+    """Do a run in a process that may not have run the user's code."""
+    restore(registered)
+    return run, execute(data, run, settings, save_model=save_models)
 
 
 def _death(error: Exception) -> RuntimeError:
-    msg = (
-        "the process died, for example because memory ran out; fewer n_jobs need less. In a script, beta_sweep(n_jobs=...) "
-        'has to stand under `if __name__ == "__main__":`.'
-    )
+    msg = "the process died, for example because memory ran out. Fewer n_jobs need less memory."
     death = RuntimeError(msg)
     death.__cause__ = error
     return death
-
-
-def make_engine(name: str, n_jobs: int, num_threads: int, engine_kwargs: Mapping[str, Any] | None) -> Engine:
-    """The engine of that name.
-
-    Parameters
-    ----------
-    name, n_jobs, num_threads, engine_kwargs
-        As for :func:`scbetavae.sweep.beta_sweep`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such engine, or a number is not allowed.
-    TypeError
-        For an argument that the engine does not take.
-    ModuleNotFoundError
-        If Ray is asked for and not installed.
-    """
-    for argument, value in (("n_jobs", n_jobs), ("num_threads", num_threads)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            msg = f"{argument}={value!r} is not a number of {'processes' if argument == 'n_jobs' else 'threads'}: at least 1."
-            raise ValueError(msg)
-    kwargs = dict(engine_kwargs or {})
-    if name == "local":
-        _refuse_unknown(kwargs, ())
-        return InProcess() if n_jobs == 1 else Processes(n_jobs)
-    if name == "ray":
-        from scbetavae.sweep._ray import RAY_ARGUMENTS, OnRay
-
-        _refuse_unknown(kwargs, RAY_ARGUMENTS)
-        if n_jobs != 1:
-            msg = f"n_jobs={n_jobs} is for engine='local'. On Ray, num_cpus in engine_kwargs says how many runs fit a node."
-            raise ValueError(msg)
-        return OnRay(**{"num_cpus": num_threads, **kwargs})
-    nearest = difflib.get_close_matches(str(name), ENGINES, n=1)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    msg = f"engine={name!r} is not an engine.{hint} Take one of {', '.join(ENGINES)}."
-    raise ValueError(msg)
-
-
-def _refuse_unknown(kwargs: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for name in kwargs:
-        if name not in allowed:
-            takes = f"It takes {', '.join(allowed)}." if allowed else "engine='local' takes none."
-            msg = f"engine_kwargs has {name!r}, which the engine does not take. {takes}"
-            raise TypeError(msg)

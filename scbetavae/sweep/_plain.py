@@ -1,9 +1,10 @@
-"""Settings as plain values that JSON holds, and the differences between two sets of them."""
+"""Settings as plain values for JSON, and the differences between two sets of them."""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,61 +15,37 @@ import numpy as np
 PACKAGES = ("scbetavae", "scvi-tools", "torch", "lightning", "anndata", "numpy", "scikit-learn", "lightgbm")
 
 
-def to_plain(value: Any, where: str) -> Any:
-    """A value as JSON would give it back.
+def to_plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as JSON would give them back; a TypeError for a value that can neither be stored nor compared."""
+    return json.loads(json.dumps(dict(settings), default=_plain))
 
-    Parameters
-    ----------
-    value
-        Number, string, boolean, ``None``, path, dataclass (such as a schedule of beta), or a list or mapping of them.
-    where
-        Name of the value, for the message.
 
-    Raises
-    ------
-    TypeError
-        For anything else: it could neither be written down nor be compared with what a folder was made with.
-    """
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
+def _plain(value: Any) -> Any:
+    """What JSON does not know: numbers of numpy, paths, other mappings, dataclasses such as a schedule of beta."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, Path):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return {"class": type(value).__name__} | to_plain(fields, where)
+        return {"class": type(value).__name__} | fields
     if isinstance(value, Mapping):
-        return {str(name): to_plain(item, f"{where}[{name!r}]") for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(item, f"{where}[{position}]") for position, item in enumerate(value)]
+        return dict(value)
     msg = (
-        f"{where} is a {type(value).__name__}, which a sweep can neither write down nor compare. "
-        "Give numbers, strings, lists or mappings of them, or a schedule of scbetavae.train."
+        f"The arguments have a {type(value).__name__} ({_shorten(value)}), which a sweep can neither store nor compare. "
+        "Pass numbers, strings, lists or mappings of them, or a schedule of scbetavae.train."
     )
     raise TypeError(msg)
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names."""
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What differs between two nested settings, one phrase each."""
-    there, now = flatten(there), flatten(now)
-    phrases = []
-    for name in dict.fromkeys((*there, *now)):
-        old, new = there.get(name), now.get(name)
-        if old != new and not (name not in there and new is None) and not (name not in now and old is None):
-            phrases.append(f"{name} is {_shorten(new)}, there it was {_shorten(old)}")
-    return phrases
+def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two nested settings, one phrase each; one that is missing equals ``None``."""
+    stored, now = _flatten(stored), _flatten(now)
+    return [
+        f"{name} is {_shorten(now.get(name))}, there it was {_shorten(stored.get(name))}"
+        for name in dict.fromkeys((*stored, *now))
+        if stored.get(name) != now.get(name)
+    ]
 
 
 def package_versions() -> dict[str, str]:
@@ -80,6 +57,15 @@ def package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
             versions[name] = "unknown"
     return versions
+
+
+def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names."""
+    flat = {}
+    for name, value in settings.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= _flatten(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat
 
 
 def _shorten(value: Any) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
-OBJECTIVES = ("beta_vae", "beta_tcvae", "factor_vae", "capacity", "dip_vae_i", "dip_vae_ii")
-WITHOUT_BETA = ("capacity", "dip_vae_i", "dip_vae_ii")
-"""Objectives whose strength is not beta: they are trained once a seed, beside the grid."""
+from scbetavae._core.checks import check_choice, check_number, check_whole_number
+from scbetavae.sweep._registries import BASELINES, objectives
 
-BASELINES = ("pca", "ica")
-BASELINE_SEED = 0
+_BASELINE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -43,75 +38,43 @@ class Run:
     @property
     def order(self) -> tuple[Any, ...]:
         """Place in the table: models by objective, beta and seed, then baselines."""
-        known = [*OBJECTIVES, *BASELINES]
-        return known.index(self.method), -1.0 if self.beta is None else self.beta, self.seed
+        known = [*objectives(), *BASELINES]
+        place = (self.is_baseline, known.index(self.method) if self.method in known else len(known), self.method)
+        return *place, -1.0 if self.beta is None else self.beta, self.seed
 
 
 def plan_runs(
-    objectives: str | Iterable[str], betas: Iterable[float], seeds: Iterable[int], baselines: str | Iterable[str] | None
+    objective: str | Iterable[str], betas: Iterable[float], seeds: Iterable[int], baselines: str | Iterable[str] | None
 ) -> list[Run]:
-    """Runs in the order in which they are done: baselines, then the whole grid of one seed after that of the other.
-
-    Parameters
-    ----------
-    objectives, betas, seeds, baselines
-        As for :func:`scbetavae.sweep.beta_sweep`.
-
-    Raises
-    ------
-    TypeError
-        If betas or seeds are no sequence of numbers.
-    ValueError
-        If one of them is empty or holds what is not allowed.
-    """
-    objectives = _names(objectives, OBJECTIVES, "objectives")
-    baselines = _names(() if baselines is None else baselines, BASELINES, "baselines")
-    if not objectives:
-        msg = f"objectives is empty: name at least one of {', '.join(OBJECTIVES)}."
-        raise ValueError(msg)
-    betas = _betas(betas)
-    seeds = _seeds(seeds)
-    runs = [Run(name, None, BASELINE_SEED) for name in baselines]
-    for seed in seeds:
-        for objective in objectives:
-            values = (None,) if objective in WITHOUT_BETA else betas
-            runs += [Run(objective, beta, seed) for beta in values]
-    return runs
-
-
-def _names(names: str | Iterable[str], known: tuple[str, ...], argument: str) -> tuple[str, ...]:
-    names = (names,) if isinstance(names, str) else tuple(names)
+    """Runs in the order in which they are done: baselines, then the whole grid of one seed after that of another."""
+    names = _values(objective, "objective", "('beta_tcvae',)")
     for name in names:
-        if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            msg = f"{argument} has {name!r}, which is not known.{hint} Known: {', '.join(known)}."
-            raise ValueError(msg)
-    return tuple(dict.fromkeys(names))
+        check_choice(name, objectives(), "objective")
+    baselines = (
+        [] if baselines is None else list(dict.fromkeys([baselines] if isinstance(baselines, str) else baselines))
+    )
+    for name in baselines:
+        check_choice(name, BASELINES, "baselines")
+    betas = [check_number(beta, "betas", 0) for beta in _values(betas, "betas", "(1, 2, 4)")]
+    seeds = [check_whole_number(seed, "seeds", 0, 2**32 - 1) for seed in _values(seeds, "seeds", "(0, 1, 2)")]
+    runs = [Run(name, None, _BASELINE_SEED) for name in baselines]
+    runs += [
+        Run(name, beta, seed)
+        for seed in seeds
+        for name in names
+        for beta in (betas if objectives()[name].uses_beta else (None,))
+    ]
+    return list(dict.fromkeys(runs))
 
 
-def _betas(betas: Iterable[float]) -> tuple[float, ...]:
-    for beta in _values(betas, "betas", "(0.1, 1, 4)"):
-        if isinstance(beta, bool) or not isinstance(beta, Real) or not math.isfinite(beta) or beta < 0:
-            msg = f"betas has {beta!r}, which is not a weight. Give finite numbers of at least 0, such as (0.1, 1, 4)."
-            raise ValueError(msg)
-    return tuple(dict.fromkeys(float(beta) for beta in betas))
-
-
-def _seeds(seeds: Iterable[int]) -> tuple[int, ...]:
-    for seed in _values(seeds, "seeds", "(0, 1, 2)"):
-        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
-            msg = f"seeds has {seed!r}, which is not a seed. Give whole numbers from 0 to 2**32 - 1, such as (0, 1, 2)."
-            raise ValueError(msg)
-    return tuple(dict.fromkeys(int(seed) for seed in seeds))
-
-
-def _values(values: Iterable[Any], argument: str, example: str) -> list[Any]:
+def _values(values: Any, argument: str, example: str) -> list[Any]:
+    """Several values, or one name; refused if there are none."""
+    values = [values] if isinstance(values, str) and argument == "objective" else values
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
-        msg = f"{argument}={values!r} is not a sequence. Give several values, such as {example}."
+        msg = f"{argument}={values!r} is not a sequence. Pass several values, such as {example}."
         raise TypeError(msg)
     values = list(values)
     if not values:
-        msg = f"{argument} is empty: give at least one value, such as {example}."
+        msg = f"{argument} is empty. Pass at least one value, such as {example}."
         raise ValueError(msg)
     return values

@@ -1,4 +1,4 @@
-"""How far a sweep is."""
+"""Progress of a sweep."""
 
 from __future__ import annotations
 
@@ -17,22 +17,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SweepProgress:
-    """How far a sweep is; given to ``beta_sweep(progress=...)`` at the start and whenever a run ends.
+    """Progress of a sweep, passed to the function in ``SweepOptions(progress=...)`` at the start and when a run ends.
 
     Attributes
     ----------
-    total
-        Runs that were asked for.
-    kept
-        Of them, those that an earlier call had finished.
-    done
-        Finished in this call.
-    failed
-        Failed in this call.
+    total, kept
+        Runs that were requested, and of them those that an earlier call finished.
+    done, failed
+        Runs that ended in this call.
     running
-        Under way, as far as the engine has room.
+        Running now, as far as the workers have room.
     seconds_left
-        Seconds that the others will take if they take as long as those before; ``nan`` before the first model is trained.
+        Estimated seconds for the others; ``nan`` before the first model is trained.
     latest
         Name of the run that ended last; empty at the start.
     """
@@ -54,57 +50,36 @@ class SweepProgress:
 
 
 class ProgressReport:
-    """Counts runs and tells whoever wants to know.
-
-    Parameters
-    ----------
-    total, kept
-        Runs that were asked for, and those that are there.
-    slots
-        Function that returns how many runs fit side by side.
-    progress
-        Whether to show a bar, or the function to call.
-    """
+    """Counts runs, logs each, and calls the user's function; ``slots`` returns how many runs fit at the same time."""
 
     def __init__(
-        self, total: int, kept: int, slots: Callable[[], int], progress: bool | Callable[[SweepProgress], object]
+        self,
+        total: int,
+        missing: list[Run],
+        slots: Callable[[], int],
+        progress: bool | Callable[[SweepProgress], object],
     ) -> None:
-        self._total, self._kept, self._slots = total, kept, slots
-        self._tell = progress if callable(progress) else None
-        self._done = self._failed = self._models = 0
-        self._started: float | None = None
-        self._model_seconds = 0.0
-
-    def start(self, models_left: int) -> None:
-        """Tell what is to be done, of which ``models_left`` are trainings."""
-        self._models = models_left
-        self._trained = 0
+        self._counts = {"total": total, "kept": total - len(missing), "done": 0, "failed": 0}
+        self._models, self._trained = sum(not run.is_baseline for run in missing), 0
+        self._slots, self._report = slots, progress if callable(progress) else None
         self._started = time.monotonic()
         self._emit("")
 
     def ended(self, run: Run, result: RunResult) -> None:
-        """Tell that a run ended."""
-        self._failed += result.failed
-        self._done += not result.failed
+        """Report that a run ended."""
+        self._counts["failed" if result.failed else "done"] += 1
         if result.failed:
-            _logger.warning("Run %s failed and is tried again at the next call: %s", run.name, result.error)
+            _logger.warning("Run %s failed; the next call repeats it: %s", run.name, result.error)
         self._trained += not run.is_baseline
         self._emit(run.name)
 
     def _emit(self, latest: str) -> None:
-        left = self._total - self._kept - self._done - self._failed
-        elapsed = time.monotonic() - self._started
+        """Log the state and pass it on."""
+        left = 2 * self._counts["total"] - sum(self._counts.values())
         # Baselines take next to nothing and would make the rest look short.
-        per_model = elapsed / self._trained if self._trained else float("nan")
-        state = SweepProgress(
-            total=self._total,
-            kept=self._kept,
-            done=self._done,
-            failed=self._failed,
-            running=min(left, self._slots()),
-            seconds_left=per_model * (self._models - self._trained) if left else 0.0,
-            latest=latest,
-        )
+        per_model = (time.monotonic() - self._started) / self._trained if self._trained else float("nan")
+        seconds = per_model * (self._models - self._trained) if left else 0.0
+        state = SweepProgress(**self._counts, running=min(left, self._slots()), seconds_left=seconds, latest=latest)
         _logger.info("%s%s", f"{latest}: " if latest else "", state)
-        if self._tell is not None:
-            self._tell(state)
+        if self._report is not None:
+            self._report(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from scbetavae.sweep._engines import Engine
+from scbetavae.sweep._registries import restore, snapshot
 from scbetavae.sweep._results import RunResult
 from scbetavae.sweep._run import execute
 
@@ -18,53 +18,38 @@ if TYPE_CHECKING:
 RAY_ARGUMENTS = ("address", "num_cpus", "num_gpus", "max_retries")
 
 
-class OnRay(Engine):
-    """Every run a Ray task; the data lie in Ray's object store once, and processes of a node share them.
+class OnRay:
+    """A Ray task per run. The data lie in Ray's object store once, and the processes of a node share them.
 
-    Parameters
-    ----------
-    address
-        Cluster to connect to. ``None`` takes an existing connection, otherwise the variable ``RAY_ADDRESS``, otherwise starts
-        Ray on this machine for as long as the sweep takes.
-    num_cpus, num_gpus
-        What a run takes of a node; fractions are allowed.
-    max_retries
-        How often a run is done again whose process or node died.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If Ray is not installed.
+    ``address`` is the cluster; ``None`` takes an existing connection, otherwise the variable ``RAY_ADDRESS``, otherwise starts
+    Ray on this machine for the sweep. ``num_cpus`` and ``num_gpus``, also fractions, are what a run takes of a node, and
+    ``max_retries`` how often a run is repeated whose process or node died.
     """
 
     def __init__(
         self, *, address: str | None = None, num_cpus: float = 1, num_gpus: float = 0, max_retries: int = 3
     ) -> None:
         if find_spec("ray") is None:
-            msg = "engine='ray' needs the package ray: install it with `pip install \"scbetavae[ray]\"`."
+            msg = 'A sweep on Ray needs the package ray: install it with `pip install "scbetavae[ray]"`.'
             raise ModuleNotFoundError(msg)
         self._address = address
         self._resources = {"num_cpus": num_cpus, "num_gpus": num_gpus}
         self._max_retries = max_retries
 
     def slots(self) -> int:
-        """As many as the cluster has room for at this moment."""
+        """Runs that fit at the same time, as far as is known."""
         import ray
 
         if not ray.is_initialized():
             return 1
-        total = ray.cluster_resources()
-        fits = [
-            total.get(key, 0.0) // self._resources[name]
-            for name, key in (("num_cpus", "CPU"), ("num_gpus", "GPU"))
-            if self._resources[name]
-        ]
-        return int(min(fits, default=1))
+        total, kinds = ray.cluster_resources(), (("num_cpus", "CPU"), ("num_gpus", "GPU"))
+        needs = {kind: self._resources[name] for name, kind in kinds if self._resources[name]}
+        return int(min((total.get(kind, 0.0) // need for kind, need in needs.items()), default=1))
 
     def results(
         self, data: SweepData, runs: Sequence[Run], settings: Mapping[str, Any], *, save_models: bool
     ) -> Iterator[tuple[Run, RunResult]]:
-        """Yield every run with its result. Ray does a run again when its process dies."""
+        """Yield every run with its result as it ends. Ray repeats a run whose process dies."""
         import ray
         from ray.exceptions import RayError
 
@@ -73,12 +58,12 @@ class OnRay(Engine):
             ray.init(address=self._address, log_to_driver=False)
         pending: dict[Any, Run] = {}
         try:
-            task = ray.remote(max_retries=self._max_retries, **self._resources)(execute)
-            shared, common = ray.put(data), ray.put(dict(settings))
-            # All at once, so that a cluster that grows by itself sees what there is to do; results wait in the object store.
+            task = ray.remote(max_retries=self._max_retries, **self._resources)(_work)
+            shared = ray.put(data), ray.put((snapshot(), dict(settings), save_models))
+            # All at once, so that an autoscaling cluster sees the demand; results wait in the object store.
             for run in runs:
                 options = task.options(name=f"scbetavae {run.name}")
-                pending[options.remote(shared, run, common, save_model=save_models)] = run
+                pending[options.remote(run, *shared)] = run
             while pending:
                 (reference,), _ = ray.wait(list(pending), num_returns=1)
                 run = pending.pop(reference)
@@ -94,3 +79,10 @@ class OnRay(Engine):
                 ray.cancel(reference, force=True)
             if started_here:
                 ray.shutdown()
+
+
+def _work(run: Run, data: SweepData, common: tuple[Any, Mapping[str, Any], bool]) -> RunResult:
+    """Do a run in a process that did not run the user's code."""
+    registered, settings, save_models = common
+    restore(registered)
+    return execute(data, run, settings, save_model=save_models)

@@ -1,4 +1,4 @@
-"""One run: train or fit, score, and say what came of it. The same function in every engine."""
+"""One run: train or fit, and score. The same function in this process, in others and on Ray."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from anndata import AnnData
 
 from scbetavae import tl
 from scbetavae._core import keys as _keys
+from scbetavae._core.checks import as_list
 from scbetavae._core.columns import class_columns
 from scbetavae.model import BetaVAE
-from scbetavae.sweep._baselines import baseline_codes
+from scbetavae.sweep._baselines import baseline_embedding
 from scbetavae.sweep._isolation import PeakMemory, isolated
 from scbetavae.sweep._results import RunResult, quantity_rows, stack_scores
 
@@ -27,37 +28,13 @@ if TYPE_CHECKING:
     from scbetavae.sweep._data import SweepData
     from scbetavae.sweep._plan import Run
 
-ACTIVE_KL = 0.01
-"""Nats above which a dimension is active, as in the training history."""
-
+_ACTIVE_KL = getattr(_keys, "ACTIVE_KL", 0.01)
 _WITHOUT_LABELS = "gaussian_total_correlation"
-_DRAWS = 10
-"""Draws from the posterior that the held-out likelihood is averaged over."""
+_DRAWS = 10  # from the posterior, over which the held-out likelihood is averaged
 
 
 def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_model: bool = False) -> RunResult:
-    """Do one run, whatever comes of it.
-
-    Parameters
-    ----------
-    data
-        Cells and their split.
-    run
-        What to do.
-    settings
-        What the runs of a sweep have in common.
-    save_model
-        Whether the result brings the trained model.
-
-    Returns
-    -------
-    Scores and codes, or the error.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        If it was interrupted: a run that the user stopped did not fail.
-    """
+    """Do one run; an error becomes its result, and a KeyboardInterrupt does not: a run that the user stopped did not fail."""
     try:
         with isolated(run.seed, settings["num_threads"]) as warnings:
             result = _baseline(data, run, settings) if run.is_baseline else _model(data, run, settings, save_model)
@@ -66,46 +43,39 @@ def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_mode
         if isinstance(stop.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from stop
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, it becomes a row of the table, and the sweep goes on
+    except Exception as error:  # noqa: BLE001 - any error becomes a row of the table, and the sweep goes on
         return RunResult.of_error(error)
     result.warnings.extend(warnings)
     return result
 
 
-def n_latent_of(model_kwargs: Mapping[str, Any]) -> int:
-    """Latent dimensions of every model of the sweep, and components of the baselines."""
-    return int(model_kwargs.get("n_latent", signature(BetaVAE).parameters["n_latent"].default))
-
-
 def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: bool) -> RunResult:
+    """Train a model and score it."""
     adata = data.to_adata()
     beta = {} if run.beta is None else {"beta": run.beta}
     model = BetaVAE(adata, objective=run.method, **beta, **settings["model_kwargs"])
     try:
+        on_gpu = torch.cuda.is_available()
         with PeakMemory() as memory:
-            on_gpu = torch.cuda.is_available()
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
             started = time.perf_counter()
             _train(model, data, settings["train_kwargs"])
             trained = time.perf_counter()
             quantities, kl = _held_out_quantities(model, data.held_out)
-            scores = model.score_disentanglement(
-                settings["covariates"], donor_key=settings["donor_key"], seed=run.seed, **_score_arguments(settings)
-            )
+            scores = model.score_disentanglement(settings["covariates"], seed=run.seed, **_score_arguments(settings))
             integration = _integration(adata, settings, run.seed)
             scored = time.perf_counter()
         costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
         if on_gpu:
             costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
-        history = adata.uns[_keys.UNS][_keys.HISTORY]
-        parameters = adata.uns[_keys.UNS][_keys.PARAMS]
-        costs |= {"steps": parameters["steps"], "epochs": parameters["epochs"]}
+        stored = adata.uns[_keys.UNS]
+        costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
-            active=kl > ACTIVE_KL,
-            history=history,
+            active=kl > _ACTIVE_KL,
+            history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
         )
     finally:
@@ -115,7 +85,9 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
 
 
 def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> None:
+    """Train on the training cells of the sweep."""
     kwargs = {"enable_progress_bar": False, **train_kwargs}
+    del kwargs["train_size"]
     splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
     splitter["external_indexing"] = [data.train, data.held_out, np.zeros(0, dtype=np.int64)]
     model.train(**kwargs, datasplitter_kwargs=splitter)
@@ -123,41 +95,30 @@ def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> 
 
 def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
     """Likelihood, KL and what follows from them on the held-out cells, and the KL of every dimension."""
-    nll = np.mean(
-        [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
-    )
+    draws = [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
+    nll = np.mean(draws)
     means, variances = model.get_latent_representation(indices=held_out, return_dist=True)
-    with torch.inference_mode():
-        posterior = torch.distributions.Normal(
-            torch.as_tensor(means, dtype=torch.float64),
-            torch.as_tensor(variances, dtype=torch.float64).sqrt(),
-            validate_args=False,
-        )
-        kl = model.module.prior.kl_divergence(posterior).mean(dim=0).numpy()
-    n_active = int((kl > ACTIVE_KL).sum())
-    quantities = {
-        "nll": nll,
-        "kl": kl.sum(),
-        "negative_elbo": nll + kl.sum(),
-        "active_dimensions": n_active,
-        "collapsed": n_active < min(2, len(kl)),
-    }
+    means, variances = means.astype(np.float64), variances.astype(np.float64)
+    kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
+    n_active = int((kl > _ACTIVE_KL).sum())
+    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum()}
+    quantities |= {"active_dimensions": n_active, "collapsed": n_active < min(2, len(kl))}
     return {name: float(value) for name, value in quantities.items()}, kl
 
 
 def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResult:
+    """Fit a baseline and score it, on an AnnData that needs no counts."""
     with PeakMemory() as memory:
         started = time.perf_counter()
-        codes = baseline_codes(run.method, data, n_latent_of(settings["model_kwargs"]), run.seed)
+        n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
+        codes = baseline_embedding(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
-        # Scored on a shell that needs no counts.
         adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
-        kwargs = {"donor_key": settings["donor_key"], "seed": run.seed, **_score_arguments(settings)}
+        kwargs = {"seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
-        if kwargs.get("metrics") is None:  # models, which have variances, get it without asking
-            scores.append(
-                tl.score_disentanglement(adata, settings["covariates"], **kwargs | {"metrics": _WITHOUT_LABELS})
-            )
+        if kwargs.get("metrics") is None:  # models, whose variances are known, get it by default
+            kwargs["metrics"] = _WITHOUT_LABELS
+            scores.append(tl.score_disentanglement(adata, settings["covariates"], **kwargs))
         integration = _integration(adata, settings, run.seed)
         scored = time.perf_counter()
     costs = {"seconds": fitted - started, "scoring_seconds": scored - fitted, "peak_memory": memory.mebibytes}
@@ -168,13 +129,14 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
 
 def _score_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of the scores; columns that the models know as classes are classes for the baselines, too."""
-    told = settings["score_kwargs"].get("categorical") or []
-    classes = class_columns({**settings["setup"], "labels_key": settings["labels_key"]})
-    return {**settings["score_kwargs"], "categorical": [*classes, *([told] if isinstance(told, str) else told)]}
+    arguments = dict(settings["score_kwargs"])
+    classes = class_columns({**settings["setup"], "labels_key": arguments.pop("labels_key")})
+    return {**arguments, "categorical": [*classes, *as_list(arguments.get("categorical"))]}
 
 
 def _integration(adata: AnnData, settings: Mapping[str, Any], seed: int) -> list[pd.DataFrame]:
-    keys = settings["labels_key"], settings["setup"]["batch_key"]
+    """Scores of cell types and batches, if either is known."""
+    keys = settings["score_kwargs"]["labels_key"], settings["setup"]["batch_key"]
     return [] if keys == (None, None) else [tl.score_integration(adata, *keys, seed=seed)]
 
 

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
-from scbetavae import tl
-from scbetavae._core import keys as _keys
+from scbetavae import metrics
+from scbetavae.sweep._plan import Run
 from scbetavae.sweep._results import SCORE_COLUMNS, stack_scores
 from scbetavae.sweep._store import SweepStore
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._plan import Run
-
-_AGREEMENT_CELLS = 10_000
-"""Cells that the agreement of seeds is taken over at most, so that memory does not grow with the data."""
-
+_AGREEMENT_CELLS = 10_000  # at most, so that memory does not grow with the data
 _ENOUGH_SEEDS = 5
 
 
 def read_sweep(out_dir: str | Path) -> pd.DataFrame:
-    """Table of a sweep that was made before, finished or not.
+    """Read the table of a sweep, finished or not.
 
     Parameters
     ----------
@@ -33,7 +27,7 @@ def read_sweep(out_dir: str | Path) -> pd.DataFrame:
 
     Returns
     -------
-    Tidy DataFrame, as :func:`beta_sweep` returns it, of every run in the folder.
+    Tidy DataFrame of every run in the folder, as :func:`beta_sweep` returns it.
 
     Raises
     ------
@@ -58,44 +52,29 @@ def read_sweep(out_dir: str | Path) -> pd.DataFrame:
 
 
 def table_of(store: SweepStore) -> pd.DataFrame:
-    """Rows of every run, one run in memory at a time; agreement of seeds is added."""
+    """Every run of a folder, models first; a failed run has one row without a score."""
     runs = store.runs()
     agreement = _seed_agreement(store, [run for run, record in runs if not record["error"]])
-    frames = []
+    blank = pd.DataFrame({name: ["" if kind is str else np.nan] for name, kind in SCORE_COLUMNS.items()})
+    frames = [_described(blank, Run("", None, 0), {"error": ""}).iloc[:0]] if not runs else []
     for run, record in runs:
-        scores = store.scores(run) if not record["error"] else _blank_row()
-        if run in agreement:
-            scores = stack_scores([scores, agreement[run]])
+        scores = blank if record["error"] else stack_scores([store.scores(run), agreement.get(run, blank.iloc[:0])])
         frames.append(_described(scores, run, record))
-    if not frames:
-        return _described(_blank_row(), None, {"error": ""}).iloc[:0]
     return pd.concat(frames, ignore_index=True)
 
 
-def _described(scores: pd.DataFrame, run: Run | None, record: dict[str, Any]) -> pd.DataFrame:
-    """Scores with the run they belong to in front, and its state behind."""
-    baseline = run is not None and run.is_baseline
-    front = {
-        "run": "" if run is None else run.name,
-        "kind": "baseline" if baseline else "model",
-        "method": "" if run is None else run.method,
-        "beta": np.nan if run is None or run.beta is None else run.beta,
-        "seed": 0 if run is None else run.seed,
-    }
+def _described(scores: pd.DataFrame, run: Run, record: dict[str, Any]) -> pd.DataFrame:
+    """Scores with the columns of their run."""
+    front = {"run": run.name, "kind": "baseline" if run.is_baseline else "model", "method": run.method}
+    front |= {"beta": np.nan if run.beta is None else run.beta, "seed": run.seed}
     frame = scores.copy()
     for position, (name, value) in enumerate(front.items()):
         frame.insert(position, name, value)
-    frame["status"] = "failed" if record["error"] else "done"
-    frame["error"] = record["error"]
-    return frame
-
-
-def _blank_row() -> pd.DataFrame:
-    return pd.DataFrame({name: ["" if kind is str else np.nan] for name, kind in SCORE_COLUMNS.items()})
+    return frame.assign(status="failed" if record["error"] else "done", error=record["error"])
 
 
 def _seed_agreement(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
-    """A row for every model of a setting that has several seeds."""
+    """Rows for every model of a setting with several seeds."""
     settings: dict[tuple[str, float | None], list[Run]] = {}
     for run in runs:
         if not run.is_baseline:
@@ -108,23 +87,24 @@ def _seed_agreement(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFram
 
 
 def _agreement_of(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
-    """Two rows a run: how well its dimensions agree with those of the other seeds, and its UDR."""
-    codes, active = {}, {}
+    """Two rows per run: how well its active dimensions agree with those of the other seeds, and its UDR."""
+    codes, active = [], []
     for run in runs:
-        array, active[run.name] = store.codes(run)
+        array, mask = store.codes(run)
         # The same cells for every seed, spread over the data.
         cells = np.unique(np.linspace(0, len(array) - 1, min(len(array), _AGREEMENT_CELLS)).astype(int))
-        codes[run.name] = array[cells]
-    shell = AnnData(obs=pd.DataFrame(index=[f"cell {i}" for i in range(len(cells))]), obsm=codes)
-    values = {"agreement": np.full(len(runs), np.nan), "udr": np.full(len(runs), np.nan)}
-    if any(mask.any() for mask in active.values()):
-        tl.consensus_dimensions(shell, list(codes), active=active)
-        parameters = shell.uns[_keys.UNS][f"{_keys.CONSENSUS}{_keys.PARAMS_SUFFIX}"]
-        values = {name: parameters[name] for name in values}
+        codes.append(array[cells].astype(np.float64))
+        active.append(mask)
+    n_active = np.array([mask.sum() for mask in active])
+    agreement = udr = np.full(len(runs), np.nan)
+    if n_active.any():
+        matched = metrics.match_dimensions(codes, active=active).agreement
+        agreement = np.nansum(matched, axis=1) / np.where(n_active > 0, n_active, np.nan)
+        udr = metrics.udr(codes, active=active, minimum_seeds=2).to_numpy()
     few = f"over only {len(runs) - 1} other seeds" if len(runs) < _ENOUGH_SEEDS else ""
     rows = {}
-    for position, run in enumerate(runs):
-        flag = few if active[run.name].any() else "no active dimension"
-        frame = pd.DataFrame({"metric": list(values), "value": [array[position] for array in values.values()]})
+    for run, n, *values in zip(runs, n_active, agreement, udr, strict=True):
+        frame = pd.DataFrame({"metric": ["agreement", "udr"], "value": values})
+        flag = few if n else "no active dimension"
         rows[run] = frame.assign(covariate="all", level="seeds", n_cells=float(len(cells)), flag=flag)
     return rows

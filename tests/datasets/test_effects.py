@@ -10,11 +10,11 @@ from scbetavae.datasets import FactorEffects
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"batch": -1}, ValueError, "batch must be a finite number from 0 to 10, got -1"),
-        ({"phase": float("nan")}, ValueError, "phase must be a finite number"),
-        ({"gradient": "big"}, TypeError, "gradient must be a number"),
-        ({"program_size": 0}, ValueError, "program_size must be above 0"),
-        ({"program_overlap": 1.1}, ValueError, "program_overlap must be a finite number from 0 to 1"),
+        ({"batch": -1}, ValueError, r"batch=-1 is not allowed: pass a number in \[0, 10\]"),
+        ({"phase": float("nan")}, ValueError, "phase=nan is not allowed"),
+        ({"gradient": "big"}, ValueError, "gradient='big' is not allowed"),
+        ({"program_size": 0}, ValueError, r"program_size=0 is not allowed: pass a number in \(0, 1\]"),
+        ({"program_overlap": 1.1}, ValueError, r"program_overlap=1.1 is not allowed: pass a number in \[0, 1\]"),
         ({"program_size": 0.3}, ValueError, "program_size of at most 0.2"),
         ({"program_size": 0.6, "program_overlap": 0.5}, ValueError, "program_size of at most 0.3333"),
     ],

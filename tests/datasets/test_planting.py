@@ -109,9 +109,9 @@ def test_thinning_only_removes(seed, strength, dense, n_batches):
 @pytest.mark.parametrize(
     ("matrix", "match"),
     [
-        (np.array([[1.5, 1.0], [1.0, 2.0]]), "got 1.5 among 1 unfit values"),
-        (np.array([[-1.0, 1.0], [1.0, 2.0]]), "got -1 among 1 unfit"),
-        (np.array([[np.nan, 1.0], [1.0, np.inf]]), "among 2 unfit values"),
+        (np.array([[1.5, 1.0], [1.0, 2.0]]), "got 1.5 among 1 invalid values"),
+        (np.array([[-1.0, 1.0], [1.0, 2.0]]), "got -1 among 1 invalid"),
+        (np.array([[np.nan, 1.0], [1.0, np.inf]]), "among 2 invalid values"),
         (np.array([[0.0, 0.0], [1.0, 2.0]]), "1 cells have no counts, the first at position 0"),
         (None, "adata.X is None"),
     ],
@@ -124,11 +124,11 @@ def test_what_are_no_counts_is_refused(matrix, match):
 
 
 def test_bad_arguments_are_named(cells):
-    with pytest.raises(TypeError, match="adata must be an AnnData, got ndarray"):
+    with pytest.raises(TypeError, match="adata is a ndarray, not an AnnData"):
         plant_batches(np.ones((3, 2)), 2)
-    with pytest.raises(ValueError, match="n_batches must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="n_batches=1 is not allowed: pass an integer from 2 to 700"):
         plant_batches(cells, 1)
-    with pytest.raises(ValueError, match="at most the number of cells, 700, got 701"):
+    with pytest.raises(ValueError, match="n_batches=701 is not allowed: pass an integer from 2 to 700"):
         plant_batches(cells, 701)
     with pytest.raises(ValueError, match="already has a column 'phase'"):
         plant_batches(cells, 2, batch_key="phase")

@@ -194,13 +194,13 @@ def test_files_keep_everything(round_trip):
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     [
-        ({"n_cells": 0}, ValueError, "n_cells must be at least 1, got 0"),
-        ({"n_cells": 10.5}, TypeError, "n_cells must be a whole number"),
-        ({"n_genes": 4}, ValueError, "n_genes=4 leaves programmes.*at least 5 genes"),
-        ({"n_cell_types": 0}, ValueError, "n_cell_types must be at least 1"),
-        ({"n_batches": -2}, ValueError, "n_batches must be at least 1, got -2"),
-        ({"effects": {"batch": 1.0}}, TypeError, "effects must be a scbetavae.datasets.FactorEffects"),
-        ({"seed": None}, TypeError, "seed must be a whole number"),
+        ({"n_cells": 0}, ValueError, "n_cells=0 is not allowed: pass an integer of at least 1"),
+        ({"n_cells": 10.5}, ValueError, "n_cells=10.5 is not allowed: pass an integer"),
+        ({"n_genes": 4}, ValueError, "n_genes=4 leaves programs.*at least 5 genes"),
+        ({"n_cell_types": 0}, ValueError, "n_cell_types=0 is not allowed: pass an integer of at least 1"),
+        ({"n_batches": -2}, ValueError, "n_batches=-2 is not allowed: pass an integer of at least 1"),
+        ({"effects": {"batch": 1.0}}, TypeError, "is not a FactorEffects"),
+        ({"seed": None}, ValueError, "seed=None is not allowed: pass an integer"),
     ],
 )
 def test_bad_arguments_are_named(arguments, error, match):

@@ -104,18 +104,15 @@ def test_a_sweep_scores_models_and_baselines_by_classes(tmp_path):
         cells = scbetavae.datasets.simulate_counts(120, 40, seed=0)
         cells.obs["label"] = cells.obs["cell_type"].cat.codes.astype(kind)
         BetaVAE.setup_anndata(cells, labels_key="label")
-        table = scbetavae.sweep.beta_sweep(
-            cells,
-            covariates="label",
-            betas=[1],
-            seeds=[0],
-            baselines=["pca"],
-            out_dir=tmp_path / kind.__name__,
+        options = scbetavae.sweep.SweepOptions(
             model_kwargs={"n_latent": 3, "n_hidden": 16},
             train_kwargs={"max_epochs": 2, "accelerator": "cpu"},
             score_kwargs={"metrics": "sap", "n_permutations": 5, "n_bootstrap": 5},
+            baselines="pca",
             progress=False,
         )
+        folder = tmp_path / kind.__name__
+        table = scbetavae.sweep.beta_sweep(cells, [1], covariates="label", seeds=[0], out_dir=folder, options=options)
         tables.append(table[table["metric"] == "sap"].reset_index(drop=True))
     assert tables[0]["run"].nunique() == 2
     pd.testing.assert_frame_equal(*tables, check_exact=True)

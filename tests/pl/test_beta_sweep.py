@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 import scbetavae
+from scbetavae.pl._beta_sweep import _frame
 
 BETAS = (0.1, 1.0, 10.0)
 
@@ -61,7 +62,7 @@ def points_of(axes):
 
 
 def test_frame_is_the_sweep(sweep):
-    frame = scbetavae.pl.beta_sweep_frame(sweep)
+    frame = _frame(sweep)
     columns = [
         "panel",
         "unit",
@@ -81,11 +82,11 @@ def test_frame_is_the_sweep(sweep):
         "Held-out NLL",
         "Active dimensions",
         "MIG",
-        "Neighbors tell labels",
-        "Neighbors tell batch",
+        "k-NN accuracy, labels",
+        "k-NN accuracy, batch",
     ]
     mig = frame[(frame["panel"] == "MIG") & (frame["kind"] == "model")]
-    assert mig["unit"].unique().tolist() == ["adjusted score"]
+    assert mig["unit"].unique().tolist() == ["normalized score"]
     expected = sweep[(sweep["metric"] == "mig") & (sweep["covariate"] == "all") & (sweep["kind"] == "model")]
     assert mig["value"].tolist() == expected["normalized"].tolist()
     at_one = mig[mig["beta"] == 1.0]
@@ -97,7 +98,7 @@ def test_frame_is_the_sweep(sweep):
 
 
 def test_dots_line_and_band_are_those_of_the_frame(sweep):
-    frame = scbetavae.pl.beta_sweep_frame(sweep, metrics=["mig"])
+    frame = _frame(sweep, ["mig"])
     models = frame[frame["kind"] == "model"]
     figure = scbetavae.pl.beta_sweep(sweep, metrics="mig")
     (axes,) = figure.axes
@@ -132,7 +133,7 @@ def test_collapse_is_shaded_and_hollow(sweep):
     assert not panels(scbetavae.pl.beta_sweep(healthy))["MIG"].patches
 
 
-def test_an_objective_without_beta_is_a_level_line(sweep):
+def test_an_objective_without_beta_is_a_horizontal_line(sweep):
     axes = panels(scbetavae.pl.beta_sweep(sweep))["Held-out NLL"]
     (line,) = (line for line in axes.get_lines() if len(line.get_xdata()) == 2)
     assert set(line.get_ydata()) == {521.0}
@@ -140,8 +141,8 @@ def test_an_objective_without_beta_is_a_level_line(sweep):
 
 def test_one_covariate_and_a_beta_of_zero(sweep):
     sweep.loc[sweep["beta"] == 0.1, "beta"] = 0.0
-    frame = scbetavae.pl.beta_sweep_frame(sweep, covariate="batch", metrics=["mig", "knn_accuracy", "nll"])
-    assert list(dict.fromkeys(frame["panel"])) == ["MIG, batch", "Neighbors tell batch", "Held-out NLL"]
+    frame = _frame(sweep, ["mig", "knn_accuracy", "nll"], "batch")
+    assert list(dict.fromkeys(frame["panel"])) == ["MIG, batch", "k-NN accuracy, batch", "Held-out NLL"]
     figure = scbetavae.pl.beta_sweep(sweep, metrics=["mig"])
     low, high = figure.axes[0].get_xlim()
     assert low < 0 < 10 < high
@@ -155,8 +156,12 @@ def test_what_cannot_be_drawn_is_refused(sweep):
         scbetavae.pl.beta_sweep(sweep.drop(columns="status"))
     with pytest.raises(ValueError, match="no finished run"):
         scbetavae.pl.beta_sweep(sweep.assign(status="failed"))
-    with pytest.raises(ValueError, match=r"no 'migg'\. It has nll"):
+    with pytest.raises(ValueError, match=r"score='migg' is not allowed\. Did you mean 'mig'\? Choose from 'nll'"):
         scbetavae.pl.beta_sweep(sweep, metrics=["migg"])
-    many = pd.concat([sweep.assign(method=f"m{i}") for i in range(9)])
-    with pytest.raises(ValueError, match="too many to tell apart"):
-        scbetavae.pl.beta_sweep(many)
+
+
+def test_any_number_of_objectives_has_colors_of_its_own(sweep):
+    many = pd.concat([sweep[sweep["kind"] == "model"].assign(method=f"m{i}") for i in range(9)])
+    figure = scbetavae.pl.beta_sweep(many, metrics=["mig"])
+    curves = [line for line in figure.axes[0].get_lines() if len(line.get_xdata()) == 3]
+    assert len({line.get_color() for line in curves}) == len(curves) == 9

@@ -26,11 +26,9 @@ def whole(tmp_path_factory, quick):
     """Folder and table of an uninterrupted sweep."""
     import torch
 
-    from scbetavae.sweep import beta_sweep
-
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("sweep") / "whole"
-    return folder, beta_sweep(TOY["make_cells"](), out_dir=folder, **quick)
+    return folder, TOY["sweep"](TOY["make_cells"](), out_dir=folder, **quick)
 
 
 @pytest.fixture(scope="session")

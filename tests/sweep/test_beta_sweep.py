@@ -2,8 +2,10 @@
 
 import json
 import random
+import runpy
 from importlib.metadata import version
 from itertools import permutations
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,9 @@ from scipy import sparse
 
 import scbetavae
 from scbetavae.model import BetaVAE
-from scbetavae.sweep import beta_sweep, read_sweep
+from scbetavae.sweep import read_sweep
+
+beta_sweep = runpy.run_path(str(Path(__file__).with_name("toy_sweep.py")))["sweep"]
 
 RUNS = [
     "beta_vae-beta0.5-seed0",
@@ -86,7 +90,7 @@ def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
 
 
 def test_the_objective_is_that_of_the_default_model(quick, cells, tmp_path):
-    choice = {name: value for name, value in quick.items() if name != "objectives"}
+    choice = {name: value for name, value in quick.items() if name != "objective"}
     table = beta_sweep(cells, out_dir=tmp_path / "s", **choice | {"betas": (2,), "seeds": (0,), "baselines": None})
     assert set(table["method"]) == {BetaVAE(cells).module.objective}
 
@@ -273,11 +277,11 @@ def test_other_cells_are_refused(whole, cells, quick, change, named):
     ("changed", "named"),
     [
         ({"covariates": "labels"}, r"covariates is \['labels'\], there it was \['batch', 'labels'\]"),
-        ({"held_out": 0.2}, "held_out is 0.2, there it was 0.1"),
+        ({"train_kwargs": {"train_size": 0.8}}, "train_kwargs.train_size is 0.8, there it was 0.9"),
         ({"model_kwargs": {"n_latent": 4, "n_hidden": 8}}, "model_kwargs.n_latent is 4, there it was 3"),
         ({"train_kwargs": {"max_epochs": 3, "accelerator": "cpu"}}, "train_kwargs.max_epochs is 3, there it was 2"),
         ({"num_threads": 2}, "num_threads is 2, there it was 1"),
-        ({"donor_key": "donor"}, "donor_key is 'donor', there it was None"),
+        ({"score_kwargs": {"donor_key": "donor"}}, "score_kwargs.donor_key is 'donor', there it was None"),
     ],
 )
 def test_other_settings_are_refused(whole, cells, quick, changed, named):
@@ -288,7 +292,7 @@ def test_other_settings_are_refused(whole, cells, quick, changed, named):
 
 def test_a_folder_that_is_no_sweep_is_refused(cells, quick, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds thesis\.txt, but no sweep"):
+    with pytest.raises(FileExistsError, match=r"holds 'thesis\.txt', but no sweep"):
         beta_sweep(cells, out_dir=tmp_path, **quick)
     with pytest.raises(FileExistsError, match="is a file"):
         beta_sweep(cells, out_dir=tmp_path / "thesis.txt", **quick)
@@ -302,28 +306,27 @@ def test_a_folder_that_is_no_sweep_is_refused(cells, quick, tmp_path):
     [
         ({"betas": ()}, ValueError, "betas is empty"),
         ({"betas": 4}, TypeError, "betas=4 is not a sequence"),
-        ({"betas": (1, -1)}, ValueError, "betas has -1"),
-        ({"betas": (1, np.nan)}, ValueError, "betas has nan"),
-        ({"seeds": (0.5,)}, ValueError, "seeds has 0.5"),
+        ({"betas": (1, -1)}, ValueError, "betas=-1 is not allowed"),
+        ({"betas": (1, np.nan)}, ValueError, "betas=nan is not allowed"),
+        ({"seeds": (0.5,)}, ValueError, "seeds=0.5 is not allowed"),
         ({"seeds": 3}, TypeError, "seeds=3 is not a sequence"),
-        ({"objectives": "beta_tc_vae"}, ValueError, "Did you mean 'beta_tcvae'"),
-        ({"objectives": ()}, ValueError, "objectives is empty"),
-        ({"objectives": ("factor_vae",)}, ValueError, "gamma"),
-        ({"baselines": "nmf"}, ValueError, "baselines has 'nmf'"),
+        ({"objective": "beta_tc_vae"}, ValueError, "Did you mean 'beta_tcvae'"),
+        ({"objective": ()}, ValueError, "objective is empty"),
+        ({"objective": ("factor_vae",)}, ValueError, "gamma"),
+        ({"baselines": "nmf"}, ValueError, "baselines='nmf' is not allowed"),
         ({"covariates": "label"}, KeyError, "Did you mean 'labels'"),
-        ({"labels_key": "label"}, KeyError, "Did you mean 'labels'"),
-        ({"donor_key": "donors"}, KeyError, "Did you mean 'donor'"),
-        ({"held_out": 1}, ValueError, "held_out=1 is not a fraction"),
-        ({"held_out": 0.001}, ValueError, "0 held out"),
-        ({"engine": "rya"}, ValueError, "Did you mean 'ray'"),
-        ({"engine_kwargs": {"num_cpus": 1}}, TypeError, "takes none"),
+        ({"score_kwargs": {"labels_key": "label"}}, KeyError, "Did you mean 'labels'"),
+        ({"score_kwargs": {"donor_key": "donors"}}, KeyError, "Did you mean 'donor'"),
+        ({"train_kwargs": {"train_size": 1}}, ValueError, r"train_size=1 is not allowed: pass a number in \(0, 1\)"),
+        ({"train_kwargs": {"train_size": 0.999}}, ValueError, "0 held out"),
+        ({"ray": {"num_cpu": 1}}, TypeError, "Did you mean 'num_cpus'"),
         ({"n_jobs": 0}, ValueError, "n_jobs=0"),
         ({"num_threads": 1.5}, ValueError, "num_threads=1.5"),
         ({"model_kwargs": {"beta": 4}}, ValueError, "Use betas"),
         ({"model_kwargs": {"n_latents": 4}}, TypeError, "n_latent"),
         ({"model_kwargs": ["n_latent"]}, TypeError, "model_kwargs is a list"),
         ({"train_kwargs": {"max_epoch": 4}}, TypeError, "Did you mean 'max_epochs'"),
-        ({"train_kwargs": {"train_size": 0.5}}, ValueError, "Use held_out"),
+        ({"train_kwargs": {"validation_size": 0.5}}, ValueError, "Use train_size"),
         ({"train_kwargs": {"beta_schedule": lambda epoch: 1.0}}, TypeError, "function"),
         ({"score_kwargs": {"metrics": "migg"}}, ValueError, "'mig'"),
         ({"score_kwargs": {"n_permutation": 1}}, TypeError, "n_permutations"),
@@ -349,7 +352,7 @@ def test_cells_that_were_not_set_up_are_refused(cells, quick, tmp_path):
 
 
 def test_objectives_without_beta_run_once_a_seed_and_models_can_be_kept(cells, quick, tmp_path):
-    choice = quick | {"objectives": ("dip_vae_i", "beta_vae"), "betas": (0, 1), "seeds": (3,), "baselines": None}
+    choice = quick | {"objective": ("dip_vae_i", "beta_vae"), "betas": (0, 1), "seeds": (3,), "baselines": None}
     train = quick["train_kwargs"] | {"beta_schedule": scbetavae.train.LinearSchedule(warmup=0.5)}
     table = beta_sweep(cells, out_dir=tmp_path, save_models=True, **choice | {"train_kwargs": train})
     assert set(table["run"]) == {"dip_vae_i-seed3", "beta_vae-beta0-seed3", "beta_vae-beta1-seed3"}
@@ -378,7 +381,7 @@ def test_donors_encoder_input_and_backed_counts(cells, quick, tmp_path):
         "seeds": (0,),
         "baselines": "pca",
         "covariates": ["labels", "age"],
-        "donor_key": "donor",
+        "score_kwargs": quick["score_kwargs"] | {"donor_key": "donor"},
     }
     before = None
     for adata in (cells, backed):

@@ -1,6 +1,7 @@
 """Killed, spread over processes or over a Ray cluster: the numbers are those of one quiet process."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 import pytest
 
 import scbetavae
-from scbetavae.sweep import beta_sweep, read_sweep
+from scbetavae.sweep import read_sweep
 
 TOY = Path(__file__).with_name("toy_sweep.py")
+beta_sweep = runpy.run_path(str(TOY))["sweep"]
 PACKAGE = Path(scbetavae.__file__).parents[1]
 PATIENCE = 300  # seconds; a busy machine starts processes slowly
 
@@ -90,7 +92,7 @@ def test_a_process_that_dies_is_replaced(whole, cells, quick, tmp_path, assert_s
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             for parent, title, pid in processes():
-                if parent == os.getpid() and "spawn_main" in title:
+                if parent == os.getpid() and "LokyProcess" in title:
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
                     return
@@ -150,7 +152,7 @@ def test_ray_gives_the_same_numbers_and_survives_a_killed_worker(cluster, whole,
     killed = []
     killer = threading.Thread(target=kill_a_run, args=(killed, os.getpid(), "beta_vae-beta4-seed0"))
     killer.start()
-    table = beta_sweep(cells, out_dir=tmp_path / "ray", engine="ray", **quick)
+    table = beta_sweep(cells, out_dir=tmp_path / "ray", ray={}, **quick)
     killer.join()
     assert killed, "no worker was killed, so nothing was survived"
     assert cluster.is_initialized()  # a connection of the user's stays
@@ -165,7 +167,7 @@ def test_ray_without_retries_writes_the_failure_and_goes_on(cluster, cells, quic
     killer.start()
     states = []
     choice = quick | {"seeds": (0,), "progress": states.append}
-    table = beta_sweep(cells, out_dir=tmp_path / "ray", engine="ray", engine_kwargs={"max_retries": 0}, **choice)
+    table = beta_sweep(cells, out_dir=tmp_path / "ray", ray={"max_retries": 0}, **choice)
     killer.join()
     assert killed
     failed = table[table["status"] == "failed"]
@@ -179,17 +181,17 @@ def test_ray_without_retries_writes_the_failure_and_goes_on(cluster, cells, quic
 @pytest.mark.parametrize(
     ("kwargs", "error", "words"),
     [
-        ({"engine_kwargs": {"gpus": 1}}, TypeError, "It takes address, num_cpus, num_gpus, max_retries"),
-        ({"n_jobs": 2}, ValueError, "n_jobs=2 is for engine='local'"),
+        ({"ray": {"gpus": 1}}, TypeError, "It takes 'address', 'num_cpus', 'num_gpus', 'max_retries'"),
+        ({"n_jobs": 2}, ValueError, "n_jobs=2 is for processes of this machine"),
     ],
 )
 def test_ray_refuses_what_it_does_not_take(cells, quick, tmp_path, kwargs, error, words):
     with pytest.raises(error, match=words):
-        beta_sweep(cells, out_dir=tmp_path / "s", engine="ray", **kwargs, **quick)
+        beta_sweep(cells, out_dir=tmp_path / "s", **{"ray": {}} | kwargs, **quick)
     assert not (tmp_path / "s").exists()
 
 
 def test_without_ray_it_says_how_to_install_it(cells, quick, tmp_path, monkeypatch):
     monkeypatch.setattr("scbetavae.sweep._ray.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install \"scbetavae\[ray\]\""):
-        beta_sweep(cells, out_dir=tmp_path / "s", engine="ray", **quick)
+        beta_sweep(cells, out_dir=tmp_path / "s", ray={}, **quick)

@@ -1,6 +1,7 @@
 """A sweep of toy cells that takes seconds. As a script, ``python toy_sweep.py FOLDER``, the same in a process of its own."""
 
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from anndata import AnnData
 
 QUICK = {
     "betas": (0.5, 4),
-    "objectives": "beta_vae",
+    "objective": "beta_vae",
     "seeds": (0, 1),
     "covariates": ["batch", "labels"],
     "model_kwargs": {"n_latent": 3, "n_hidden": 8},
@@ -19,7 +20,7 @@ QUICK = {
 
 
 def make_cells() -> AnnData:
-    """60 cells of two types and two batches; of 15 genes one tells the types and one the batches apart."""
+    """60 cells of two types and two batches; of 15 genes one differs between the types and one between the batches."""
     from scbetavae.model import BetaVAE
 
     rng = np.random.default_rng(0)
@@ -38,7 +39,14 @@ def make_cells() -> AnnData:
     return adata
 
 
-if __name__ == "__main__":
-    from scbetavae.sweep import beta_sweep
+def sweep(adata, **arguments):
+    """``beta_sweep``; arguments that are fields of ``SweepOptions`` become its options."""
+    from scbetavae.sweep import SweepOptions, beta_sweep
 
-    beta_sweep(make_cells(), out_dir=sys.argv[1], **QUICK)
+    names = [field.name for field in fields(SweepOptions)]
+    options = {name: arguments.pop(name) for name in names if name in arguments}
+    return beta_sweep(adata, options=SweepOptions(**options), **arguments)
+
+
+if __name__ == "__main__":
+    sweep(make_cells(), out_dir=sys.argv[1], **QUICK)

@@ -1,4 +1,4 @@
-"""Outputs beside a finished training: each is made on its own, so that one that fails takes no other with it."""
+"""Outputs after a finished training: each is made separately, so that one that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import csv
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
+
+from scbetavae.cli._errors import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -16,19 +18,11 @@ if TYPE_CHECKING:
 NOT_MADE = "not_made.csv"
 """Table of the outputs that were not made, and why."""
 
-RESOLUTION = 150  # dots per inch of the pictures
+_RESOLUTION = 150  # dots per inch of the plots
 
 
-class Extras:
-    """Makes outputs, and keeps what was made, what was not, and why not.
-
-    Parameters
-    ----------
-    folder
-        Where outputs are written.
-    debug
-        Whether to show the traceback of what failed.
-    """
+class Outputs:
+    """Makes outputs in a folder, and keeps what was made, what was not, and the reason."""
 
     def __init__(self, folder: Path, *, debug: bool = False) -> None:
         self.made: list[str] = []
@@ -37,21 +31,7 @@ class Extras:
         self._folder, self._debug = folder, debug
 
     def compute(self, title: str, outputs: Iterable[str], action: Callable[[], str]) -> str | None:
-        """Do what outputs need, and report its text, or why it failed, as a line.
-
-        Parameters
-        ----------
-        title
-            Of the line.
-        outputs
-            Files that are not made if this fails.
-        action
-            Returns the text of the line; no line if it is empty.
-
-        Returns
-        -------
-        The text, or nothing if it failed.
-        """
+        """Do what ``outputs`` need; its text is a line of the report, and so is the reason if it fails (then ``None``)."""
         text, reason = self._attempt(action)
         if reason is not None:
             self.not_made |= dict.fromkeys(outputs, reason)
@@ -61,17 +41,7 @@ class Extras:
         return text
 
     def write(self, name: str, write: Callable[[Path], object], label: str | None = None) -> None:
-        """Write one file; half a file does not stay.
-
-        Parameters
-        ----------
-        name
-            Of the file.
-        write
-            Takes the path.
-        label
-            What to call it in the report, if not by its name.
-        """
+        """Write one file, named ``label`` in the report; an incomplete file is removed."""
         path, label = self._folder / name, label or name
         _, reason = self._attempt(lambda: write(path))
         if reason is None:
@@ -87,10 +57,10 @@ class Extras:
         self.write(name, lambda path: table.to_csv(path, index=False))
 
     def picture(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
-        """Draw and write a picture; ``draw`` returns Axes or a Figure."""
+        """Write a plot; ``draw`` returns Axes or a Figure."""
 
         def save(path: Path) -> None:
-            draw(*arguments).get_figure().savefig(path, dpi=RESOLUTION, bbox_inches="tight")
+            draw(*arguments).get_figure().savefig(path, dpi=_RESOLUTION, bbox_inches="tight")
 
         self.write(name, save)
 
@@ -103,7 +73,7 @@ class Extras:
         return [NOT_MADE]
 
     def exit_code(self, out: Path, *, strict: bool) -> int:
-        """Exit code of the command; warns of what was not made in ``out``."""
+        """Exit code of the command, after a warning about outputs that are not in ``out``."""
         if not self.not_made:
             return 0
         names = ", ".join(self.not_made)
@@ -114,20 +84,12 @@ class Extras:
         """What an action returns, and why it failed."""
         try:
             return action(), None
-        except Exception as error:  # noqa: BLE001 - whatever an output raises, the training is kept
+        except Exception as error:  # noqa: BLE001 - after any error of an output, the training is kept
             if self._debug:
                 traceback.print_exc()
             refused = isinstance(error, KeyError | ValueError | OSError) and error.args
-            return None, reason_of(error) if refused else f"{type(error).__name__}: {reason_of(error)}".removesuffix(
-                ": "
-            )
-
-
-def reason_of(error: Exception) -> str:
-    """What an error says, on one line."""
-    # str(KeyError("text")) puts the text in quotes; an OSError's first argument is a number.
-    message = str(error) if isinstance(error, OSError) or not error.args else str(error.args[0])
-    return " ".join(message.split())
+            name = "" if refused else f"{type(error).__name__}: "
+            return None, f"{name}{reason_of(error)}".removesuffix(": ")
 
 
 def line(title: str, text: str) -> None:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scbetavae.__main__ import main
 from scbetavae.model import BetaVAE
 
 ESSENTIAL = ["betavae.h5ad", "model"]
@@ -49,28 +48,12 @@ def _quick_umap(tmp_path, monkeypatch):
     monkeypatch.setattr("scanpy.tl.umap", umap)
 
 
-def run(capsys, *arguments):
-    try:
-        code = main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
 def names_in(folder="scbetavae-out"):
     return sorted(entry.name for entry in Path(folder).iterdir())
 
 
 def not_made(folder="scbetavae-out"):
     return pd.read_csv(Path(folder) / "not_made.csv").set_index("output")["reason"].to_dict()
-
-
-def raising(error):
-    def fail(*_args, **_kwargs):
-        raise error
-
-    return fail
 
 
 def assert_essential(adata_has_umap=None):
@@ -83,7 +66,7 @@ def assert_essential(adata_has_umap=None):
     np.testing.assert_allclose(model.get_latent_representation(), adata.obsm["X_betavae"], atol=1e-5)
 
 
-def test_model_and_cells_are_there_before_anything_else_is_made(file, capsys, monkeypatch):
+def test_model_and_cells_are_there_before_anything_else_is_made(file, run, monkeypatch):
     seen = []
 
     def look(*_args, **_kwargs):
@@ -92,7 +75,7 @@ def test_model_and_cells_are_there_before_anything_else_is_made(file, capsys, mo
         raise ValueError
 
     monkeypatch.setattr(BetaVAE, "score_disentanglement", look)
-    code, _, errors = run(capsys, file, "--batch-key", "donor", *QUICK, "--no-actions")
+    code, _, errors = run(file, "--batch-key", "donor", *QUICK, "--no-actions")
     assert code == 0, errors
     assert seen == ESSENTIAL
     assert_essential(adata_has_umap=True)
@@ -112,11 +95,11 @@ SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_cova
         ("scbetavae.pl.training", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
     ],
 )
-def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, capsys, monkeypatch):
+def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, run, monkeypatch, raising):
     scored = SCORED if "score" in what else []
     arguments = [*QUICK, "--no-actions", "--batch-key", "donor"] if scored else PLAIN
     monkeypatch.setattr(what, raising(error))
-    code, report, errors = run(capsys, file, *arguments)
+    code, report, errors = run(file, *arguments)
     assert code == 0
     assert names_in() == sorted({*ESSENTIAL, *scored, "training.png", "umap.png", "not_made.csv"} - set(lost))
     assert not_made() == dict.fromkeys(lost, reason)
@@ -134,12 +117,12 @@ ACTED = {
 }
 
 
-def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, capsys, monkeypatch):
+def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, monkeypatch, raising):
     for number, name in enumerate(ACTED):
         monkeypatch.setattr(BetaVAE, name, raising(ZeroDivisionError(f"reason {number}")))
     arguments = [*QUICK, "--no-scores", "--batch-key", "donor", "--condition", "cell_type"]
     for strict, expected in ([], 0), (["--strict"], 1):
-        code, report, errors = run(capsys, file, *arguments, *strict)
+        code, report, errors = run(file, *arguments, *strict)
         assert code == expected, errors
         assert_essential(adata_has_umap=True)
         assert names_in() == sorted([*ESSENTIAL, "training.png", "umap.png", "not_made.csv"])
@@ -149,7 +132,7 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, capsys,
         for title in ("summary", "batch", "traversal", "condition", "what if"):
             assert any(line.startswith(f"{title:<12}not possible: ZeroDivisionError") for line in report.splitlines())
     # Nothing failed: no table, whatever an earlier run left.
-    code, _, errors = run(capsys, file, *PLAIN, "--strict")
+    code, _, errors = run(file, *PLAIN, "--strict")
     assert code == 0
     assert names_in() == sorted([*ESSENTIAL, "training.png", "umap.png"])
     assert "warning" not in errors
@@ -165,9 +148,9 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, capsys,
     ],
     ids=["0/1 condition", "batch of one cell", "one gene"],
 )
-def test_data_that_an_output_does_not_expect(arguments, genes, may_lack, cells, capsys):
+def test_data_that_an_output_does_not_expect(arguments, genes, may_lack, cells, run):
     cells[:, genes].copy().write_h5ad("odd.h5ad")
-    code, _, errors = run(capsys, "odd.h5ad", *QUICK, *arguments)
+    code, _, errors = run("odd.h5ad", *QUICK, *arguments)
     assert code == 0, errors
     assert_essential(adata_has_umap=True)
     # Whether such data are mastered one day is not the point here: what is missing has a reason.
@@ -178,7 +161,7 @@ def test_data_that_an_output_does_not_expect(arguments, genes, may_lack, cells, 
         assert set(reasons) == missing
 
 
-def test_results_that_cannot_be_added_leave_the_first_file(file, capsys, monkeypatch):
+def test_results_that_cannot_be_added_leave_the_first_file(file, run, monkeypatch):
     write, paths = AnnData.write_h5ad, []
 
     def once(self, path, **kwargs):
@@ -189,16 +172,16 @@ def test_results_that_cannot_be_added_leave_the_first_file(file, capsys, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(AnnData, "write_h5ad", once)
-    code, report, _ = run(capsys, file, *PLAIN)
+    code, report, _ = run(file, *PLAIN)
     assert code == 0
     assert_essential(adata_has_umap=False)
     assert not_made() == {"results in betavae.h5ad": "[Errno 28] No space left on device"}
     assert "training.png" in report.splitlines()[-1]
 
 
-def test_cells_that_cannot_be_written_leave_the_model(file, capsys, monkeypatch):
+def test_cells_that_cannot_be_written_leave_the_model(file, run, monkeypatch, raising):
     monkeypatch.setattr(AnnData, "write_h5ad", raising(OSError(28, "No space left on device")))
-    code, _, errors = run(capsys, file, *PLAIN)
+    code, _, errors = run(file, *PLAIN)
     assert code == 2
     assert "No space left on device" in errors
     assert "the trained model is in scbetavae-out/model/" in errors
@@ -213,12 +196,12 @@ STOPS = pytest.mark.parametrize(
 
 
 @STOPS
-def test_signal_after_training_leaves_model_and_cells(number, exit_code, word, file, capsys, monkeypatch):
-    assert run(capsys, file, *PLAIN)[0] == 0
+def test_signal_after_training_leaves_model_and_cells(number, exit_code, word, file, run, monkeypatch):
+    assert run(file, *PLAIN)[0] == 0
     (Path("scbetavae-out") / "notes.txt").touch()
     handler = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("scanpy.tl.umap", lambda *_, **__: signal.raise_signal(number))
-    code, _, errors = run(capsys, file, *PLAIN)
+    code, _, errors = run(file, *PLAIN)
     assert code == exit_code
     assert errors.splitlines()[-1] == (
         f"scbetavae: {word}, the model and the cells with their latent representation are in scbetavae-out/, "
@@ -232,9 +215,9 @@ def test_signal_after_training_leaves_model_and_cells(number, exit_code, word, f
 
 
 @STOPS
-def test_signal_while_the_model_is_written_leaves_nothing(number, exit_code, word, file, capsys, monkeypatch):
+def test_signal_while_the_model_is_written_leaves_nothing(number, exit_code, word, file, run, monkeypatch):
     monkeypatch.setattr(AnnData, "write_h5ad", lambda *_, **__: signal.raise_signal(number))
-    code, _, errors = run(capsys, file, *PLAIN)
+    code, _, errors = run(file, *PLAIN)
     assert code == exit_code
     assert errors.splitlines()[-1] == f"scbetavae: {word}, nothing was written"
     assert names_in(".") == []

@@ -1,0 +1,54 @@
+"""Names on the command line, from the registries of objectives and scores."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+SCHEDULES = ("linear", "cosine", "sigmoid", "cyclical", "constant")
+ANCHORS = ("ica", "programs", "none")
+LIKELIHOODS = ("nb", "zinb", "poisson", "normal")
+BASELINES = ("pca", "ica", "none")
+_SWEEP_SCORES = ("agreement", "udr", "kmeans_ari", "ilisi")  # of a sweep, besides registered scores
+
+
+def objective_names() -> list[str]:
+    """Registered objectives. Until torch is loaded, those of the package, read from its files, so that help answers at once."""
+    if "scbetavae.module" in sys.modules:
+        return list(_objectives())
+    declared = r'^    name = "(\w+)"'
+    return _declared("module/objectives/_*.py", declared) or _declared("module/_regularizers.py", declared)
+
+
+def uses_beta(objective: str) -> bool:
+    """Whether beta enters the objective."""
+    return _objectives()[objective].uses_beta
+
+
+def _objectives() -> dict[str, Any]:
+    from scbetavae import module
+
+    if not hasattr(module, "OBJECTIVES"):
+        from scbetavae.module._objective_choice import REGULARISERS
+
+        return REGULARISERS
+    return module.OBJECTIVES
+
+
+def score_names() -> list[str]:
+    """Scores that a sweep may be judged by. Until the metrics are loaded, those of the package, read from its files."""
+    if "scbetavae.metrics" in sys.modules:
+        from scbetavae import metrics
+
+        names = list(getattr(metrics, "SCORES", None) or metrics.RECORDS)
+    else:
+        names = _declared("metrics/_records.py", r'MetricRecord\(\s*"(\w+)"')
+    return list(dict.fromkeys([*names, *_SWEEP_SCORES]))
+
+
+def _declared(pattern: str, name: str) -> list[str]:
+    """Names in the files of the package."""
+    files = sorted(Path(__file__).parents[1].glob(pattern))
+    return [found for file in files for found in re.findall(name, file.read_text(encoding="utf-8"), re.M) if found]

@@ -1,0 +1,118 @@
+"""Options of a sweep, and the arguments that it passes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import lightning.pytorch
+from scvi.model import SCVI
+from scvi.train import Trainer
+
+from scbetavae._core.checks import check_arguments, check_number
+from scbetavae.model import BetaVAE
+from scbetavae.sweep._progress import SweepProgress
+from scbetavae.sweep._registries import check_metrics
+from scbetavae.tl import score_disentanglement
+
+_SET_BY_SWEEP = {
+    "model_kwargs": {"adata": "adata", "registry": "adata", "beta": "betas", "objective": "objective"},
+    "train_kwargs": dict.fromkeys(
+        ("validation_size", "shuffle_set_split", "datamodule"), "train_size: all runs share one split"
+    )
+    | {"key_added": "nothing"},
+    "score_kwargs": {"covariates": "covariates", "seed": "seeds"}
+    | dict.fromkeys(("adata", "obsm_key", "key_added", "active", "kl", "variances"), "nothing"),
+}
+_QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0, "donor_key": None}
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Options of :func:`beta_sweep`: arguments of all models, trainings and scores, and how runs are done.
+
+    Parameters
+    ----------
+    model_kwargs
+        Arguments of :class:`~scbetavae.model.BetaVAE`, such as ``{"n_latent": 20}``.
+    train_kwargs
+        Arguments of :meth:`scbetavae.model.BetaVAE.train`, such as ``{"max_steps": 1000}``. All runs share the
+        ``train_size`` (0.9 by default) and hold out the same cells. Early stopping looks at the held-out cells.
+    score_kwargs
+        Arguments of :func:`scbetavae.tl.score_disentanglement`, such as ``{"donor_key": "donor"}``; by default 20 permutations
+        and no bootstrap, as seeds give the interval. ``"labels_key"`` is the cell type of
+        :func:`scbetavae.tl.score_integration`, by default that of ``setup_anndata``.
+    baselines
+        ``"pca"`` and ``"ica"`` of log-normalized counts, with as many components as the models have dimensions, fitted on the
+        training cells; ``None`` for none.
+    ray
+        Arguments that make the runs tasks of a Ray cluster: ``address``, ``num_cpus`` and ``num_gpus`` of a run, and
+        ``max_retries`` of a run whose process died; ``{}`` for the defaults. An existing connection is used.
+    num_threads
+        Threads of a run, at least 1. The last digits of the numbers depend on it.
+    save_models
+        Whether the trained models are kept.
+    progress
+        Whether to show a bar; or a function that is called with a :class:`SweepProgress` when a run ends.
+
+    Examples
+    --------
+    >>> from scbetavae.sweep import SweepOptions
+    >>> SweepOptions(model_kwargs={"n_latent": 20}, train_kwargs={"max_steps": 1000}).baselines
+    ('pca', 'ica')
+    """
+
+    model_kwargs: Mapping[str, Any] | None = None
+    train_kwargs: Mapping[str, Any] | None = None
+    score_kwargs: Mapping[str, Any] | None = None
+    baselines: str | Iterable[str] | None = ("pca", "ica")
+    ray: Mapping[str, Any] | None = None
+    num_threads: int = 1
+    save_models: bool = False
+    progress: bool | Callable[[SweepProgress], object] = True
+
+
+def check_options(options: SweepOptions | None, labels_key: str | None) -> tuple[SweepOptions, dict[str, Any]]:
+    """The options, and the arguments of all runs with their defaults; refused where one does not exist."""
+    options = SweepOptions() if options is None else options
+    if not isinstance(options, SweepOptions):
+        msg = f"options is a {type(options).__name__}. Pass scbetavae.sweep.SweepOptions(...)."
+        raise TypeError(msg)
+    arguments = {
+        "model_kwargs": _arguments("model_kwargs", options.model_kwargs, None),
+        "train_kwargs": {"train_size": 0.9} | _arguments("train_kwargs", options.train_kwargs, _train_arguments()),
+        "score_kwargs": _QUICK_SCORES
+        | {"labels_key": labels_key}
+        | _arguments(
+            "score_kwargs", options.score_kwargs, ["labels_key", *signature(score_disentanglement).parameters]
+        ),
+        "num_threads": options.num_threads,
+    }
+    check_number(arguments["train_kwargs"]["train_size"], "train_size", 0, 1, open_="both")
+    check_metrics(arguments["score_kwargs"].get("metrics"))
+    return options, arguments
+
+
+def _arguments(name: str, given: Mapping[str, Any] | None, allowed: Iterable[str] | None) -> dict[str, Any]:
+    """Arguments to pass on, without those that the sweep sets itself; ``None`` as ``allowed`` leaves the check to the taker."""
+    if given is not None and not isinstance(given, Mapping):
+        msg = f"{name} is a {type(given).__name__}. Pass a mapping from names of arguments to values."
+        raise TypeError(msg)
+    given = dict(given or {})
+    for argument in given:
+        instead = _SET_BY_SWEEP[name].get(argument)
+        if instead is not None:
+            msg = f"{name} has {argument!r}, which the sweep sets itself. Use {instead}."
+            raise ValueError(msg)
+    if allowed is not None:
+        check_arguments(given, allowed, name)
+    return given
+
+
+def _train_arguments() -> list[str]:
+    """Every argument of training, including those of scvi-tools and Lightning."""
+    takers = (BetaVAE.train, SCVI.train, Trainer.__init__, lightning.pytorch.Trainer.__init__)
+    names = dict.fromkeys(name for taker in takers for name in signature(taker).parameters)
+    return [name for name in names if name not in ("self", "kwargs", "trainer_kwargs")]
