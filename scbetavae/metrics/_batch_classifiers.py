@@ -160,7 +160,8 @@ def expected_accuracy(
     .. math:: \frac{\frac{1}{B} \sum_s \max_b P(s \mid b) - \frac{1}{B}}{1 - \frac{1}{B}}.
 
     With a numeric covariate among them, a random forest predicts batch from all. A batch accuracy of codes below this value
-    is a sign that the conserved covariates went with the batch. Classifiers of few cells also fall short of it by themselves, where it
+    is a sign that the conserved covariates went with the batch. Classifiers of few cells also fall short of it by themselves,
+    where it
     is small: look at the accuracy for the conserved covariates, too.
 
     Parameters

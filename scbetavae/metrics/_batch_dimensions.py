@@ -121,7 +121,7 @@ class Choice(NamedTuple):
     reason: str
     """Why there are none, a word: ``"insignificant"``, ``"mixed"``, ``"guard"``, ``"no gain"``, ``"all"``; or empty."""
     steps: pd.DataFrame
-    """Accuracies after zeroing so many dimensions: ``n_zeroed``, ``dimension``, ``covariate``, ``role``, ``accuracy``, ``kept``."""
+    """Accuracies after zeroing dimensions: ``n_zeroed``, ``dimension``, ``covariate``, ``role``, ``accuracy``, ``kept``."""
 
 
 def batch_strata(question: Question) -> Strata:

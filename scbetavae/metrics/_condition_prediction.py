@@ -93,14 +93,16 @@ def condition_prediction(
         Share of permutations, the observed labels among them, with at least this accuracy.
     ``p_adjusted``
         The same for the *largest* accuracy of any dimension in each permutation: corrected over dimensions by the largest
-        statistic of Westfall and Young. The rows of all dimensions and of technical covariates are one test each and not corrected.
+        statistic of Westfall and Young. The rows of all dimensions and of technical covariates are one test each and not
+        corrected.
     ``ci_low``, ``ci_high``
         95% interval of the accuracy of these predictions, from a bootstrap over donors, or over cells without donors.
     ``auroc``
         Area under the ROC curve, in [0, 1] and 0.5 by chance; for more than two classes the mean of each against the rest.
         NaN for numbers.
     ``beyond_technical``, ``beyond_low``, ``beyond_high``
-        Accuracy of technical covariates and dimension together less that of technical covariates alone (or 0, if these do worse than chance), and its
+        Accuracy of technical covariates and dimension together less that of technical covariates alone (or 0, if these do
+        worse than chance), and its
         95% interval.
     ``direction``
         Class with the highest mean in this dimension; ``"+"`` or ``"-"`` for numbers; empty for the last two rows.

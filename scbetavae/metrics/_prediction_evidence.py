@@ -78,7 +78,7 @@ class Predictors:
         return (self.blocks.weights @ sizes > 0).all(axis=1)
 
     def _beyond(self, technical_accuracy: float, technical_replicates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Accuracy of technical covariates with each dimension, and with all, less that of technical covariates alone (or chance, if higher)."""
+        """Accuracy that each dimension, and all, add to technical covariates (or to chance, if higher)."""
         n_rows = len(self.rows) + 2
         beyond, replicates = np.full(n_rows, np.nan), np.full((n_rows, len(technical_replicates)), np.nan)
         if self.technical_covariates is None:

@@ -96,7 +96,8 @@ class CounterfactualMixin:
         - ``.obsm["X_betavae"]``, ``.obsm["X_" + key_added]``: codes before and after.
         - ``.uns["betavae"][key_added]``: DataFrame, a row a group, method and set of genes: ``group``, ``method``, ``kind``
           (``"prediction"``, ``"baseline"``, ``"ceiling"``), ``genes`` (``"all"``, or ``"top_50"`` that differ most between source
-          and target), ``n_genes``, ``relative_error``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``. The
+          and target), ``n_genes``, ``relative_error``, ``r2``, ``n_source_cells``, ``n_target_cells``, ``held_out``, ``flag``.
+          The
           error ratio is :math:`|m - m_\text{target}|^2 / |m_\text{source} - m_\text{target}|^2` of the means over
           cells of log(1 + counts per 10 000); ``r2`` is the squared correlation of :math:`m` and :math:`m_\text{target}`, which
           flatters. ``"split_half"`` is half of the target cells predicted by the other half. Both are missing, with the

@@ -31,7 +31,7 @@ _COLUMNS = (
 _MAKE = "model.find_batch_dimensions(batch_key)` or `scbetavae.tl.find_batch_dimensions(adata, batch_key)"
 _CHOSEN, _OTHER = "#D55E00", "#0072B2"
 _WIDTH, _HEIGHT = 5.2, 5.8  # inches
-_LETTERS = 62  # of a line of the summary
+_LETTERS, _LINE = 62, 0.16  # letters of a line of the summary, and its height
 _ABOVE, _APART = 0.038, 0.036  # shares of an axis: a label above its point, and from label to label
 
 
@@ -83,7 +83,9 @@ def batch_dimensions(
     """
     frame = batch_dimensions_frame(data, key=key)
     batch, conserved, summary = _describe(data, key)
-    axes = single_panel(_WIDTH, _HEIGHT) if ax is None else ax
+    title = textwrap.fill(summary, _LETTERS)
+    extra = max(title.count("\n") - 2, 0) * _LINE
+    axes = single_panel(_WIDTH, _HEIGHT + extra) if ax is None else ax
     if frame["batch_given_conserved"].isna().all():
         return write_reason(axes, f"Dimensions that hold {batch}", summary or "Nothing is known of these dimensions.")
     x, y = frame["conserved_given_batch"].to_numpy(), frame["batch_given_conserved"].to_numpy()
@@ -117,7 +119,7 @@ def batch_dimensions(
     hollow = None if frame["significant"].all() else "open: batch is not significant"
     axes.legend(loc="best", frameon=False, fontsize="small", title=hollow, title_fontsize="small")
     if summary:
-        axes.set_title(textwrap.fill(summary, _LETTERS), fontsize="small", loc="left")
+        axes.set_title(title, fontsize="small", loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 

@@ -33,7 +33,8 @@ def condition_prediction(
 ) -> Axes:
     """Draw how well each dimension predicts a covariate, the best on top.
 
-    The dot is the held-out accuracy and the line its 95% interval; the gray band holds 95% of the accuracies for permuted labels. A
+    The dot is the held-out accuracy and the line its 95% interval; the gray band holds 95% of the accuracies for permuted
+    labels. A
     hollow dot is not told from them once corrected for the number of dimensions. The vertical lines are the accuracy of all
     dimensions together, and of library size and percent mitochondrial alone: what lies left of the latter may be
     nothing but them. Beside a dimension stands the class with its highest values, or whether a number rises (+) or falls (-).
@@ -121,7 +122,8 @@ def condition_prediction_frame(data: AnnData | pd.DataFrame, *, key: str = _keys
     Returns
     -------
     DataFrame
-        The rows of the prediction: active dimensions by falling accuracy, then all dimensions, then the technical covariates if there are
+        The rows of the prediction: active dimensions by falling accuracy, then all dimensions, then the technical covariates
+        if there are
         any; with a first column ``label``.
 
     Raises

@@ -41,7 +41,8 @@ def zeroing(
 ) -> Figure:
     """Draw what zeroing changed: the cells before and after, and the report.
 
-    The report has a line a covariate and classifier: from the accuracy before (gray) to the accuracy after (blue), with 95% intervals. For
+    The report has a line a covariate and classifier: from the accuracy before (gray) to the accuracy after (blue), with 95%
+    intervals. For
     batch, at the top, a vermilion bar marks what the conserved covariates alone imply: dots are to move there, and not beyond.
     iLISI goes the other way, up to 1 for mixed cells. To the right is the share of its accuracy that each conserved covariate
     keeps. The title names the dimensions and the status. A report in which nothing could be measured is drawn as the reason.
@@ -140,7 +141,8 @@ def zeroing_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.ZEROED) -> p
     Returns
     -------
     DataFrame
-        The rows of the report (:func:`scbetavae.metrics.evaluate_batch_removal`) that have a value before and after, in its order, with a
+        The rows of the report (:func:`scbetavae.metrics.evaluate_batch_removal`) that have a value before and after, in its
+        order, with a
         column ``label``.
 
     Raises

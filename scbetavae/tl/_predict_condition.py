@@ -83,7 +83,8 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     -------
     DataFrame, a row a dimension, one for all dimensions and one for the technical covariates, with the columns of
     :func:`scbetavae.metrics.condition_prediction`: accuracy with null, p-value, p-value corrected over dimensions (by the
-    largest accuracy of any dimension in each permutation), interval, area under the ROC curve, accuracy beyond technical covariates, direction.
+    largest accuracy of any dimension in each permutation), interval, area under the ROC curve, accuracy beyond technical
+    covariates, direction.
 
     Written to ``adata.uns["betavae"]``, all at once and only if everything went well:
 

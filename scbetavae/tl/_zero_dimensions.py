@@ -99,7 +99,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     ``.obsm[f"{obsm_key}_{key_added}"]``
         What is returned.
     ``.uns["betavae"][key_added]``
-        The report, a DataFrame: :func:`scbetavae.metrics.evaluate_batch_removal`. Where ``dimensions`` were found, it reports on cells
+        The report, a DataFrame: :func:`scbetavae.metrics.evaluate_batch_removal`. Where ``dimensions`` were found, it reports
+        on cells
         that took no part in choosing them. Dimensions that are switched off take no part, as in all scores; their tiny
         means stay as they are, and trees, which see no scale, may still read batch there.
     ``.uns["betavae"][f"{key_added}_params"]``

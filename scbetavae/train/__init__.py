@@ -1,7 +1,7 @@
 """Schedules of beta, and the Lightning plans, runner and data loading that train with them."""
 
 from ._adversarial import AdversarialTrainingPlan
-from ._divergence import TrainingDivergedError
+from ._divergence import TrainingDivergedError as TrainingDivergedError  # documented in scbetavae.model
 from ._learning_rate import schedule_arguments
 from ._loading import InMemoryDataSplitter, in_memory_loader
 from ._plans import BetaVAETrainingPlan
@@ -26,7 +26,6 @@ __all__ = [
     "LinearSchedule",
     "Schedule",
     "SigmoidSchedule",
-    "TrainingDivergedError",
     "epochs_done",
     "in_memory_loader",
     "schedule_arguments",

@@ -1,4 +1,4 @@
-"""Prediction from an embedding: the numbers are those of the arrays, technical covariates are found, and mistakes leave no trace."""
+"""Prediction from an embedding: numbers equal those of arrays, technical covariates are found, and mistakes leave no trace."""
 
 import anndata
 import numpy as np
