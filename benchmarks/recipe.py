@@ -146,7 +146,7 @@ def removal(name: str, folder: Path | None, seed: int) -> dict:
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[table["role"] != "batch"]
     return {
-        "status": parameters.get("status", parameters.get("status")),
+        "status": parameters["status"],
         "knn_after": batch.loc["knn", "after"],
         "forest_after": batch.loc["random_forest", "after"],
         "kept_knn": kept.loc[kept["classifier"] == "knn", "kept"].min(),
@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda s: s.split(","), default=None)
     parser.add_argument("--arms", type=lambda s: s.split(","), default=["default"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -228,7 +229,9 @@ def main() -> None:
     frame = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame(columns=["set", "arm", "seed"])
     done = set(frame[["set", "arm", "seed"]].itertuples(index=False, name=None))
     for name in names:
-        for set_, arm, seed, values in rows_of(name, options.data, options.arms, range(options.seeds), done):
+        for set_, arm, seed, values in rows_of(
+            name, options.data, options.arms, range(options.first_seed, options.first_seed + options.seeds), done
+        ):
             new = pd.DataFrame(
                 [{"set": set_, "arm": arm, "seed": seed, "measure": k, "value": v} for k, v in values.items()]
             )

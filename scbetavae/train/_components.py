@@ -6,6 +6,7 @@ numbers have a seed of their own: the same cells give the same components.
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import NamedTuple
 
@@ -22,7 +23,11 @@ MEAN_LOG_COSH = 0.374567
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
 _ITERATIONS = 50  # FastICA never stops turning Gaussian components; the others have converged by then
-_RESTARTS = 20  # of five, the one with the largest contrast may miss a factor of two levels
+_RESTARTS, _RESTART_CELLS = (
+    40,
+    5000,
+)  # of twenty, the one with the largest contrast may still miss a factor of two levels
+_CELLS_PER_PAIR = 5  # k components have k^2 parameters: with fewer cells, factors are split over components
 _BOOTSTRAPS = 10
 _BOOTSTRAP_CELLS = 5000
 
@@ -81,12 +86,14 @@ def independent_components(
 
 
 def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, seed: int = 0) -> int:
-    """Number of leading principal components that exceed chance, at least 2 where there are as many, at most ``most`` and 50.
+    """Number of leading principal components that exceed chance, at least 2 where there are as many.
 
     Rank by rank, the variance is compared with that of the same rank after every gene was permuted over the cells of each group
-    :cite:p:`Horn1965`. Arguments as for :func:`independent_components`.
+    :cite:p:`Horn1965`.
+
+    At most ``most``, 50, and the square root of a fifth of the cells. Arguments as for :func:`independent_components`.
     """
-    most = min(most, _MOST_COMPONENTS)
+    most = min(most, _MOST_COMPONENTS, max(2, math.isqrt(logs.shape[0] // _CELLS_PER_PAIR)))
     if most <= 2:
         return max(most, 0)
     rng = np.random.default_rng(seed)
@@ -182,12 +189,15 @@ def _permute_genes(logs: sparse.csr_matrix, groups: np.ndarray, rng: np.random.G
 
 
 def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
-    """The FastICA rotation with the largest contrast, of several restarts."""
-    rotations = [_rotate(whitened, seed + restart) for restart in range(_RESTARTS)]
-    return max(rotations, key=lambda rotation: contrast(whitened @ rotation))
+    """The FastICA rotation with the largest contrast of several restarts on some cells, refined on all of them."""
+    n_cells = len(whitened)
+    some = whitened[:: -(-n_cells // _RESTART_CELLS)]
+    rotations = [_rotate(some, seed + restart) for restart in range(_RESTARTS)]
+    best = max(rotations, key=lambda rotation: contrast(some @ rotation))
+    return best if len(some) == n_cells else _rotate(whitened, seed, best)
 
 
-def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
+def _rotate(whitened: np.ndarray, seed: int, start: np.ndarray | None = None) -> np.ndarray:
     """One FastICA rotation of whitened scores (n_cells, k), an orthogonal matrix of shape (k, k)."""
     from sklearn.decomposition import fastica
     from sklearn.exceptions import ConvergenceWarning
@@ -195,10 +205,10 @@ def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
     k = whitened.shape[1]
     if k == 1:
         return np.ones((1, 1))
-    start = np.random.default_rng(seed).normal(size=(k, k))
+    unmixing = np.random.default_rng(seed).normal(size=(k, k)) if start is None else start.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # Gaussian components have no unique rotation
-        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=start)
+        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=unmixing)
     return unmixing.T
 
 
