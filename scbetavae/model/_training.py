@@ -15,6 +15,7 @@ import pandas as pd
 import scvi
 import torch
 
+from scbetavae import __version__
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
 from scbetavae.train import (
@@ -208,7 +209,8 @@ class TrainingMixin:
         arguments |= self.trainer.lightning_module.describe()
         arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
         arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
-        arguments |= {f"version_{name}": version(name) for name in ("scbetavae", "scvi-tools", "torch", "anndata")}
+        arguments["version_scbetavae"] = __version__
+        arguments |= {f"version_{name}": version(name) for name in ("scvi-tools", "torch", "anndata")}
         return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
 
     def _history_frame(self) -> pd.DataFrame:
