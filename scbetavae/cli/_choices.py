@@ -18,8 +18,7 @@ def objective_names() -> list[str]:
     """Registered objectives. Until torch is loaded, those of the package, read from its files, so that help answers at once."""
     if "scbetavae.module" in sys.modules:
         return list(_objectives())
-    declared = r'^    name = "(\w+)"'
-    return _declared("module/objectives/_*.py", declared) or _declared("module/_regularizers.py", declared)
+    return _declared("module/objectives/_*.py", r'^    name = "(\w+)"')
 
 
 def uses_beta(objective: str) -> bool:
@@ -30,10 +29,6 @@ def uses_beta(objective: str) -> bool:
 def _objectives() -> dict[str, Any]:
     from scbetavae import module
 
-    if not hasattr(module, "OBJECTIVES"):
-        from scbetavae.module._objective_choice import REGULARISERS
-
-        return REGULARISERS
     return module.OBJECTIVES
 
 
@@ -42,9 +37,9 @@ def score_names() -> list[str]:
     if "scbetavae.metrics" in sys.modules:
         from scbetavae import metrics
 
-        names = list(getattr(metrics, "SCORES", None) or metrics.RECORDS)
+        names = list(metrics.SCORES)
     else:
-        names = _declared("metrics/_records.py", r'MetricRecord\(\s*"(\w+)"')
+        names = _declared("metrics/_*.py", r'^register_score\(\s*Score\(\s*"(\w+)"')
     return list(dict.fromkeys([*names, *_SWEEP_SCORES]))
 
 

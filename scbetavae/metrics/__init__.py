@@ -35,7 +35,7 @@ from scbetavae.metrics._mig import mig
 from scbetavae.metrics._mig_sup import mig_sup
 from scbetavae.metrics._modularity import modularity, modularity_from_mi
 from scbetavae.metrics._mutual_information import mutual_information_matrix
-from scbetavae.metrics._records import DEFAULT_METRICS, RECORDS, MetricRecord, resolve_metrics
+from scbetavae.metrics._records import SCORES, Score, register_score, score_names
 from scbetavae.metrics._sap import sap
 from scbetavae.metrics._score_frame import score_frame
 from scbetavae.metrics._total_correlation import (
@@ -45,12 +45,11 @@ from scbetavae.metrics._total_correlation import (
 from scbetavae.metrics._udr import udr, udr_from_similarity
 
 __all__ = [
-    "DEFAULT_METRICS",
-    "RECORDS",
+    "SCORES",
     "ClassAlignment",
     "DCIResult",
     "DimensionMatches",
-    "MetricRecord",
+    "Score",
     "active_dimensions",
     "betavae_score",
     "class_alignment",
@@ -80,10 +79,11 @@ __all__ = [
     "modularity_from_mi",
     "mutual_information_matrix",
     "random_forest_accuracy",
+    "register_score",
     "relative_error",
-    "resolve_metrics",
     "sap",
     "score_frame",
+    "score_names",
     "split_half_error",
     "squared_correlation",
     "udr",

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 
 from scbetavae.metrics._interventions import CellSampler, check_sizes
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("betavae_score", "BetaVAE score", needs="intervention", reference="Higgins2017"))
 
 
 def betavae_score(

@@ -15,9 +15,24 @@ from scbetavae.metrics._contingency import Tables
 from scbetavae.metrics._information import Estimator, label_cells, read_codes
 from scbetavae.metrics._mig import top_gap
 from scbetavae.metrics._modularity import check_matrix
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(
+    Score("lms", "LMS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024")
+)
+register_score(
+    Score(
+        "msas", "MSAS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024"
+    )
+)
+register_score(
+    Score(
+        "msgs", "MSGS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024"
+    )
+)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,15 @@ from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import check_choice, check_codes, check_factors, check_groups
 from scbetavae.metrics._dci_fits import Fit, bin_for_trees, fit_all
 from scbetavae.metrics._modularity import check_matrix
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+_SOURCE = {"family": "dci", "reference": "EastwoodWilliams2018"}
+register_score(Score("dci_disentanglement", "DCI disentanglement", **_SOURCE))
+register_score(Score("dci_completeness", "DCI completeness", per_covariate=True, **_SOURCE))
+register_score(Score("dci_informativeness", "DCI informativeness", per_covariate=True, **_SOURCE))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,12 @@ from scipy import stats
 from scbetavae.metrics import _held_out
 from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import Covariate, check_codes, check_factors, check_groups
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("explicitness", "Explicitness", per_covariate=True, reference="RidgewayMozer2018"))
 
 
 def explicitness(

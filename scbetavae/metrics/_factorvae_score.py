@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from scbetavae.metrics._interventions import CellSampler, check_sizes
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("factorvae_score", "FactorVAE score", needs="intervention", reference="KimMnih2018"))
 
 
 def factorvae_score(

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from scbetavae.metrics._evidence import CLASS_METRICS, JOINT_METRICS, Evidence
-from scbetavae.metrics._records import FAMILIES, RECORDS
+from scbetavae.metrics._records import SCORES
 from scbetavae.metrics._resampling import Blocks
 
 COLUMNS = (
@@ -35,7 +35,7 @@ _ADJUSTABLE = ("mig", *JOINT_METRICS, *CLASS_METRICS)
 
 
 @dataclass(frozen=True)
-class Score:
+class Views:
     """One row before it is laid out: values of every view, NaN or empty where there are none."""
 
     value: float
@@ -60,10 +60,10 @@ class Layout:
     n_cells: int
     confounder: str | None
 
-    def frame(self, scores: dict[tuple[str, str], Score], metrics: list[str]) -> pd.DataFrame:
+    def frame(self, scores: dict[tuple[str, str], Views], metrics: list[str]) -> pd.DataFrame:
         rows = []
         for metric in metrics:
-            if RECORDS[metric].per_covariate:
+            if SCORES[metric].per_covariate:
                 of_metric = [scores.get((metric, evidence.covariate.name)) for evidence in self.evidences]
                 for evidence, score in zip(self.evidences, of_metric, strict=True):
                     rows.append(self._row(metric, evidence, score))
@@ -81,17 +81,18 @@ class Layout:
         return frame.astype({**numbers, "n_cells": np.int64, "n_classes": np.int64})
 
     def _row(
-        self, metric: str, evidence: Evidence | None, score: Score | None, left_out: list[str] | None = None
+        self, metric: str, evidence: Evidence | None, score: Views | None, left_out: list[str] | None = None
     ) -> tuple:
-        record = RECORDS[metric]
-        score = score or Score(np.nan, np.zeros(0), np.zeros(0), np.nan)
+        record = SCORES[metric]
+        score = score or Views(np.nan, np.zeros(0), np.zeros(0), np.nan)
         null = _finite_mean(score.null)
-        p_value = _rank(score) if score.p_value is None else score.p_value
+        sign = 1 if record.higher_is_better else -1
+        p_value = _rank(score, sign) if score.p_value is None else score.p_value
         if metric != "dci_informativeness":
             # Noise may lie a little below 0 once its bias is removed; what is shown does not, its rank does.
             score = replace(score, value=float(np.maximum(score.value, record.lowest)))
-        room = score.ceiling - null
-        normalized = (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
+        room = sign * (score.ceiling - null)
+        normalized = sign * (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
         flags = [
@@ -117,7 +118,8 @@ class Layout:
         )  # fmt: skip
 
     def _shows_notes(self, metric: str, evidence: Evidence) -> bool:
-        return not evidence.problem and metric in (*INFORMATION_METRICS, "explicitness", *FAMILIES["dci"])
+        models = metric == "explicitness" or SCORES[metric].family == "dci"
+        return not evidence.problem and (models or metric in INFORMATION_METRICS)
 
     def _confounder_flag(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
         if self.confounder is None or undefined or metric in _ADJUSTABLE:
@@ -152,7 +154,7 @@ class Layout:
         )
         return next(text for applies, text in reasons if applies)
 
-    def _interval(self, score: Score, lowest: float, highest: float) -> tuple[float, float, str]:
+    def _interval(self, score: Views, lowest: float, highest: float) -> tuple[float, float, str]:
         n_blocks = score.n_blocks or self.blocks.n_blocks
         error = score.standard_error
         if np.isnan(error):
@@ -169,11 +171,12 @@ class Layout:
         return low, high, f"rough interval: {n_blocks} groups" if rough else ""
 
 
-def _rank(score: Score) -> float:
+def _rank(score: Views, sign: int) -> float:
+    """Share of permutations that score as well, the data themselves counted once."""
     null = score.null[~np.isnan(score.null)]
     if len(null) == 0 or np.isnan(score.value):
         return float("nan")
-    return float((1 + (null >= score.value - 1e-12).sum()) / (1 + len(null)))
+    return float((1 + (sign * null >= sign * score.value - 1e-12).sum()) / (1 + len(null)))
 
 
 def _finite_mean(values: np.ndarray) -> float:
@@ -181,7 +184,7 @@ def _finite_mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def _mean_score(scores: list[Score]) -> Score | None:
+def _mean_score(scores: list[Views]) -> Views | None:
     """Mean over the covariates where the score is defined."""
     scores = [score for score in scores if not np.isnan(score.value)]
     if not scores:
@@ -197,7 +200,7 @@ def _mean_score(scores: list[Score]) -> Score | None:
         return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
     ceilings = [score.ceiling for score in scores]
-    return Score(
+    return Views(
         float(np.mean([score.value for score in scores])),
         mean_rows([score.null for score in scores]),
         mean_rows([score.bootstrap for score in scores]),

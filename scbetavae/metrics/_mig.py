@@ -8,9 +8,12 @@ import numpy as np
 import pandas as pd
 
 from scbetavae.metrics._information import Estimator, information
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("mig", "MIG", per_covariate=True, reference="Chen2018"))
 
 
 def top_gap(scores: np.ndarray) -> np.ndarray:

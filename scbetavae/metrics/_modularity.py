@@ -9,9 +9,12 @@ import pandas as pd
 
 from scbetavae.metrics._checks import check_choice
 from scbetavae.metrics._information import Estimator, information
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("modularity", "Modularity", reference="RidgewayMozer2018"))
 
 
 def modularity_of_matrix(matrix: np.ndarray, *, weighted: bool) -> np.ndarray:

@@ -1,14 +1,20 @@
-"""What each score is: its range, what it judges, and who proposed it."""
+"""The registry of scores: what each is called, its range, and who proposed it. Each record stands next to its function."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
+
+from scbetavae._core.checks import as_list
+from scbetavae._core.text import did_you_mean, listed
+
+DEFAULT_METRICS = ("mig", "sap", "modularity", "dcimig", "mig_sup", "class_alignment", "dci")
+LEVELS = ("covariate", "class")
 
 
 @dataclass(frozen=True)
-class MetricRecord:
+class Score:
     """A score as it appears in the ``metric`` column of `score_frame`.
 
     Attributes
@@ -16,128 +22,138 @@ class MetricRecord:
     name
         Name of the score.
     title
-        What a plot calls it.
+        Title in plots.
     lowest, highest
-        Range; ``highest`` is infinite for total correlation.
+        Range; ``highest`` may be infinite.
     level
         ``"covariate"`` (the covariate as a whole) or ``"class"`` (each class against the rest).
     per_covariate
-        Whether there is a value for each covariate, beside the one over all.
+        Whether each covariate has a value, in addition to the one over all.
+    higher_is_better
+        Direction.
     needs
-        ``"labels"``; ``"intervention"`` for surrogates of interventional scores; ``"seeds"`` for several trained models;
-        ``"codes"`` for scores without labels.
-    in_frame
-        Whether `score_frame` computes it.
+        ``"labels"``; ``"intervention"``, ``"seeds"`` or ``"codes"`` for scores that `score_frame` does not compute.
+    family
+        Another name under which ``metrics=`` finds it together with others, such as ``"dci"``.
     reference
         Citation key.
+    function
+        For a score of your own: ``function(codes, factor)`` if ``per_covariate``, with the codes of active dimensions
+        (n_cells, n_dims) and a Series of labels without missing values; otherwise ``function(codes, factors)`` with a
+        DataFrame. It returns a number, NaN where it is not defined. `score_frame` computes null, ceiling and interval
+        by calling it on permuted labels, oracle codes and resampled cells.
     """
 
     name: str
     title: str
-    lowest: float
-    highest: float
-    level: str
-    per_covariate: bool
-    needs: str
-    in_frame: bool
-    reference: str
+    lowest: float = 0.0
+    highest: float = 1.0
+    level: str = "covariate"
+    per_covariate: bool = False
+    higher_is_better: bool = True
+    needs: str = "labels"
+    family: str = ""
+    reference: str = ""
+    function: Callable[..., Any] | None = None
+
+    @property
+    def in_frame(self) -> bool:
+        """Whether `score_frame` computes it."""
+        return self.needs == "labels"
 
 
-_INFINITE = float("inf")
-
-RECORDS: dict[str, MetricRecord] = {
-    record.name: record
-    for record in (
-        MetricRecord("mig", "MIG", 0, 1, "covariate", True, "labels", True, "Chen2018"),
-        MetricRecord("sap", "SAP", 0, 1, "covariate", True, "labels", True, "Kumar2018"),
-        MetricRecord("modularity", "Modularity", 0, 1, "covariate", False, "labels", True, "RidgewayMozer2018"),
-        MetricRecord("dcimig", "DCIMIG", 0, 1, "covariate", False, "labels", True, "Sepliarskaia2019"),
-        MetricRecord("mig_sup", "MIG-sup", 0, 1, "covariate", False, "labels", True, "Li2020"),
-        MetricRecord("lms", "LMS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
-        MetricRecord("msas", "MSAS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
-        MetricRecord("msgs", "MSGS", 0, 1, "class", True, "labels", True, "Moinfar2024"),
-        MetricRecord(
-            "dci_disentanglement",
-            "DCI disentanglement",
-            0,
-            1,
-            "covariate",
-            False,
-            "labels",
-            True,
-            "EastwoodWilliams2018",
-        ),
-        MetricRecord(
-            "dci_completeness", "DCI completeness", 0, 1, "covariate", True, "labels", True, "EastwoodWilliams2018"
-        ),
-        MetricRecord(
-            "dci_informativeness",
-            "DCI informativeness",
-            0,
-            1,
-            "covariate",
-            True,
-            "labels",
-            True,
-            "EastwoodWilliams2018",
-        ),
-        MetricRecord("explicitness", "Explicitness", 0, 1, "covariate", True, "labels", True, "RidgewayMozer2018"),
-        MetricRecord("betavae_score", "BetaVAE score", 0, 1, "covariate", False, "intervention", False, "Higgins2017"),
-        MetricRecord(
-            "factorvae_score", "FactorVAE score", 0, 1, "covariate", False, "intervention", False, "KimMnih2018"
-        ),
-        MetricRecord("udr", "UDR", 0, 1, "covariate", False, "seeds", False, "Duan2020"),
-        MetricRecord(
-            "gaussian_total_correlation",
-            "Total correlation",
-            0,
-            _INFINITE,
-            "covariate",
-            False,
-            "codes",
-            False,
-            "Locatello2019",
-        ),
-    )
-}
-
-FAMILIES: dict[str, tuple[str, ...]] = {
-    "class_alignment": ("lms", "msas", "msgs"),
-    "dci": ("dci_disentanglement", "dci_completeness", "dci_informativeness"),
-}
-
-DEFAULT_METRICS = ("mig", "sap", "modularity", "dcimig", "mig_sup", "class_alignment", "dci")
+SCORES: dict[str, Score] = {}
+"""Scores by name."""
 
 
-def resolve_metrics(metrics: str | Iterable[str]) -> list[str]:
-    """Names of single scores, families written out, in order and once each.
+def register_score(score: Score) -> Score:
+    """Make a score available by name in `score_frame`, ``tl.score_disentanglement``, the sweep, plots and the command line.
+
+    Parameters
+    ----------
+    score
+        Record of the score, with its ``function`` unless it is one of the package's.
+
+    Returns
+    -------
+    The record.
+
+    Raises
+    ------
+    TypeError
+        If it is not a `Score`.
+    ValueError
+        If the name is taken or not an identifier, the level is unknown, or the range is empty. A score defined again in a
+        notebook replaces the earlier one.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from scbetavae import metrics
+    >>> def largest_correlation(codes, factor):
+    ...     return max(abs(np.corrcoef(codes.T, pd.factorize(factor)[0])[-1, :-1]))
+    >>> score = metrics.Score("largest_correlation", "Correlation", per_covariate=True, function=largest_correlation)
+    >>> _ = metrics.register_score(score)
+    >>> codes = np.random.default_rng(0).normal(size=(100, 2))
+    >>> frame = metrics.score_frame(codes, pd.DataFrame({"sex": codes[:, 0] > 0}), metrics="largest_correlation")
+    >>> frame.set_index("covariate")["value"].round(1).to_dict()
+    {'sex': 0.8, 'all': 0.8}
+    >>> del metrics.SCORES["largest_correlation"]
+    """
+    if not isinstance(score, Score):
+        msg = f"{score!r} is not a score. Pass scbetavae.metrics.Score(name, title, function=...)."
+        raise TypeError(msg)
+    if not isinstance(score.name, str) or not score.name.isidentifier() or score.level not in LEVELS:
+        msg = f"name={score.name!r}, level={score.level!r}: pass an identifier such as 'my_score' and one of {listed(LEVELS)}."
+        raise ValueError(msg)
+    if not score.lowest < score.highest:
+        msg = f"The range of {score.name!r} is {score.lowest} to {score.highest}. Pass lowest below highest."
+        raise ValueError(msg)
+    taken = SCORES.get(score.name)
+    if taken is not None and taken != score and "__main__" not in {getattr(taken.function, "__module__", "")}:
+        msg = f"name={score.name!r} is taken by the score {taken.title!r}. Choose another name."
+        raise ValueError(msg)
+    SCORES[score.name] = score
+    return score
+
+
+def score_names(metrics: str | Iterable[str] | None = None) -> list[str]:
+    """Names of single scores: families such as ``"dci"`` are written out, and each name appears once.
+
+    Parameters
+    ----------
+    metrics
+        Names of scores and families; ``None`` for the default ones.
+
+    Returns
+    -------
+    list of str
 
     Raises
     ------
     ValueError
-        If a name is unknown (the nearest is named), or needs more than codes and labels.
+        If a name is unknown (the nearest is named), or the score needs more than codes and labels of one model.
+
+    Examples
+    --------
+    >>> from scbetavae.metrics import score_names
+    >>> score_names(["mig", "dci"])
+    ['mig', 'dci_disentanglement', 'dci_completeness', 'dci_informativeness']
     """
-    names = [metrics] if isinstance(metrics, str) else list(metrics)
+    names = list(DEFAULT_METRICS) if metrics is None else as_list(metrics)
+    families: dict[str, list[str]] = {}
+    for score in SCORES.values():
+        if score.family:
+            families.setdefault(score.family, []).append(score.name)
+    known = [*families, *(score.name for score in SCORES.values() if score.in_frame)]
     if not names:
-        msg = f"`metrics` is empty. Choose from {', '.join(DEFAULT_METRICS)}."
+        msg = f"metrics is empty. Choose from {listed(DEFAULT_METRICS)}."
         raise ValueError(msg)
-    resolved: list[str] = []
     for name in names:
-        for single in FAMILIES.get(name, (name,)):
-            _check_name(single)
-            if single not in resolved:
-                resolved.append(single)
-    return resolved
-
-
-def _check_name(name: str) -> None:
-    known = [*FAMILIES, *(record.name for record in RECORDS.values() if record.in_frame)]
-    if name in known:
-        return
-    if name in RECORDS:
-        msg = f"Metric {name!r} needs more than codes and labels of one model. Call `scbetavae.metrics.{name}`."
-        raise ValueError(msg)
-    nearest = difflib.get_close_matches(str(name).lower(), known, n=1, cutoff=0.4)
-    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    msg = f"Metric {name!r} is not known.{hint} Known: {', '.join(known)}."
-    raise ValueError(msg)
+        if name in SCORES and not SCORES[name].in_frame:
+            msg = f"Metric {name!r} needs more than codes and labels of one model. Call `scbetavae.metrics.{name}`."
+            raise ValueError(msg)
+        if name not in known:
+            msg = f"Metric {name!r} is not known.{did_you_mean(name, known, 0.4)} Choose from {listed(known, 40)}."
+            raise ValueError(msg)
+    return list(dict.fromkeys(single for name in names for single in families.get(name, [name])))

@@ -13,9 +13,12 @@ from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import Covariate, check_choice, check_codes, check_factors
 from scbetavae.metrics._information import CodeBins, Estimator, label_cells
 from scbetavae.metrics._mig import top_gap
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(Score("sap", "SAP", per_covariate=True, reference="Kumar2018"))
 
 TEST_FRACTION = 1 / 3
 """Share of held-out cells in the parity modes: disentanglement_lib trains on 10 000 and tests on 5 000."""

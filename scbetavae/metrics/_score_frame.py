@@ -12,8 +12,9 @@ from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import check_codes, check_factors, check_groups, check_positive_integer
 from scbetavae.metrics._evidence import CLASS_METRICS, Evidence, Wanted
 from scbetavae.metrics._information import find_confounder
-from scbetavae.metrics._layout import INFORMATION_METRICS, Layout, Score
-from scbetavae.metrics._records import DEFAULT_METRICS, resolve_metrics
+from scbetavae.metrics._layout import INFORMATION_METRICS, Layout, Views
+from scbetavae.metrics._own_scores import own_scores
+from scbetavae.metrics._records import score_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +28,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     *,
     groups: ArrayLike | pd.Series | None = None,
     confounder: pd.Series | str | None = None,
-    metrics: str | Iterable[str] = DEFAULT_METRICS,
+    metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
     n_bootstrap: int = 100,
     active: ArrayLike | None = None,
@@ -53,7 +54,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
         Confounder: the name of a column of ``factors``, or a column of its own. The information scores weight cells by
         p(a)p(b)/p(a,b); see `mig`. The other scores say in ``flag`` that they do not.
     metrics
-        Names of scores (column ``metric``), or of the families ``"class_alignment"`` and ``"dci"``.
+        Names of scores (column ``metric``), also of your own (`register_score`), or of the families ``"class_alignment"`` and
+        ``"dci"``. ``None`` for the default ones.
     n_permutations
         Permutations behind ``null`` and ``p_value``. DCI refits trees for at most 4 of them.
     n_bootstrap
@@ -104,7 +106,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     >>> frame.loc[frame["covariate"] == "type", "normalized"].round(1).item()
     1.0
     """
-    names = resolve_metrics(metrics)
+    names = score_names(metrics)
     n_permutations = check_positive_integer(n_permutations, "n_permutations", minimum=0)
     n_bootstrap = check_positive_integer(n_bootstrap, "n_bootstrap", minimum=0)
     array = check_codes(codes)
@@ -122,7 +124,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     evidences = [_evidence.gather(binned, covariate, confounder, wanted) for covariate in covariates]
     defined = [evidence for evidence in evidences if not evidence.problem]
     oracle = _oracle.oracle_codes(defined, binned, rng)
-    scores: dict[tuple[str, str], Score] = {}
+    scores: dict[tuple[str, str], Views] = {}
     if any(name in INFORMATION_METRICS for name in names):
         for evidence in defined:
             if n_permutations:
@@ -135,11 +137,12 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     seen = [e.covariate.without_labels() if e.problem else e.covariate for e in evidences]
     models = _score_models.ModelInputs(array, mask, seen, members, blocks, oracle, defined, n_permutations, seed)
     scores |= _score_models.model_scores(models, names)
+    scores |= own_scores(models, names)
     layout = Layout(evidences, blocks, int(mask.sum()), len(array), None if confounder is None else confounder.name)
     return layout.frame(scores, names)
 
 
-def _information_scores(evidences: list[Evidence], metrics: list[str]) -> dict[tuple[str, str], Score]:
+def _information_scores(evidences: list[Evidence], metrics: list[str]) -> dict[tuple[str, str], Views]:
     names = [evidence.covariate.name for evidence in evidences]
     views = {
         view: _evidence.read_scores([getattr(evidence, view) for evidence in evidences], names, metrics)
@@ -147,7 +150,7 @@ def _information_scores(evidences: list[Evidence], metrics: list[str]) -> dict[t
     }
     nothing = np.zeros(0)
     return {
-        key: Score(
+        key: Views(
             float(value[0]),
             views["null"].get(key, nothing),
             views["bootstrap"].get(key, nothing),

@@ -12,7 +12,7 @@ from scbetavae.metrics import _dci, _dci_fits, _explicitness, _held_out
 from scbetavae.metrics._checks import Covariate
 from scbetavae.metrics._contingency import count_tables
 from scbetavae.metrics._evidence import Evidence
-from scbetavae.metrics._layout import Score
+from scbetavae.metrics._layout import Views
 from scbetavae.metrics._resampling import Blocks, permute_values
 
 DCI_METRICS = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
@@ -41,7 +41,7 @@ class ModelInputs(NamedTuple):
     seed: int
 
 
-def model_scores(inputs: ModelInputs, metrics: list[str]) -> dict[tuple[str, str], Score]:
+def model_scores(inputs: ModelInputs, metrics: list[str]) -> dict[tuple[str, str], Views]:
     """Scores of the fitted models among ``metrics``."""
     with_dci = any(metric in DCI_METRICS for metric in metrics)
     if not with_dci and "explicitness" not in metrics:
@@ -76,7 +76,7 @@ def _sample(inputs: ModelInputs) -> ModelInputs:
     )
 
 
-def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
+def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Views]:
     names = [covariate.name for covariate in inputs.covariates]
     values = inputs.codes[:, inputs.active]
     values = _dci_fits.bin_for_trees(values) if values.size else values
@@ -86,7 +86,7 @@ def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
     null = _dci_null(inputs, values)
     errors = _jackknife(result)
     n_folds = len(result._replicates)
-    scores: dict[tuple[str, str], Score] = {}
+    scores: dict[tuple[str, str], Views] = {}
     nothing = np.zeros(0)
     nulls_of_accuracy, accuracies = [], []
     for column, (name, fit) in enumerate(zip(names, fits, strict=True)):
@@ -96,12 +96,12 @@ def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
         value = row["completeness"] if fit.votes or not np.isnan(row["completeness"]) else 0.0
         flag = "" if fit.votes else "no accuracy above permuted labels"
         value = np.nan if inputs.active.sum() == 1 else value
-        scores["dci_completeness", name] = Score(
+        scores["dci_completeness", name] = Views(
             value, null[:, 2 + column], nothing, top[0], flag, errors[2 + column], n_folds, row["p_value"]
         )
         replicates = nothing if fit.predicted is None else _bootstrap_accuracy(fit, inputs.blocks)
         accuracy_null = fit.null if len(fit.null) and inputs.n_permutations else nothing
-        scores["dci_informativeness", name] = Score(fit.accuracy, accuracy_null, replicates, top[1])
+        scores["dci_informativeness", name] = Views(fit.accuracy, accuracy_null, replicates, top[1])
         if len(fit.null):
             nulls_of_accuracy.append(fit.null)
             accuracies.append(fit.accuracy)
@@ -119,7 +119,7 @@ def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
     top = ceiling.get("all", (np.nan, np.nan))
     for i, metric in enumerate(DCI_METRICS[:2]):
         overall = (result.disentanglement, result.completeness)[i] if defined else np.nan
-        scores[metric, "all"] = Score(overall, null[:, i], nothing, top[i], flag, errors[i], n_folds, p_value)
+        scores[metric, "all"] = Views(overall, null[:, i], nothing, top[i], flag, errors[i], n_folds, p_value)
     return scores
 
 
@@ -207,8 +207,8 @@ def _bootstrap_accuracy(fit: _dci_fits.Fit, blocks: Blocks) -> np.ndarray:
     )
 
 
-def _explicitness_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
-    scores: dict[tuple[str, str], Score] = {}
+def _explicitness_scores(inputs: ModelInputs) -> dict[tuple[str, str], Views]:
+    scores: dict[tuple[str, str], Views] = {}
     rng = np.random.default_rng(inputs.seed + 2)
     for covariate in inputs.covariates:
         target = _held_out.make_target(covariate)
@@ -235,7 +235,7 @@ def _explicitness_scores(inputs: ModelInputs) -> dict[tuple[str, str], Score]:
             ]
         )
         replicates = _bootstrap_area(predicted, target, inputs.blocks)
-        scores["explicitness", covariate.name] = Score(
+        scores["explicitness", covariate.name] = Views(
             _explicitness.concordance(predicted, target), null, replicates, 1.0
         )
     return scores

@@ -8,9 +8,21 @@ import numpy as np
 
 from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import check_codes
+from scbetavae.metrics._records import Score, register_score
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
+
+register_score(
+    Score(
+        "gaussian_total_correlation",
+        "Total correlation",
+        highest=float("inf"),
+        higher_is_better=False,
+        needs="codes",
+        reference="Locatello2019",
+    )
+)
 
 
 def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:

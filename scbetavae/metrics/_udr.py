@@ -11,12 +11,15 @@ import pandas as pd
 from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import check_codes, check_positive_integer
 from scbetavae.metrics._modularity import check_matrix
+from scbetavae.metrics._records import Score, register_score
 from scbetavae.metrics._sap import rank_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
+
+register_score(Score("udr", "UDR", needs="seeds", reference="Duan2020"))
 
 MINIMUM_SEEDS = 5
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from scbetavae import metrics
 from scbetavae._core import results as _stored
 
 if TYPE_CHECKING:
@@ -13,22 +14,6 @@ if TYPE_CHECKING:
 
     from anndata import AnnData
 
-# Scores of single covariates first, then those of all together. What is not named here follows by its own name.
-_TITLES = {
-    "mig": "MIG",
-    "sap": "SAP",
-    "dci_completeness": "DCI completeness",
-    "dci_informativeness": "DCI informativeness",
-    "explicitness": "Explicitness",
-    "lms": "LMS (classes)",
-    "msas": "MSAS (classes)",
-    "msgs": "MSGS (classes)",
-    "dci_disentanglement": "DCI disentanglement",
-    "modularity": "Modularity",
-    "dcimig": "DCIMIG",
-    "mig_sup": "MIG-sup",
-}
-_UNBOUNDED = ("gaussian_total_correlation",)  # in nats: on no common axis with scores between 0 and 1
 _ALL = "all"
 
 
@@ -72,22 +57,29 @@ def read_table(
 
 def arrange_scores(table: pd.DataFrame) -> pd.DataFrame:
     """Rows that are drawn, in the order in which they are drawn, with a column ``title``."""
-    table = table[~table["metric"].isin(_UNBOUNDED)].reset_index(drop=True)
+    records = metrics.SCORES
+    table = table[[name not in records or records[name].highest <= 1 for name in table["metric"]]].reset_index(
+        drop=True
+    )
     if table.empty:
-        msg = "The table holds no score between 0 and 1, so there is nothing to draw on a common axis."
+        msg = "The table has no score between 0 and 1, so there is nothing to draw on a common axis."
         raise ValueError(msg)
-    metrics = [*_TITLES, *(name for name in table["metric"].unique() if name not in _TITLES)]
-    covariates = [_ALL, *(name for name in table["covariate"].unique() if name != _ALL)]
+    # Scores of single covariates first, then those of classes, then those of all covariates together.
+    known = sorted(records.values(), key=lambda record: (not record.per_covariate, record.level == "class"))
+    names = list(dict.fromkeys([*(record.name for record in known), *table["metric"]]))
+    covariates = list(dict.fromkeys([_ALL, *table["covariate"]]))
     embeddings = list(table["embedding"].unique()) if "embedding" in table else []
     ranks = pd.DataFrame(
         {
             "covariate": table["covariate"].map(covariates.index),
-            "metric": table["metric"].map(metrics.index),
+            "metric": table["metric"].map(names.index),
             "embedding": table["embedding"].map(embeddings.index) if embeddings else 0,
         }
     )
     order = ranks.sort_values(["covariate", "metric", "embedding"], kind="stable").index
     table = table.loc[order].reset_index(drop=True)
-    titles = table["metric"].map(lambda name: _TITLES.get(name, name.replace("_", " ").capitalize()))
+    titles = [
+        records[name].title if name in records else name.replace("_", " ").capitalize() for name in table["metric"]
+    ]
     table.insert(int(table.columns.get_loc("metric")) + 1, "title", titles)
     return table

@@ -19,9 +19,6 @@ QUANTITIES = {
     "gaussian_total_correlation": ("Total correlation", "nats"),
     "agreement": ("Agreement of seeds", "mean |Spearman|"),
     "udr": ("UDR (seeds agree)", ""),
-    "lms": ("LMS (classes)", ""),
-    "msas": ("MSAS (classes)", ""),
-    "msgs": ("MSGS (classes)", ""),
     "kmeans_ari": ("k-means ARI, {}", "ARI"),
     "knn_accuracy": ("k-NN accuracy, {}", "accuracy"),
     "ilisi": ("Mixing of {}", "iLISI"),
@@ -41,19 +38,19 @@ _GRAYS = dict(zip(_BASELINES, ((palette.DARK, "--"), (palette.MIDDLE, ":")), str
 
 def scores() -> dict[str, Any]:
     """Registered scores by name."""
-    return getattr(metrics, "SCORES", None) or metrics.RECORDS
+    return metrics.SCORES
 
 
 def objectives() -> dict[str, Any]:
     """Registered objectives by name."""
     from scbetavae import module
 
-    return getattr(module, "OBJECTIVES", {})
+    return module.OBJECTIVES
 
 
 def lower_is_better(score: str) -> bool:
     """Direction of a score."""
-    return not getattr(scores().get(score), "higher_is_better", score != "gaussian_total_correlation")
+    return score in metrics.SCORES and not metrics.SCORES[score].higher_is_better
 
 
 def default_panels(done: pd.DataFrame) -> list[str]:

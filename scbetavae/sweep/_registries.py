@@ -12,17 +12,12 @@ BASELINES = ("pca", "ica")
 
 def objectives() -> dict[str, Any]:
     """Registered objectives by name."""
-    try:
-        return module.OBJECTIVES
-    except AttributeError:  # until the registry is there
-        from scbetavae.module._objective_choice import REGULARISERS
-
-        return REGULARISERS
+    return module.OBJECTIVES
 
 
 def scores() -> dict[str, Any]:
     """Registered scores by name."""
-    return getattr(metrics, "SCORES", None) or metrics.RECORDS
+    return metrics.SCORES
 
 
 def check_metrics(names: str | Iterable[str] | None) -> None:
@@ -30,12 +25,12 @@ def check_metrics(names: str | Iterable[str] | None) -> None:
     names = [names] if isinstance(names, str) else list(names or ())
     named = [name for name in names if name != "gaussian_total_correlation"]
     if named:
-        metrics.resolve_metrics(named)
+        metrics.score_names(named)
 
 
 def lower_is_better(score: str) -> bool:
     """Direction of a score."""
-    return not getattr(scores().get(score), "higher_is_better", score != "gaussian_total_correlation")
+    return score in metrics.SCORES and not metrics.SCORES[score].higher_is_better
 
 
 def snapshot() -> tuple[dict[str, Any], dict[str, Any]]:

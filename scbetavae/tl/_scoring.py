@@ -39,10 +39,10 @@ def resolve_names(names: str | Iterable[str] | None, *, with_variances: bool) ->
         If a name is unknown (the nearest is named).
     """
     if names is None:
-        return [*metrics.resolve_metrics(metrics.DEFAULT_METRICS), *([TOTAL_CORRELATION] if with_variances else [])]
+        return [*metrics.score_names(), *([TOTAL_CORRELATION] if with_variances else [])]
     names = [names] if isinstance(names, str) else list(names)
     without = [name for name in names if name != TOTAL_CORRELATION]
-    resolved = metrics.resolve_metrics(without) if without or not names else []
+    resolved = metrics.score_names(without) if without or not names else []
     return resolved + ([TOTAL_CORRELATION] if len(without) < len(names) else [])
 
 

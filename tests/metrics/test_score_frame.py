@@ -257,12 +257,12 @@ def test_unknown_metric_names_the_nearest(base):
 
 
 def test_records():
-    for name, record in metrics.RECORDS.items():
+    for name, record in metrics.SCORES.items():
         assert record.name == name
         assert record.lowest < record.highest
         with pytest.raises(AttributeError):
             record.name = "other"
-    assert metrics.resolve_metrics("dci") == ["dci_disentanglement", "dci_completeness", "dci_informativeness"]
+    assert metrics.score_names("dci") == ["dci_disentanglement", "dci_completeness", "dci_informativeness"]
 
 
 LABELS = st.sampled_from(["a", "b", "CD8+/CD45RA+", "", None, np.nan, True, 3, 2.5])
