@@ -12,6 +12,9 @@ UNS = "betavae"
 LATENT = "X_betavae"
 """``.obsm`` entry of the posterior means, cells x latent dimensions."""
 
+LATENT_TABLE = "latent"
+"""``.uns[UNS]`` entry: one row per dimension of an embedding in ``.obsm``, named in ``_params``; a DataFrame."""
+
 LATENT_UMAP = "X_umap"
 """``.obsm`` entry of scanpy's UMAP coordinates."""
 

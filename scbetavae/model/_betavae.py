@@ -38,6 +38,7 @@ from ._counterfactual import CounterfactualMixin
 from ._decoding import DecodingMixin
 from ._encoding import EncodingMixin
 from ._fingerprint import check_unchanged, remember_data
+from ._latent import compute_latent, registered_classes
 from ._latent_summary import LatentSummaryMixin
 from ._query import freeze_reference, is_told_nothing, place_new_categories
 from ._registered_cells import RegisteredCellsMixin
@@ -145,6 +146,8 @@ class BetaVAE(
     """
 
     _module_cls = BetaVAEModule
+    _latent = compute_latent
+    _registered_classes = registered_classes
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"

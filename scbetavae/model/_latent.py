@@ -1,0 +1,130 @@
+"""The latent representation of cells, computed once per call: means, variances, KL, active mask, roles and names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import torch
+
+from scbetavae import metrics
+from scbetavae._core import keys, results
+from scbetavae._core.columns import class_columns
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from anndata import AnnData
+
+    from ._betavae import BetaVAE
+
+FREE = "free"
+"""Role of a dimension that no covariate guides."""
+
+
+@dataclass(frozen=True)
+class Latent:
+    """Posterior of cells over the latent dimensions of a model.
+
+    Parameters
+    ----------
+    means
+        Posterior means, array of shape ``(n_cells, n_dims)``.
+    variances
+        Posterior variances, of the same shape; ``None`` for the simplex of a logistic normal.
+    kl
+        KL divergence of each dimension from the prior, mean over cells, in nats; ``None`` for a simplex.
+    active
+        Boolean mask of the dimensions that carry information, see :func:`scbetavae.metrics.active_dimensions`.
+    roles
+        What each dimension is for: ``"free"``.
+    names
+        Names of the dimensions: ``"dim_0"``, ``"dim_1"`` and so on.
+    """
+
+    means: np.ndarray
+    variances: np.ndarray | None
+    kl: np.ndarray | None
+    active: np.ndarray
+    roles: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def table(self) -> pd.DataFrame:
+        """One row per dimension: ``dimension``, ``kl``, ``sd``, ``variance``, ``active``, ``role`` and ``name``."""
+        unknown = np.full(len(self.names), np.nan)
+        return pd.DataFrame(
+            {
+                "dimension": np.arange(len(self.names)),
+                "kl": unknown if self.kl is None else self.kl,
+                "sd": self.means.std(axis=0, dtype=np.float64),
+                "variance": unknown if self.variances is None else self.variances.mean(axis=0),
+                "active": self.active,
+                "role": list(self.roles),
+                "name": list(self.names),
+            }
+        )
+
+    def write(self, adata: AnnData, obsm_key: str = keys.LATENT) -> None:
+        """Write the means to ``.obsm[obsm_key]`` and the table to ``.uns["betavae"]["latent"]``."""
+        adata.obsm[obsm_key] = self.means
+        results.store(adata, keys.LATENT_TABLE, {"": self.table()}, {"obsm_key": obsm_key}, {obsm_key: self.means})
+
+
+def compute_latent(
+    self: BetaVAE, adata: AnnData | None = None, *, normal: bool = False, batch_size: int | None = None
+) -> Latent:
+    """`Latent` of the cells; with ``normal``, that of the normal variable behind the simplex of a logistic normal."""
+    is_simplex = self.module.latent_distribution == "ln" and not normal
+    with random_state_kept(self.device):
+        if is_simplex:
+            means, variances = self.get_latent_representation(adata, batch_size=batch_size), None
+        else:
+            means, variances = self.get_latent_representation(adata, batch_size=batch_size, return_dist=True)
+    _check_finite(means if variances is None else means + variances, self.adata if adata is None else adata)
+    kl = None
+    if variances is not None:
+        means, variances = means.astype(np.float32), variances.astype(np.float64)
+        located, spread = torch.as_tensor(means, dtype=torch.float64), torch.as_tensor(variances).sqrt()
+        with torch.inference_mode():
+            posterior = torch.distributions.Normal(located, spread, validate_args=False)
+            kl = self.module.kl_divergence(posterior).mean(dim=0).numpy()
+    names = tuple(f"dim_{d}" for d in range(means.shape[1]))
+    active = metrics.active_dimensions(means, kl=kl)
+    return Latent(means, variances, kl, active, (FREE,) * len(names), names)
+
+
+def describing(self: BetaVAE, latent: Latent) -> dict[str, np.ndarray]:
+    """Embedding that a result of a normal posterior describes; the one in ``.obsm`` of a logistic normal is another."""
+    return {} if self.module.latent_distribution == "ln" else {keys.LATENT: latent.means}
+
+
+def cells_of(self: BetaVAE, adata: AnnData | None, call: str) -> AnnData:
+    """Cells that a method works on: those given or the model's own; ``call`` is how to pass them, for the message."""
+    adata = self.adata if adata is None else adata
+    if adata is None:
+        msg = f"The model was trained on a data module and holds no cells. Pass them: {call}."
+        raise ValueError(msg)
+    return adata
+
+
+def registered_classes(self: BetaVAE) -> list[str]:
+    """Columns that were registered as classes, whatever their type."""
+    return class_columns(self.registry_.get("setup_args", {}))
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Draw from a copy of torch's random state: data loaders draw a seed, scvi-tools a sample of the posterior."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+
+
+def _check_finite(values: np.ndarray, adata: AnnData) -> None:
+    """Refuse the latent representation of a model whose training diverged."""
+    broken = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(broken):
+        msg = (
+            f"The latent representation of {len(broken)} cells is not finite, the first {adata.obs_names[broken[0]]!r}: "
+            'training diverged. Train again with a smaller learning rate, plan_kwargs={"lr": 1e-4}.'
+        )
+        raise ValueError(msg)
