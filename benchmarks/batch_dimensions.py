@@ -65,14 +65,14 @@ def report(
     """Find and zero the dimensions of ``obsm["X_betavae"]``; one row of the table."""
     scbetavae.tl.zero_batch_dimensions(adata, None, batch_key, conserve=conserve, rule=rule, kl=kl, seed=seed)
     stored = adata.uns["betavae"]
-    table = stored["zeroed"]
+    table = stored["batch_removal"]
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[(table["role"] == "conserved") & (table["classifier"] == "knn")].set_index("covariate")
     least = kept["kept"].idxmin()
     return {
         "search": stored["batch_dimensions_params"]["status"],
-        "status": stored["zeroed_params"]["status"],
-        "dimensions": stored["zeroed_params"]["dimensions"],
+        "status": stored["batch_removal_params"]["status"],
+        "dimensions": stored["batch_removal_params"]["dimensions"],
         "batch_before": batch.loc["knn", "before"],
         "batch_after": batch.loc["knn", "after"],
         "batch_expected": batch.loc["knn", "expected"],

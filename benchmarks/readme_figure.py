@@ -57,8 +57,8 @@ def draw_cells(axes: Axes, adata: anndata.AnnData, column: str, when: str, accur
 def draw(adata: anndata.AnnData) -> plt.Figure:
     """The whole picture."""
     stored = adata.uns["betavae"]
-    removed = [int(number) for number in stored["zeroed_params"]["dimensions"].split(", ")]
-    report = stored["zeroed"].query("classifier == 'knn'").set_index("covariate")
+    removed = [int(number) for number in stored["batch_removal_params"]["dimensions"].split(", ")]
+    report = stored["batch_removal"].query("classifier == 'knn'").set_index("covariate")
     figure = plt.figure(figsize=(11, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, 4, width_ratios=[0.85, 1, 1, 0.85])
     draw_dimensions(figure.add_subplot(grid[:, 0]), adata, removed)

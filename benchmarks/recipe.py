@@ -142,7 +142,7 @@ def removal(name: str, folder: Path | None, seed: int) -> dict:
     model, _ = fit(adata, BetaVAE, seed, {})
     started = time.process_time()
     model.zero_batch_dimensions(conserve=PROTECTED.get(name), seed=seed)
-    table, parameters = adata.uns["betavae"]["zeroed"], adata.uns["betavae"]["zeroed_params"]
+    table, parameters = adata.uns["betavae"]["batch_removal"], adata.uns["betavae"]["batch_removal_params"]
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[table["role"] != "batch"]
     return {

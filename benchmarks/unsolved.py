@@ -119,7 +119,7 @@ def remove(adata: anndata.AnnData, codes: np.ndarray, kl: np.ndarray | None) -> 
     """What the default removal leaves of the batch and keeps of cell type, by nearest neighbors."""
     adata.obsm["codes"] = codes
     tl.zero_batch_dimensions(adata, batch_key="batch", conserve="cell_type", obsm_key="codes", kl=kl)
-    table, parameters = adata.uns["betavae"]["zeroed"], adata.uns["betavae"]["zeroed_params"]
+    table, parameters = adata.uns["betavae"]["batch_removal"], adata.uns["betavae"]["batch_removal_params"]
     of_neighbors = table[table["classifier"] == "knn"].set_index("covariate")
     return {
         "batch_after": of_neighbors.loc["batch", "after"],

@@ -11,6 +11,7 @@ import pandas as pd
 from pandas.api import types
 
 from scbetavae._core.checks import as_list, check_key, check_keys
+from scbetavae._core.constants import MINIMUM_CELLS
 from scbetavae._core.text import listed
 
 if TYPE_CHECKING:
@@ -58,6 +59,11 @@ def read_factors(
         check_key(name, list(adata.obs.columns), "categorical", "adata.obs")
     classes = {*told, *registered}
     columns = {name: adata.obs[name] for name in names}
+    for name, column in columns.items():
+        kind = column.dtype
+        if types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind) or types.is_complex_dtype(kind):
+            msg = f"{argument}={name!r} holds {kind}: dates, durations or complex numbers. Convert it to numbers or categories."
+            raise TypeError(msg)
     doubtful = (
         {} if categorical is not None else {n: c for n, c in columns.items() if n not in classes and _may_be_codes(c)}
     )
@@ -167,3 +173,31 @@ def _may_be_codes(column: pd.Series) -> bool:
     """Whether numbers are whole and take so few values that they may stand for classes."""
     column = column.infer_objects() if column.dtype == object else column
     return _holds_numbers(column) and 2 <= column.nunique() <= FEW_VALUES and not holds_fractions(column)
+
+
+def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> str:
+    """Why classes of these sizes cannot all be compared; empty if they can, or if there is one class anyway.
+
+    ``"not possible: batch 'b1' has 1 cell, ..."`` if fewer than two classes have ``MINIMUM_CELLS``, otherwise
+    ``"left out: ..."``. Both name the small classes.
+    """
+    small = {name: size for name, size in sizes.items() if 0 < size < MINIMUM_CELLS}
+    n_classes = sum(size > 0 for size in sizes.values())
+    if not small or n_classes < 2:
+        return ""
+    told = [f"{noun} {name!r}{of} has {size} cell{'s' if size > 1 else ''}" for name, size in small.items()]
+    text = ", ".join(told[:3]) + (f" and {len(told) - 3} more are as small" if len(told) > 3 else "")
+    if n_classes - len(small) < 2:
+        return f"not possible: {text}, and a comparison needs {MINIMUM_CELLS} cells of each of two"
+    return f"left out: {text}, fewer than {MINIMUM_CELLS}"
+
+
+def leave_out_small(column: pd.Series, noun: str, of: str = "") -> tuple[pd.Series, str]:
+    """A column of classes, missing where the class is too small, and what `tell_small` says; numbers as they are."""
+    if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
+        return column, ""
+    sizes = column.value_counts(sort=False)
+    told = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
+    if not told:
+        return column, ""
+    return column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])), told

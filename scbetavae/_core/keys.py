@@ -51,8 +51,8 @@ LATENT_SUMMARY = "latent_summary"
 BATCH_DIMENSIONS = "batch_dimensions"
 """``.uns[UNS]`` entry: how much batch each dimension holds, a DataFrame; with ``_params``, the rule and its summary."""
 
-ZEROED = "zeroed"
-"""``.uns[UNS]`` entry: the report of zeroing, a DataFrame; with ``_params``, what was zeroed and the summary."""
+BATCH_REMOVAL = "batch_removal"
+"""``.uns[UNS]`` entry: the batch-removal report, a DataFrame; with ``_params``, what was removed, status and summary."""
 
 TRAVERSAL = "traversal"
 """``.uns[UNS]`` entry: fold changes along dimensions, a long DataFrame; with ``_params``, how they were made."""
@@ -75,7 +75,7 @@ FINGERPRINT = "fingerprint"
 EARLIER = "earlier_embeddings"
 """``.uns[UNS]`` entry: the fingerprint of embeddings that were there before the last training, a flat dict."""
 
-WALK_SUFFIX = "_steps"
+STEPS_SUFFIX = "_steps"
 """Ending of the ``.uns[UNS]`` entry with every step of a search for batch dimensions, a DataFrame."""
 
 CLUSTERS_SUFFIX = "_clusters"
@@ -101,3 +101,9 @@ EXPECTED = "expected"
 
 MEAN_SHIFT = "mean_shift"
 """``.layers`` entry of predicted cells: the baseline that shifts mean expression and knows no model."""
+
+REPORT_SUFFIX = "_report"
+"""Ending of the ``.uns[UNS]`` entry with accuracies before and after a removal, a DataFrame."""
+
+HELD_OUT_SUFFIX = "_held_out"
+"""Ending of the ``.obs`` column that marks cells that took no part in a search."""

@@ -34,7 +34,8 @@ _SUFFIXES = (
     _keys.PARAMS_SUFFIX,
     _keys.DIMENSIONS_SUFFIX,
     _keys.ASSOCIATION_SUFFIX,
-    _keys.WALK_SUFFIX,
+    _keys.STEPS_SUFFIX,
+    _keys.REPORT_SUFFIX,
     _keys.GENES_SUFFIX,
 )
 

@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 _TABLES = {
     "latent_summary": _keys.LATENT_SUMMARY,
     "batch_dimensions": _keys.BATCH_DIMENSIONS,
-    "zeroing": _keys.ZEROED,
+    "batch_removal": _keys.BATCH_REMOVAL,
     "dimension_genes": _keys.DIMENSION_GENES,
     "condition_prediction": _keys.CONDITION_PREDICTION,
 }
 _PLOTS = {
     "latent_summary": (_keys.LATENT_SUMMARY, pl.latent_summary),
     "batch_dimensions": (_keys.BATCH_DIMENSIONS, pl.batch_dimensions),
-    "zeroing": (_keys.ZEROED, pl.zeroing),
+    "batch_removal": (_keys.BATCH_REMOVAL, pl.batch_removal),
     "traversal": (_keys.TRAVERSAL, pl.traversal),
     "condition_prediction": (_keys.CONDITION_PREDICTION, pl.condition_prediction),
 }
@@ -54,7 +54,7 @@ class Actions:
         """Apply every operation; results go to ``adata``."""
         self._act("summary", ("latent_summary",), self._summarize)
         if self._options.batch_key is not None:
-            self._act("batch", ("batch_dimensions", "zeroing"), self._remove_batch)
+            self._act("batch", ("batch_dimensions", "batch_removal"), self._remove_batch)
         self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
         if self._options.condition is not None:
             self._act("condition", ("condition_prediction",), self._predict)
@@ -71,7 +71,7 @@ class Actions:
         colors = list(dict.fromkeys(filter(None, (self._options.batch_key, self._options.labels_key))))
         for name, (key, draw) in _PLOTS.items():
             if key in stored:
-                outputs.picture(f"{name}.png", draw, adata, *([colors] if name == "zeroing" else []))
+                outputs.picture(f"{name}.png", draw, adata, *([colors] if name == "batch_removal" else []))
         if self._predicted is not None:
             outputs.table("counterfactual.csv", self._predicted.uns[_keys.UNS][_keys.COUNTERFACTUAL])
             outputs.picture("counterfactual.png", pl.counterfactual, self._predicted)
@@ -93,7 +93,7 @@ class Actions:
         cells = AnnData(obs=adata.obs[[]], obsm={_keys.LATENT_ZEROED: adata.obsm[_keys.LATENT_ZEROED]})
         self._embed(cells, _keys.LATENT_ZEROED, options.seed)
         adata.obsm[f"{_keys.LATENT_UMAP}_zeroed"] = cells.obsm[_keys.LATENT_UMAP]
-        return _stored.parameters(adata, _keys.ZEROED)["summary"]
+        return _stored.parameters(adata, _keys.BATCH_REMOVAL)["summary"]
 
     def _traverse(self) -> str:
         self._model.traverse(scale="quantile", seed=self._options.seed)

@@ -27,7 +27,7 @@ CELLS, MODEL, CURVES, UMAP = _TRAINED = (MARK, "model", "training.png", "umap.pn
 SCORED = ("scores.csv", "scores.png", "dimension_covariate.csv", "dimension_covariate.png")
 ACTED = (
     *("latent_summary.csv", "latent_summary.png", "batch_dimensions.csv", "batch_dimensions.png"),
-    *("zeroing.csv", "zeroing.png", "dimension_genes.csv", "traversal.png"),
+    *("batch_removal.csv", "batch_removal.png", "dimension_genes.csv", "traversal.png"),
     *("condition_prediction.csv", "condition_prediction.png", "counterfactual.csv", "counterfactual.png"),
 )
 OUTPUTS = (*_TRAINED, *SCORED, *ACTED, NOT_MADE)
@@ -47,7 +47,7 @@ output in the folder --out
   {"":<14} what each dimension encodes
 and, each as a table (.csv) and a plot (.png)
   latent_summary what each dimension encodes, and what is lost without it
-  batch_dimensions, zeroing
+  batch_dimensions, batch_removal
   {"":<14} which dimensions encode batch, and what removing them removes and costs
   dimension_genes, traversal
   {"":<14} the genes that respond along each dimension

@@ -7,6 +7,7 @@ with its null, ceiling and confidence interval; the other functions give one sco
 from scbetavae.metrics._active import active_dimensions
 from scbetavae.metrics._association import covariate_association
 from scbetavae.metrics._batch_classifiers import expected_accuracy, knn_accuracy, random_forest_accuracy
+from scbetavae.metrics._batch_search import BatchSearch, impossible_search, search_batch_dimensions
 from scbetavae.metrics._betavae_score import betavae_score
 from scbetavae.metrics._class_alignment import ClassAlignment, class_alignment, class_alignment_from_similarity
 from scbetavae.metrics._clustering import kmeans_ari
@@ -46,6 +47,7 @@ from scbetavae.metrics._udr import udr, udr_from_similarity
 
 __all__ = [
     "SCORES",
+    "BatchSearch",
     "ClassAlignment",
     "DCIResult",
     "DimensionMatches",
@@ -69,6 +71,7 @@ __all__ = [
     "gaussian_total_correlation",
     "gaussian_total_correlation_from_covariance",
     "ilisi",
+    "impossible_search",
     "kmeans_ari",
     "knn_accuracy",
     "log_profile",
@@ -84,6 +87,7 @@ __all__ = [
     "sap",
     "score_frame",
     "score_names",
+    "search_batch_dimensions",
     "split_half_error",
     "squared_correlation",
     "udr",

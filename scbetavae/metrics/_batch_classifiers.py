@@ -195,9 +195,19 @@ def expected_accuracy(
     """
     covariates = check_factors(conserved, len(conserved))
     of_batch = _read(batch, len(conserved)).as_classes()
+    return composition_accuracy(of_batch, covariates, check_groups(groups, len(conserved)), test, seed)
+
+
+def composition_accuracy(
+    of_batch: Covariate,
+    covariates: list[Covariate],
+    members: np.ndarray | None = None,
+    test: ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    """`expected_accuracy` of columns that were checked."""
     present = np.all([covariate.present for covariate in covariates], axis=0)
     of_batch = Covariate(of_batch.name, np.where(present, of_batch.labels, -1), of_batch.classes, None)
-    members = check_groups(groups, len(conserved))
     if any(covariate.is_numeric for covariate in covariates):
         columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.labels] for c in covariates]
         plan = make_forest_plan(of_batch, members, test, seed)
@@ -206,6 +216,12 @@ def expected_accuracy(
     strata = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     plan = make_plan(of_batch, members, test, seed)
     return plan.accuracy(plan.predict(strata, _by_stratum))
+
+
+def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> float:
+    """`knn_accuracy` of values that were checked."""
+    plan = make_neighbor_plan(covariate, None, None, seed)
+    return plan.accuracy(predict_by_neighbors(codes, plan, N_NEIGHBORS, seed))
 
 
 def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:

@@ -52,6 +52,12 @@ class Covariate:
         return _categorical(self.name, pd.Series(self.values))
 
 
+def take_cells(covariate: Covariate, index: np.ndarray) -> Covariate:
+    """A covariate on some cells."""
+    labels = None if covariate.labels is None else covariate.labels[index]
+    return replace(covariate, labels=labels, values=None if covariate.values is None else covariate.values[index])
+
+
 def check_codes(codes: ArrayLike) -> np.ndarray:
     """Codes as a finite float array of shape (n_cells, n_dims)."""
     if hasattr(codes, "toarray"):

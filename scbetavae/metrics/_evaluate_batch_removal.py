@@ -11,7 +11,7 @@ import pandas as pd
 from scbetavae.metrics import _ilisi
 from scbetavae.metrics._batch_classifiers import (
     N_NEIGHBORS,
-    expected_accuracy,
+    composition_accuracy,
     make_forest_plan,
     make_neighbor_plan,
     predict_by_forest,
@@ -130,7 +130,7 @@ def evaluate_batch_removal(
     mask = None if test is None else np.asarray(test)
     rng = np.random.default_rng(seed)
     cells = BeforeAndAfter(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
-    expected = expected_accuracy(batch, conserved, groups=groups, test=mask, seed=seed)
+    expected = composition_accuracy(of_batch, covariates, members, mask, seed)
     rows = [make(cells, of_batch, "batch", expected) for make in (neighbor_row, _forest_row)]
     rows.append(_ilisi_row(cells, of_batch, covariates))
     rows += [

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scbetavae.metrics import _binning, _contingency, _held_out, _resampling
+from scbetavae._core import columns
+from scbetavae.metrics import _binning, _contingency, _resampling
 from scbetavae.metrics._checks import Covariate
 from scbetavae.metrics._class_alignment import alignment_of_similarity, usable_classes
 from scbetavae.metrics._contingency import Tables
@@ -82,7 +83,7 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
         return evidence
     if not covariate.is_numeric:
         sizes = np.bincount(cells.labels).tolist()
-        told = _held_out.tell_small(dict(zip(cells.classes, sizes, strict=True)), "class")
+        told = columns.tell_small(dict(zip(cells.classes, sizes, strict=True)), "class")
         if told.startswith("not possible"):
             evidence.problem = told
             return evidence

@@ -6,50 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pandas.api import types
 
 from scbetavae.metrics._contingency import count_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pandas as pd
-
     from scbetavae.metrics._checks import Covariate
 
 N_FOLDS = 4
 N_SKILL_PERMUTATIONS = 999
-
-MINIMUM_CELLS = N_FOLDS
-"""Cells that a batch or class needs to be compared with others: one in every fold, two in either half of the cells."""
-
-
-def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> str:
-    """Why classes of these sizes cannot all be compared; empty if they can, or if there is one class anyway.
-
-    ``"not possible: batch 'b1' has 1 cell, ..."`` if fewer than two classes have :data:`MINIMUM_CELLS`, otherwise
-    ``"left out: ..."``. Both name the small classes.
-    """
-    small = {name: size for name, size in sizes.items() if 0 < size < MINIMUM_CELLS}
-    n_classes = sum(size > 0 for size in sizes.values())
-    if not small or n_classes < 2:
-        return ""
-    told = [f"{noun} {name!r}{of} has {size} cell{'s' if size > 1 else ''}" for name, size in small.items()]
-    text = ", ".join(told[:3]) + (f" and {len(told) - 3} more are as small" if len(told) > 3 else "")
-    if n_classes - len(small) < 2:
-        return f"not possible: {text}, and a comparison needs {MINIMUM_CELLS} cells of each of two"
-    return f"left out: {text}, fewer than {MINIMUM_CELLS}"
-
-
-def leave_out_small(column: pd.Series, noun: str, of: str = "") -> tuple[pd.Series, str]:
-    """A column of classes, missing where the class is too small, and what :func:`tell_small` says; numbers as they are."""
-    if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
-        return column, ""
-    sizes = column.value_counts(sort=False)
-    told = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
-    if not told:
-        return column, ""
-    return column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])), told
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from scbetavae.metrics import _dci, _dci_fits, _explicitness, _held_out
-from scbetavae.metrics._checks import Covariate
+from scbetavae.metrics._checks import Covariate, take_cells
 from scbetavae.metrics._contingency import count_tables
 from scbetavae.metrics._evidence import Evidence
 from scbetavae.metrics._layout import Views
@@ -54,12 +54,6 @@ def model_scores(inputs: ModelInputs, metrics: list[str]) -> dict[tuple[str, str
         return scores
     note = f"on {len(sampled.codes)} sampled cells"
     return {key: replace(score, flag="; ".join(filter(None, (score.flag, note)))) for key, score in scores.items()}
-
-
-def take_cells(covariate: Covariate, index: np.ndarray) -> Covariate:
-    """A covariate on some cells."""
-    labels = None if covariate.labels is None else covariate.labels[index]
-    return replace(covariate, labels=labels, values=None if covariate.values is None else covariate.values[index])
 
 
 def _sample(inputs: ModelInputs) -> ModelInputs:

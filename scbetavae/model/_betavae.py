@@ -32,11 +32,11 @@ from scbetavae.train import AdversarialTrainingPlan
 
 from . import _checks, _genes
 from ._arguments import COUNT_LIKELIHOODS, check_arguments
-from ._batch_dimensions import BatchDimensionsMixin
 from ._condition_prediction import ConditionPredictionMixin
 from ._counterfactual import CounterfactualMixin
 from ._decoding import DecodingMixin
 from ._encoding import EncodingMixin
+from ._find_batch_dimensions import find_batch_dimensions
 from ._fingerprint import check_unchanged, remember_data
 from ._latent import compute_latent, registered_classes
 from ._latent_summary import LatentSummaryMixin
@@ -44,13 +44,13 @@ from ._query import freeze_reference, is_told_nothing, place_new_categories
 from ._registered_cells import RegisteredCellsMixin
 from ._scores import ScoresMixin
 from ._training import TrainingMixin
+from ._zero_batch_dimensions import zero_batch_dimensions
 
 
 class BetaVAE(
     TrainingMixin,
     ScoresMixin,
     LatentSummaryMixin,
-    BatchDimensionsMixin,
     DecodingMixin,
     CounterfactualMixin,
     ConditionPredictionMixin,
@@ -144,6 +144,9 @@ class BetaVAE(
     >>> model.get_latent_representation().shape
     (700, 8)
     """
+
+    find_batch_dimensions = find_batch_dimensions
+    zero_batch_dimensions = zero_batch_dimensions
 
     _module_cls = BetaVAEModule
     _latent = compute_latent

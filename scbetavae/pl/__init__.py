@@ -1,6 +1,7 @@
 """Pictures: an AnnData in, a matplotlib Figure or Axes back; the tidy data of each picture from its own function."""
 
 from scbetavae.pl._batch_dimensions import batch_dimensions, batch_dimensions_frame
+from scbetavae.pl._batch_removal import batch_removal, batch_removal_frame
 from scbetavae.pl._beta_sweep import beta_sweep
 from scbetavae.pl._compare_embeddings import compare_embeddings, compare_embeddings_frame
 from scbetavae.pl._condition_prediction import condition_prediction, condition_prediction_frame
@@ -13,11 +14,12 @@ from scbetavae.pl._scores import scores, scores_frame
 from scbetavae.pl._tradeoff import tradeoff
 from scbetavae.pl._training import training, training_frame
 from scbetavae.pl._traversal import traversal, traversal_frame
-from scbetavae.pl._zeroing import zeroing, zeroing_frame
 
 __all__ = [
     "batch_dimensions",
     "batch_dimensions_frame",
+    "batch_removal",
+    "batch_removal_frame",
     "beta_sweep",
     "compare_embeddings",
     "compare_embeddings_frame",
@@ -39,6 +41,4 @@ __all__ = [
     "training_frame",
     "traversal",
     "traversal_frame",
-    "zeroing",
-    "zeroing_frame",
 ]

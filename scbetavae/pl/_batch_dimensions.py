@@ -164,7 +164,7 @@ def batch_dimensions_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BAT
 def _describe(data: AnnData | pd.DataFrame, key: str) -> tuple[str, str, str]:
     """Names of batch and of what is conserved, and the summary, as far as they are known."""
     if isinstance(data, pd.DataFrame):
-        return "batch", "biology", str(data.attrs.get("summary", ""))
+        return "batch", "biology", ""
     known = _stored.parameters(data, key)
     conserved = str(known.get("conserve", "biology"))
     if known.get("clustered"):

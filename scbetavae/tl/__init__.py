@@ -1,5 +1,11 @@
 """Verbs on an AnnData with any embedding: results go to `.uns` and come back as tidy data frames."""
 
+from scbetavae.tl._batch_inputs import (
+    check_left as check_left,  # for the model, which refuses bad input before it encodes
+)
+from scbetavae.tl._batch_inputs import check_search as check_search
+from scbetavae.tl._batch_inputs import check_target as check_target
+from scbetavae.tl._batch_inputs import read_cells as read_cells
 from scbetavae.tl._compare_embeddings import compare_embeddings
 from scbetavae.tl._consensus_dimensions import consensus_dimensions
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
@@ -7,7 +13,7 @@ from scbetavae.tl._predict_condition import predict_condition
 from scbetavae.tl._rank_dimension_genes import rank_dimension_genes
 from scbetavae.tl._score_disentanglement import score_disentanglement
 from scbetavae.tl._score_integration import score_integration
-from scbetavae.tl._zero_dimensions import zero_batch_dimensions
+from scbetavae.tl._zero_batch_dimensions import zero_batch_dimensions
 
 __all__ = [
     "compare_embeddings",

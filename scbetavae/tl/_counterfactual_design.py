@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scbetavae._core.columns import class_name, class_texts, holds_fractions
-from scbetavae.metrics._held_out import tell_small
+from scbetavae._core.columns import class_name, class_texts, holds_fractions, tell_small
 from scbetavae.tl._inputs import check_key
 
 if TYPE_CHECKING:

@@ -1,23 +1,34 @@
-"""Which dimensions of an embedding hold batch, and can be given up without the biology that is to be kept."""
+"""Which dimensions of an embedding encode batch, and can be removed without the biology that should stay."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae.metrics import _batch_dimensions
-from scbetavae.tl import _batch_inputs, _inputs, _scoring
-from scbetavae.tl._batch_summary import Finding, describe
+from scbetavae import metrics
+from scbetavae._core import keys, results
+from scbetavae._core.checks import check_adata
+from scbetavae._core.staging import staged
+from scbetavae.tl import _embedding
+from scbetavae.tl._batch_inputs import (
+    FDR,
+    N_PERMUTATIONS,
+    BatchCells,
+    check_left,
+    check_search,
+    find_clusters,
+    read_cells,
+)
+from scbetavae.tl._batch_text import describe_search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
+    import pandas as pd
     from anndata import AnnData
-    from numpy.typing import ArrayLike
+
+    from scbetavae.tl._embedding import Embedding
 
 
 def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
@@ -26,66 +37,57 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     *,
     conserve: str | Iterable[str] | None = None,
     categorical: str | Iterable[str] | None = None,
-    obsm_key: str = _keys.LATENT,
-    rule: str | Sequence[int] = "stepwise",
-    n_permutations: int = 100,
-    fdr: float = 0.05,
-    active: ArrayLike | None = None,
-    kl: ArrayLike | None = None,
+    obsm_key: str = keys.LATENT,
+    method: str = "stepwise",
+    n_permutations: int = N_PERMUTATIONS,
+    fdr: float = FDR,
     seed: int = 0,
-    key_added: str = _keys.BATCH_DIMENSIONS,
+    key_added: str = keys.BATCH_DIMENSIONS,
 ) -> pd.DataFrame:
-    r"""Find the dimensions that hold batch and can be set to a constant without loss of what is to be conserved.
+    r"""Find the dimensions that encode batch and can be removed without loss of the conserved covariates.
 
-    Nearly every dimension of a trained model tells *something* about batch, so significance is no reason to zero it. Asked
-    is, for every dimension :math:`z_j`, batch :math:`b` and conserved covariates :math:`p`,
+    Nearly every dimension of a trained model is associated with batch to some degree, so significance alone is no reason to
+    remove one. For every dimension :math:`z_j`, batch :math:`b` and conserved covariates :math:`p`, the score is
 
     .. math:: I(z_j; b \mid p) - \max_k I(z_j; p_k \mid b)
 
-    in nats: the batch that the conserved covariates do not explain, less the biology that batch does not explain. Both are
-    summed over strata, and their bias, the mean over permutations within strata, is removed. The rule decides on half of
-    the cells; what it costs is reported on the other half.
+    in nats: batch that the conserved covariates do not explain, less biology that batch does not explain. Both are summed over
+    strata, and their bias, the mean over permutations within strata, is removed. Dimensions are chosen on half of the cells;
+    the report is computed on the other half.
 
     Parameters
     ----------
     adata
         Annotated data with the embedding; not a view.
     batch_key
-        Column of ``.obs`` with the batch of every cell: the technical to get rid of, also a condition or a donor.
+        Column of ``.obs`` with the batch of every cell; also a condition or a donor that should be removed.
     conserve
-        Columns of ``.obs`` whose information must stay: categorical, boolean, string or numeric. ``None`` or an empty list
-        conserves clusters of the embedding (Leiden on the active dimensions, each batch centered first so that clusters are not
-        batches; k-means where the package ``igraph`` is not installed); they are stored in ``.obs``.
+        Conserved covariates: columns of ``.obs``, categorical or numeric. ``None`` or an empty list conserves Leiden clusters
+        of the embedding (each batch centered first, so that clusters are not batches), which are stored in ``.obs``.
     categorical
-        Conserved columns whose numbers are names of classes, one or several. Other numbers are numbers, with a warning where
-        they are whole and take at most 20 values; ``[]`` says that none are classes. The batch is always classes.
+        Conserved columns whose numbers are names of classes. Other numbers are numbers, with a warning where they are whole
+        and take at most 20 values; ``[]`` says that none are classes. The batch is always classes.
     obsm_key
         Entry of ``.obsm``, of shape (n_cells, n_dims).
-    rule
-        ``"stepwise"``: dimensions go in the order of the difference above, as long as every conserved covariate keeps at
-        least 97% of its held-out accuracy (or loses no more than 0.01); of these, the fewest after which batch accuracy is within
-        0.02, or one standard error, of the lowest. It stops where batch accuracy is within 0.02, or two standard errors, of what
-        the conserved covariates alone imply. Only dimensions with significant :math:`I(z_j; b \mid p)` go.
-        ``"dominant"``: every such dimension that, alone, has more accuracy for batch than for any conserved covariate.
-        Or the dimensions themselves, as a list of numbers from 0.
+    method
+        ``"stepwise"``: backward elimination. Dimensions are removed in the order of the score above, as long as every conserved
+        covariate keeps at least 97% of its held-out accuracy (or loses no more than 0.01). Of these, the fewest are chosen
+        after which batch accuracy is within 0.02, or one standard error, of the lowest. Elimination stops where batch accuracy
+        is within 0.02, or two standard errors, of what the conserved covariates alone imply. Only dimensions with significant
+        :math:`I(z_j; b \mid p)` are candidates.
+        ``"dominant"``: every such dimension that alone predicts batch better than any conserved covariate.
     n_permutations
         Permutations behind the removal of bias and the p-values, at least 10.
     fdr
-        False discovery rate of the test for batch, in (0, 1), over dimensions :cite:p:`Benjamini1995`.
-    active
-        Boolean mask of the dimensions that take part, of shape (n_dims,); by default those that
-        :func:`scbetavae.metrics.active_dimensions` finds.
-    kl
-        Mean divergence of the posterior from the prior per dimension, of shape (n_dims,), in nats: a dimension with less than
-        0.01 nats does not take part.
+        False discovery rate of the test for batch over dimensions, in (0, 1) :cite:p:`Benjamini1995`.
     seed
         Seed of halves, permutations and folds.
     key_added
-        Name in ``.uns["betavae"]`` of the result, and beginning of the names of what belongs to it.
+        Name of the result in ``.uns["betavae"]``, and beginning of the names of what belongs to it.
 
     Returns
     -------
-    DataFrame, a row a dimension. All numbers are from the deciding half of the cells:
+    DataFrame with one row per dimension. All numbers are from the deciding half of the cells:
 
     ``dimension``, ``active``
         Number from 0, and whether it takes part. Inactive dimensions have NaN, and rank 0.
@@ -94,57 +96,55 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     ``batch_given_conserved``, ``batch_p_value``, ``batch_p_adjusted``
         :math:`I(z_j; b \mid p)`, nats; its p-value, and that corrected over dimensions (Benjamini-Hochberg).
     ``conserved_given_batch``, ``conserved_covariate``, ``conserved_p_value``, ``conserved_p_adjusted``
-        :math:`\max_k I(z_j; p_k \mid b)`, nats; the covariate of which the dimension holds most, and its p-values.
+        :math:`\max_k I(z_j; p_k \mid b)`, nats; the covariate with the largest, and its p-values.
     ``rank``
-        1 for the first to go.
+        1 for the first to be removed.
     ``batch_left``, ``conserved_kept``
-        Where the stepwise rule looked: batch accuracy when all dimensions up to this rank are zeroed, and the smallest share of
-        its accuracy that a conserved covariate keeps.
+        For the steps of backward elimination: batch accuracy without all dimensions up to this rank, and the smallest share
+        of its accuracy that a conserved covariate keeps.
     ``batch_alone``, ``conserved_alone``
-        Where the dominant rule looked: accuracy of this dimension alone for batch, and the largest for a conserved covariate.
+        For ``method="dominant"``: accuracy of this dimension alone for batch, and the largest for a conserved covariate.
     ``chosen``
-        What the rule says.
+        Whether the dimension encodes batch and can be removed.
 
-    Batches and conserved classes of fewer than 4 cells take no part, and the summary names them.
-    A accuracy is that of the 15 nearest neighbors on held-out cells, 0 by chance and 1 at best
-    (:func:`scbetavae.metrics.knn_accuracy`). ``frame.attrs["summary"]`` is the result in words.
+    Batches and conserved classes of fewer than 4 cells take no part, and the summary names them. Accuracies are those of the 15
+    nearest neighbors on held-out cells, 0 by chance and 1 at best (:func:`scbetavae.metrics.knn_accuracy`).
 
     Written to ``adata.uns["betavae"]``, all at once and only if everything went well:
 
     ``key_added``
         What is returned.
-    ``f"{key_added}_covariates"``
-        Accuracy of batch and of each conserved covariate before and after, on the half that decided nothing: ``covariate``,
-        ``role`` (``"batch"`` or ``"conserved"``), ``accuracy_before``, ``accuracy_after``, ``kept`` (their ratio; NaN where the
-        accuracy before is within two standard errors of chance, so that there is none to lose),
-        ends of their 95% bootstrap intervals, as ``accuracy_after_ci_low``, and
-        ``expected_accuracy`` (of batch, by the conserved covariates alone: :func:`scbetavae.metrics.expected_accuracy`).
+    ``f"{key_added}_report"``
+        k-NN accuracy of batch and of each conserved covariate on the held-out half: ``covariate``, ``role`` (``"batch"`` or
+        ``"conserved"``), ``accuracy_before``, ``accuracy_after``, ``kept`` (their ratio; NaN where the accuracy before is
+        within two standard errors of chance), ends of their 95% bootstrap intervals (``accuracy_after_ci_low``), and
+        ``expected_accuracy`` of batch from composition (:func:`scbetavae.metrics.expected_accuracy`).
     ``f"{key_added}_steps"``
-        Every step of the stepwise rule on the deciding half: ``n_zeroed``, ``dimension`` (-1 for none), ``covariate``,
+        Every step of backward elimination on the deciding half: ``n_zeroed``, ``dimension`` (-1 for none), ``covariate``,
         ``role``, ``accuracy``, ``kept``.
     ``f"{key_added}_params"``
-        A flat dict with ``rule``, ``batch_key``, ``conserve``, ``dimensions``, ``status``, ``summary``,
-        ``batch_accuracy_before``, ``batch_accuracy_after``, ``batch_accuracy_expected`` and more. The status is ``"found"``;
-        ``"none"``, which is a result, with the reason in the summary; ``"not possible"``, if fewer than two batches, or
-        classes of a conserved covariate, have 4 cells; or ``"refused"``, if batch and a conserved covariate are confounded
-        beyond use: within strata of the covariate a comparison of batches would be worth fewer than 50
-        cells or 10% of them. This number is the cells over the variance inflation factor of batch given strata.
+        A flat dict with ``method``, ``batch_key``, ``conserve``, ``dimensions``, ``status``, ``reason``, ``summary``,
+        ``batch_accuracy_before``, ``batch_accuracy_after``, ``batch_accuracy_expected`` and more. ``status`` and ``reason`` as
+        in :class:`scbetavae.metrics.BatchSearch`. A search is refused if within classes of a conserved covariate a comparison
+        of batches is worth fewer than 50 cells or 10% of them: cells over the variance inflation factor of batch given strata.
+    ``.obs[f"{key_added}_held_out"]``
+        Cells that took no part in the decision.
 
     Raises
     ------
     KeyError
-        If an entry of ``.obsm`` or a column of ``.obs`` is not there, with the nearest that is.
+        If an entry of ``.obsm`` or a column of ``.obs`` does not exist; the nearest name is suggested.
     ValueError
         For a view, a batch of one category or of fractions, a conserved covariate with one value or that is the batch or
-        its alias, an unknown rule, dimensions that do not exist or are all there are, an embedding without active
-        dimensions or with values that are not finite, or numbers out of range.
+        its alias, an unknown method, an embedding without active dimensions or with values that are not finite, or numbers
+        out of range.
     TypeError
-        If ``adata`` is no AnnData, or the embedding holds no numbers.
+        If ``adata`` is not an AnnData, or the embedding does not hold numbers.
 
     See Also
     --------
-    scbetavae.model.BetaVAE.find_batch_dimensions : for a trained model, with its divergences.
-    scbetavae.pl.batch_dimensions : the picture.
+    scbetavae.model.BetaVAE.find_batch_dimensions : for a trained model.
+    scbetavae.pl.batch_dimensions : plot of the result.
 
     References
     ----------
@@ -165,110 +165,116 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> adata.uns["betavae"]["batch_dimensions_params"]["status"]
     'found'
     """
-    _inputs.check_writable(adata, key_added)
-    codes = _inputs.read_embedding(adata, obsm_key)
-    search = _batch_inputs.read_search(
-        adata,
-        batch_key,
-        codes.shape[1],
-        conserve=conserve,
-        rule=rule,
-        n_permutations=n_permutations,
-        fdr=fdr,
-        categorical=categorical,
+    check_adata(adata, key_added=key_added)
+    check_search(method, n_permutations, fdr)
+    embedding = _embedding.read(adata, obsm_key)
+    check_left(embedding.active, obsm_key)
+    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
+    search, _ = search_and_store(
+        adata, embedding, cells, method=method, seed=seed, key_added=key_added, n_permutations=n_permutations, fdr=fdr
     )
-    mask = _scoring.resolve_mask(codes, active, kl)
-    _batch_inputs.check_active(mask, obsm_key, search.dimensions)
-    search = search.without_small()
-    clusters = None
-    if search.conserved.shape[1] == 0 and search.is_possible:
-        clusters = _batch_inputs.find_clusters(
-            codes[:, mask], search.batch, f"{key_added}{_keys.CLUSTERS_SUFFIX}", seed
+    return search.dimensions.copy()
+
+
+def search_and_store(
+    adata: AnnData,
+    embedding: Embedding,
+    cells: BatchCells,
+    *,
+    method: str,
+    seed: int,
+    key_added: str | None,
+    n_permutations: int = N_PERMUTATIONS,
+    fdr: float = FDR,
+) -> tuple[metrics.BatchSearch, BatchCells]:
+    """Search, and write all tables under ``key_added`` unless that is ``None``; the cells come back with their clusters."""
+    digest, clustered = cells.digest, cells.conserved.empty
+    cells = cells.without_small()
+    if clustered and cells.is_possible:
+        name = f"{key_added or keys.BATCH_DIMENSIONS}{keys.CLUSTERS_SUFFIX}"
+        clusters = find_clusters(embedding.values[:, embedding.active], cells.batch, name, seed)
+        cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out).without_small()
+    if cells.is_possible:
+        search = metrics.search_batch_dimensions(
+            embedding.values,
+            cells.batch,
+            cells.conserved,
+            active=embedding.active,
+            method=method,
+            n_permutations=n_permutations,
+            fdr=fdr,
+            seed=seed,
         )
-        search = search._replace(conserved=clusters.to_frame()).without_small()
-    keep = search.cells
-    question = _batch_dimensions.Question(codes[keep], search.batch.iloc[keep], search.conserved.iloc[keep], mask, seed)
-    rule = rule if search.dimensions is None else search.dimensions
-    finding, frame, steps = (
-        _answer(question, rule, n_permutations, fdr) if search.is_possible else _no_answer(question, rule)
-    )
-    summary = describe(finding, clusters, search.left_out)
-    parameters = _parameters(finding, summary) | {
-        "batch_key": batch_key,
-        "obsm_key": obsm_key,
-        "clustered": clusters is not None,
-        "n_permutations": n_permutations,
-        "fdr": fdr,
-        "seed": seed,
-    }
-    tables = {"": frame, _keys.ASSOCIATION_SUFFIX: finding.covariates, _keys.WALK_SUFFIX: steps}
-    _stored.store(adata, key_added, tables, parameters, {obsm_key: codes})
-    if clusters is not None:
-        adata.obs[clusters.name] = clusters
-    returned = frame.copy()
-    returned.attrs["summary"] = summary
-    return returned
-
-
-def _answer(
-    question: _batch_dimensions.Question, rule: str | tuple[int, ...], n_permutations: int, fdr: float
-) -> tuple[Finding, pd.DataFrame, pd.DataFrame]:
-    """Decide on one half of the cells, report on the other."""
-    strata = _batch_dimensions.batch_strata(question)
-    decide = _batch_dimensions.deciding_half(question, strata.index)
-    half = question.subset(np.flatnonzero(decide))
-    frame = _batch_dimensions.weigh_dimensions(half, strata.index[decide], n_permutations)
-    half = _batch_dimensions.thin(half, strata.index[decide])
-    if not isinstance(rule, str):
-        choice = _batch_dimensions.explicit(half, rule)
-    elif strata.problem:
-        choice = _batch_dimensions.explicit(half, ())
-    elif rule == "stepwise":
-        choice = _batch_dimensions.stepwise(half, frame, fdr)
     else:
-        choice, frame = _batch_dimensions.dominant(half, frame, fdr)
-    frame = _batch_dimensions.add_steps(frame, choice)
-    covariates = _batch_dimensions.report(question, decide, choice.dimensions)
-    refused = isinstance(rule, str) and bool(strata.problem)
-    finding = Finding(
-        status="refused" if refused else "found" if choice.dimensions else "none",
-        rule=rule if isinstance(rule, str) else "explicit",
-        choice=choice,
-        covariates=covariates,
-        strata=strata,
-        n_cells=len(decide),
+        names = (str(cells.batch.name), [str(name) for name in cells.conserved])
+        search = metrics.impossible_search(embedding.active, *names, adata.n_obs)
+    if key_added is not None:
+        _store(adata, embedding, cells, search, key_added, {
+            "method": method, "clustered": clustered, "n_permutations": n_permutations, "fdr": fdr, "seed": seed, "digest": digest
+        })  # fmt: skip
+    return search, cells
+
+
+def stored_search(
+    adata: AnnData, embedding: Embedding, cells: BatchCells, method: str, seed: int
+) -> tuple[metrics.BatchSearch, BatchCells] | None:
+    """The search in ``.uns["betavae"]["batch_dimensions"]``, if it is of this embedding, these labels, method and seed."""
+    key = keys.BATCH_DIMENSIONS
+    known = results.parameters(adata, key)
+    wanted = {"method": method, "seed": seed, "digest": cells.digest, "obsm_key": embedding.obsm_key}
+    wanted |= {"batch_key": str(cells.batch.name), "clustered": cells.conserved.empty}
+    tables = {s: adata.uns.get(keys.UNS, {}).get(f"{key}{s}") for s in ("", keys.REPORT_SUFFIX, keys.STEPS_SUFFIX)}
+    held_out = f"{key}{keys.HELD_OUT_SUFFIX}"
+    clusters = [f"{key}{keys.CLUSTERS_SUFFIX}"] if cells.conserved.empty and known.get("n_clusters") else []
+    if (
+        any(known.get(name) != value for name, value in wanted.items())
+        or any(table is None for table in tables.values())
+        or not {held_out, *clusters} <= set(adata.obs)
+        or not results.describes(adata, key, embedding.obsm_key)
+    ):
+        return None
+    search = metrics.BatchSearch(
+        dimensions=tables[""],
+        report=tables[keys.REPORT_SUFFIX],
+        steps=tables[keys.STEPS_SUFFIX],
+        status=known["status"],
+        reason=known["reason"],
+        problem=known["problem"],
+        stratified_by=tuple(filter(None, known["stratified_by"].split(", "))),
+        effective_cells=known["effective_cells"],
+        held_out=adata.obs[held_out].to_numpy(dtype=bool),
     )
-    return finding, frame, choice.steps
+    conserved = adata.obs[clusters] if clusters else cells.conserved
+    return search, BatchCells(cells.batch, conserved, known["left_out"])
 
 
-def _no_answer(
-    question: _batch_dimensions.Question, rule: str | tuple[int, ...]
-) -> tuple[Finding, pd.DataFrame, pd.DataFrame]:
-    """Where batches or classes have too few cells to be compared."""
-    frame, choice, covariates = _batch_dimensions.unknown(question)
-    finding = Finding(
-        status="not possible",
-        rule=rule if isinstance(rule, str) else "explicit",
-        choice=choice,
-        covariates=covariates,
-        strata=_batch_dimensions.Strata(np.zeros(0, dtype=np.int64), (), np.nan, ""),
-        n_cells=len(question.codes),
-    )
-    return finding, frame, choice.steps
-
-
-def _parameters(finding: Finding, summary: str) -> dict[str, str | int | float]:
-    batch = finding.batch
-    return {
-        "rule": finding.rule,
-        "conserve": ", ".join(finding.conserved["covariate"]),
-        "status": finding.status,
-        "dimensions": ", ".join(map(str, finding.choice.dimensions)),
-        "summary": summary,
-        "batch_accuracy_before": float(batch["accuracy_before"]),
-        "batch_accuracy_after": float(batch["accuracy_after"]),
-        "batch_accuracy_expected": float(batch["expected_accuracy"]),
-        "effective_cells": float(finding.strata.effective_cells),
-        "stratified_by": ", ".join(finding.strata.crossed),
-        "n_cells": finding.n_cells,
-    }
+def _store(
+    adata: AnnData, embedding: Embedding, cells: BatchCells, search: metrics.BatchSearch, key_added: str, settings: dict
+) -> None:
+    batch, n_clusters = search.report.iloc[0], 0
+    with staged(adata) as copy:
+        if settings["clustered"] and not cells.conserved.empty:
+            clusters = cells.conserved.iloc[:, 0]
+            copy.obs[str(clusters.name)] = clusters
+            n_clusters = int(clusters.nunique())
+        copy.obs[f"{key_added}{keys.HELD_OUT_SUFFIX}"] = search.held_out
+        parameters = settings | {
+            "batch_key": str(cells.batch.name),
+            "conserve": ", ".join(search.report["covariate"].iloc[1:]),
+            "obsm_key": embedding.obsm_key,
+            "status": search.status,
+            "reason": search.reason,
+            "problem": search.problem,
+            "stratified_by": ", ".join(search.stratified_by),
+            "effective_cells": search.effective_cells,
+            "left_out": cells.left_out,
+            "n_clusters": n_clusters,
+            "n_cells": len(cells.present),
+            "dimensions": ", ".join(map(str, search.chosen)),
+            "batch_accuracy_before": float(batch["accuracy_before"]),
+            "batch_accuracy_after": float(batch["accuracy_after"]),
+            "batch_accuracy_expected": float(batch["expected_accuracy"]),
+            "summary": describe_search(search, n_clusters, cells.left_out),
+        }
+        tables = {"": search.dimensions, keys.REPORT_SUFFIX: search.report, keys.STEPS_SUFFIX: search.steps}
+        results.store(copy, key_added, tables, parameters, {embedding.obsm_key: np.asarray(embedding.values)})

@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from scbetavae import metrics
+from scbetavae._core import columns
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
-from scbetavae.metrics import _held_out
 from scbetavae.metrics._condition_prediction import undefined_prediction
 from scbetavae.tl import _inputs, _scoring, _technical
 
@@ -132,7 +132,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     codes = _inputs.read_embedding(adata, obsm_key)
     mask = _scoring.resolve_mask(codes, active, kl)
     aside = _technical.read_technical(adata, technical_covariates, layer)
-    kept, told = _held_out.leave_out_small(labels, "class")
+    kept, told = columns.leave_out_small(labels, "class")
     if told.startswith("not possible"):
         frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
         _logger.warning("Prediction of %r is %s.", covariate, told)

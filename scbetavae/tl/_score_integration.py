@@ -11,7 +11,7 @@ from scbetavae import metrics
 from scbetavae._core import columns
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
-from scbetavae.metrics._held_out import leave_out_small
+from scbetavae._core.columns import leave_out_small
 from scbetavae.tl import _inputs
 
 if TYPE_CHECKING:

@@ -52,7 +52,13 @@ def test_codes_of_labels_batch_and_condition_are_classes(cells, tmp_path):
         assert "condition 0 -> 1: error" in report
         found[kind] = {name.name: pd.read_csv(name) for name in sorted(out.glob("*.csv"))}
     assert set(found[float]) == set(found[str])
-    for name in ("scores.csv", "batch_dimensions.csv", "zeroing.csv", "condition_prediction.csv", "counterfactual.csv"):
+    for name in (
+        "scores.csv",
+        "batch_dimensions.csv",
+        "batch_removal.csv",
+        "condition_prediction.csv",
+        "counterfactual.csv",
+    ):
         pd.testing.assert_frame_equal(found[float][name], found[str][name])
 
 
@@ -80,6 +86,6 @@ def test_a_batch_of_one_or_two_cells_is_a_line_of_the_report(cells, tmp_path, n)
     assert told.format("category") in lines["what if"]
     stored = anndata.read_h5ad(out / "betavae.h5ad").uns["betavae"]
     assert stored["batch_dimensions_params"]["status"] == "not possible"
-    for name in ("batch_dimensions", "zeroing", "condition_prediction", "counterfactual", "scores"):
+    for name in ("batch_dimensions", "batch_removal", "condition_prediction", "counterfactual", "scores"):
         assert (out / f"{name}.png").exists(), errors
         assert pd.read_csv(out / f"{name}.csv")["flag" if name != "batch_dimensions" else "chosen"].notna().any()

@@ -110,7 +110,7 @@ def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, fi
 
 ACTED = {
     "get_latent_summary": ["latent_summary.csv", "latent_summary.png"],
-    "zero_batch_dimensions": ["batch_dimensions.csv", "batch_dimensions.png", "zeroing.csv", "zeroing.png"],
+    "zero_batch_dimensions": ["batch_dimensions.csv", "batch_dimensions.png", "batch_removal.csv", "batch_removal.png"],
     "traverse": ["dimension_genes.csv", "traversal.png"],
     "predict_condition": ["condition_prediction.csv", "condition_prediction.png"],
     "counterfactual": ["counterfactual.csv", "counterfactual.png"],

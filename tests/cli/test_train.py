@@ -23,7 +23,7 @@ from scbetavae.__main__ import main
 TRAINED = ["betavae.h5ad", "model", "training.png", "umap.png"]
 SCORED = ["dimension_covariate.csv", "dimension_covariate.png", "scores.csv", "scores.png"]
 SUMMARIZED = ["latent_summary.csv", "latent_summary.png"]
-ZEROED = ["batch_dimensions.csv", "batch_dimensions.png", "zeroing.csv", "zeroing.png"]
+ZEROED = ["batch_dimensions.csv", "batch_dimensions.png", "batch_removal.csv", "batch_removal.png"]
 TRAVERSED = ["dimension_genes.csv", "traversal.png"]
 PREDICTED = [
     "condition_prediction.csv",
@@ -570,12 +570,12 @@ def test_actions_are_reported_written_and_stored(first):
     stored = anndata.read_h5ad(out / "betavae.h5ad")
     for name, key in (
         ("latent_summary", "latent_summary"),
-        ("zeroing", "zeroed"),
+        ("batch_removal", "zeroed"),
         ("dimension_genes", "dimension_genes"),
     ):
         assert len(pd.read_csv(out / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0
     assert stored.obsm["X_betavae_zeroed"].shape == (60, 3)
-    assert stored.uns["betavae"]["zeroed_params"]["summary"] in report
+    assert stored.uns["betavae"]["batch_removal_params"]["summary"] in report
     for title in ("summary ", "batch ", "traversal "):
         assert any(line.startswith(title) for line in report.splitlines())
     assert not any(line.startswith(("condition ", "what if ")) for line in report.splitlines())

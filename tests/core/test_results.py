@@ -21,7 +21,7 @@ DRAWN = {
     pl.compare_embeddings: pl.compare_embeddings_frame,
     pl.latent_summary: pl.latent_summary_frame,
     pl.batch_dimensions: pl.batch_dimensions_frame,
-    pl.zeroing: pl.zeroing_frame,
+    pl.batch_removal: pl.batch_removal_frame,
     pl.traversal: pl.traversal_frame,
     pl.condition_prediction: pl.condition_prediction_frame,
     pl.consensus_dimensions: pl.consensus_dimensions_frame,

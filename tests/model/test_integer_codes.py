@@ -55,7 +55,7 @@ def test_registered_columns_are_classes_in_every_method(models):
         chosen = [pd.DataFrame(m.zero_batch_dimensions(n_bootstrap=5)) for m in models]
     equal(zeroed)
     equal(chosen)
-    equal([m.adata.uns["betavae"]["zeroed"] for m in models])
+    equal([m.adata.uns["betavae"]["batch_removal"] for m in models])
     assert {m.adata.uns["betavae"]["batch_dimensions_params"]["dimensions"] for m in models} == {
         models[0].adata.uns["betavae"]["batch_dimensions_params"]["dimensions"]
     }

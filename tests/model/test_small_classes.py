@@ -50,15 +50,15 @@ def test_batch_is_not_possible(trained):
         zeroed = model.zero_batch_dimensions(n_bootstrap=5)
     np.testing.assert_array_equal(zeroed, model.adata.obsm["X_betavae"])
     stored = model.adata.uns["betavae"]
-    assert stored["zeroed_params"]["status"] == "nothing zeroed"
-    assert stored["zeroed"].loc[stored["zeroed"]["role"] == "batch", "flag"].str.startswith(told).all()
-    pl.zeroing(model.adata)
+    assert stored["batch_removal_params"]["status"] == "nothing zeroed"
+    assert stored["batch_removal"].loc[stored["batch_removal"]["role"] == "batch", "flag"].str.startswith(told).all()
+    pl.batch_removal(model.adata)
 
 
 def test_a_registered_label_of_few_cells_is_left_out_and_named(trained):
     model, n = trained
-    frame = model.find_batch_dimensions("batch", n_permutations=10)
-    assert f"class 'rare' of 'ct' has {cells(n)}" in frame.attrs["summary"]
+    model.find_batch_dimensions("batch", n_permutations=10)
+    assert f"class 'rare' of 'ct' has {cells(n)}" in model.adata.uns["betavae"]["batch_dimensions_params"]["summary"]
     assert model.adata.uns["betavae"]["batch_dimensions_params"]["status"] in ("found", "none")
     prediction = model.predict_condition("ct", **QUICK)
     assert prediction.loc[prediction["active"], "accuracy"].notna().all()
@@ -112,7 +112,7 @@ def test_without_labels_clusters_stand_in(trained):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         model.zero_batch_dimensions([1], conserve=[], n_bootstrap=5)
-    params = model.adata.uns["betavae"]["zeroed_params"]
+    params = model.adata.uns["betavae"]["batch_removal_params"]
     assert f"could not be classified: not possible: batch 'b1' has {cells(n)}" in params["summary"]
     assert params["status"] in ("batch unknown", "biology lost")
-    assert isinstance(pl.zeroing_frame(model.adata), pd.DataFrame)
+    assert isinstance(pl.batch_removal_frame(model.adata), pd.DataFrame)

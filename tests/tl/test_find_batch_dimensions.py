@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import scbetavae
-from scbetavae.metrics import _batch_dimensions
+from scbetavae._core import results
 from scbetavae.tl import find_batch_dimensions
 
 LOG2 = np.log(2)
@@ -34,6 +34,14 @@ def search(adata, conserve=("cell_type", "condition"), **kwargs):
     return find_batch_dimensions(adata, "batch", conserve=conserve, **{"n_permutations": 50, **kwargs})
 
 
+def write_latent(adata, kl):
+    """The table that a model writes for its latent representation."""
+    n_dims = len(kl)
+    table = {"dimension": range(n_dims), "kl": kl, "sd": 1.0, "variance": 0.1, "active": kl > 0.01, "role": "free"}
+    table = pd.DataFrame(table).assign(name=[f"dim_{d}" for d in range(n_dims)])
+    results.store(adata, "latent", {"": table}, {"obsm_key": "X_betavae"}, {"X_betavae": adata.obsm["X_betavae"]})
+
+
 def chosen(frame):
     return sorted(frame.loc[frame["chosen"], "dimension"])
 
@@ -47,14 +55,14 @@ def status(adata):
 
 
 @pytest.mark.parametrize(
-    ("rule", "seed"), [*(("stepwise", seed) for seed in range(6)), ("dominant", 0), ("dominant", 1)]
+    ("method", "seed"), [*(("stepwise", seed) for seed in range(6)), ("dominant", 0), ("dominant", 1)]
 )
-def test_perfect_codes_are_told_exactly(rule, seed):
+def test_perfect_codes_are_told_exactly(method, seed):
     adata, truth = perfect(seed=seed, n_batches=2 + seed % 2)
-    frame = search(adata, rule=rule, seed=seed)
+    frame = search(adata, method=method, seed=seed)
     assert chosen(frame) == truth
     assert status(adata) == "found"
-    accuracies = stored(adata, "_covariates").set_index("covariate")
+    accuracies = stored(adata, "_report").set_index("covariate")
     assert accuracies.loc["batch", "accuracy_before"] > 0.95
     assert abs(accuracies.loc["batch", "accuracy_after"]) < 0.15
     assert (accuracies.loc[["cell_type", "condition"], "kept"] > 0.98).all()
@@ -72,7 +80,7 @@ def test_perfect_codes_are_told_exactly(rule, seed):
 def test_batches_of_unlike_size_and_make_up(factors):
     adata, truth = perfect(1600, **factors)
     assert chosen(search(adata, n_permutations=30)) == truth
-    accuracies = stored(adata, "_covariates").iloc[0]
+    accuracies = stored(adata, "_report").iloc[0]
     assert abs(accuracies["accuracy_after"] - accuracies["expected_accuracy"]) < 0.12
 
 
@@ -141,8 +149,8 @@ def test_a_dimension_that_holds_both_is_not_given_up():
     assert chosen(frame) == []
     assert status(adata) == "none"
     assert frame["batch_p_adjusted"].iloc[0] < 1e-6  # significance is not the criterion
-    summary = frame.attrs["summary"]
-    assert "zeroing dimension 0" in summary
+    summary = stored(adata, "_params")["summary"]
+    assert "removing dimension 0" in summary
     assert "condition_on_batch=True" in summary
     assert "stays at 1.00" in summary
     assert frame.loc[0, "conserved_kept"] < 0.97
@@ -168,17 +176,19 @@ def test_nothing_to_find():
     assert chosen(search(adata, "cell_type")) == []
     assert status(adata) == "none"
     assert "already" in stored(adata, "_params")["summary"]
-    assert chosen(search(adata, "cell_type", rule="dominant")) == []
+    assert chosen(search(adata, "cell_type", method="dominant")) == []
 
 
-@pytest.mark.parametrize("rule", ["stepwise", "dominant"])
-def test_never_all_dimensions(rule):
+@pytest.mark.parametrize("method", ["stepwise", "dominant"])
+def test_never_all_dimensions(method):
     """Batch in every dimension, the conserved covariate in none: there is no biology to lose, and no embedding left."""
     adata, batch, _ = make_cells()
     adata.obsm["X_betavae"] = batch[:, None] + 0.1 * np.random.default_rng(0).normal(size=(len(batch), 2))
-    frame = search(adata, "cell_type", rule=rule)
+    frame = search(adata, "cell_type", method=method)
     assert chosen(frame) == []
-    assert ("nothing would be left" if rule == "dominant" else "does not lower") in frame.attrs["summary"]
+    assert ("nothing would be left" if method == "dominant" else "does not lower") in stored(adata, "_params")[
+        "summary"
+    ]
 
 
 def test_confounded_beyond_use_is_refused():
@@ -193,10 +203,8 @@ def test_confounded_beyond_use_is_refused():
     # Of a two by two table with agreement a, the effective share is 1 - (2a - 1)^2.
     agreement = (batch == follows).mean()
     expected = len(batch) * (1 - (2 * agreement - 1) ** 2)
-    assert f"worth {expected:.0f} of {len(batch)} cells" in frame.attrs["summary"]
-    assert "'tissue'" in frame.attrs["summary"]
-    assert chosen(search(adata, "tissue", rule=[0])) == [0]  # a list is an order
-    assert "Careful" in stored(adata, "_params")["summary"]
+    assert f"worth {expected:.0f} of {len(batch)} cells" in stored(adata, "_params")["summary"]
+    assert "'tissue'" in stored(adata, "_params")["summary"]
 
 
 def test_effective_cells_are_those_left_within_strata():
@@ -211,19 +219,16 @@ def test_effective_cells_are_those_left_within_strata():
 def test_decided_on_one_half_and_reported_on_the_other():
     """Noise in the place of codes of the reporting cells changes the report, and no decision."""
     adata, truth = perfect(seed=3)
-    conserved = adata.obs[["cell_type"]]
-    mask = np.ones(adata.obsm["X_betavae"].shape[1], dtype=bool)
-    question = _batch_dimensions.Question(adata.obsm["X_betavae"], adata.obs["batch"], conserved, mask, 0)
-    decide = _batch_dimensions.deciding_half(question, _batch_dimensions.batch_strata(question).index)
     frame = search(adata, "cell_type")
-    report = stored(adata, "_covariates").iloc[0]
+    report = stored(adata, "_report").iloc[0]
+    decide = ~adata.obs["batch_dimensions_held_out"].to_numpy()
     rng = np.random.default_rng(0)
-    adata.obsm["X_betavae"][~decide] = rng.normal(size=((~decide).sum(), len(mask)))
+    adata.obsm["X_betavae"][~decide] = rng.normal(size=((~decide).sum(), adata.obsm["X_betavae"].shape[1]))
     again = search(adata, "cell_type")
     pd.testing.assert_frame_equal(frame, again, check_exact=True)
     assert chosen(again) == truth
     assert report["accuracy_before"] > 0.95
-    assert stored(adata, "_covariates").iloc[0]["accuracy_before"] < 0.5
+    assert stored(adata, "_report").iloc[0]["accuracy_before"] < 0.5
     assert abs(decide.sum() - len(decide) / 2) <= 1
     assert pd.crosstab(decide, [adata.obs["batch"], adata.obs["cell_type"]]).diff().iloc[1].abs().max() <= 1
 
@@ -248,14 +253,14 @@ def test_numbers_are_conserved_too():
     assert chosen(frame) == truth
     assert frame.loc[6, "conserved_covariate"] == "gradient"
     assert stored(adata, "_params")["stratified_by"] == "cell_type, gradient"
-    assert "Much batch is left" in frame.attrs["summary"]
+    assert "Much batch is left" in stored(adata, "_params")["summary"]
 
 
 def test_dominant_compares_within_a_dimension():
     adata, truth = perfect(n_noise=0)
     adata.obsm["X_betavae"][:, 6] += 0.3 * adata.obsm["X_betavae"][:, truth[0]]
-    assert chosen(search(adata, "cell_type", rule="dominant")) == [truth[0], 6]
-    frame = search(adata, ["cell_type", "gradient"], rule="dominant")
+    assert chosen(search(adata, "cell_type", method="dominant")) == [truth[0], 6]
+    frame = search(adata, ["cell_type", "gradient"], method="dominant")
     assert chosen(frame) == truth
     assert 0.05 < frame.loc[6, "batch_alone"] < frame.loc[6, "conserved_alone"]
 
@@ -276,7 +281,7 @@ def test_strata_are_crossed_only_as_far_as_cells_suffice():
     adata.obs["clone"] = pd.Categorical(np.random.default_rng(0).integers(0, 60, adata.n_obs).astype(str))
     frame = search(adata, ["cell_type", "clone"])
     assert stored(adata, "_params")["stratified_by"] == "cell_type"
-    assert "too few to hold 'clone' constant" in frame.attrs["summary"]
+    assert "too few to keep 'clone' constant" in stored(adata, "_params")["summary"]
     assert chosen(frame) == truth
 
 
@@ -284,8 +289,8 @@ def test_clusters_are_conserved_where_nothing_is_named():
     adata, truth = perfect(n_noise=1)
     frame = search(adata, None)
     assert chosen(frame) == truth
-    assert "Nothing was conserved by name" in frame.attrs["summary"]
-    assert "Leiden" in frame.attrs["summary"]
+    assert "No covariate was given" in stored(adata, "_params")["summary"]
+    assert "Leiden" in stored(adata, "_params")["summary"]
     clusters = adata.obs["batch_dimensions_clusters"]
     together = scbetavae.metrics.covariate_association(pd.DataFrame({"a": clusters, "b": adata.obs["cell_type"]}))
     assert together["association"].item() > 0.9
@@ -296,41 +301,23 @@ def test_clusters_are_conserved_where_nothing_is_named():
     assert parameters["conserve"] == "batch_dimensions_clusters"
 
 
-def test_clusters_without_igraph(monkeypatch):
-    adata, truth = perfect(600)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
-    frame = search(adata, [])
-    assert chosen(frame) == truth
-    assert "k-means" in frame.attrs["summary"]
-
-
-def test_a_list_is_an_order_and_its_price_is_told():
-    adata, truth = perfect()
-    frame = search(adata, "cell_type", rule=[np.int64(0), 1, 2, 3])
-    assert chosen(frame) == [0, 1, 2, 3]
-    parameters = stored(adata, "_params")
-    assert (parameters["rule"], parameters["status"], parameters["dimensions"]) == ("explicit", "found", "0, 1, 2, 3")
-    assert "costs 'cell_type' more than 5%" in frame.attrs["summary"]
-    assert truth[0] not in chosen(frame)
-
-
 def test_inactive_dimensions_take_no_part():
     adata, truth = perfect()
     n_dims = adata.obsm["X_betavae"].shape[1]
     kl = np.ones(n_dims)
     kl[truth[0]] = 0.001
-    frame = search(adata, kl=kl)
+    write_latent(adata, kl)
+    frame = search(adata)
     row = frame.loc[truth[0]]
     assert not row["active"]
     assert row["rank"] == 0
     assert np.isnan(row["batch"])
     assert not row["chosen"]
     assert sorted(frame["rank"]) == list(range(n_dims))
-    mask = kl > 0.01
-    pd.testing.assert_frame_equal(frame, search(adata, active=mask))
-    mask[:4] = False  # the types
-    search(adata, active=mask)
-    assert stored(adata, "_covariates").set_index("covariate").loc["cell_type", "accuracy_before"] < 0.2
+    kl[:4] = 0.001  # the types
+    write_latent(adata, kl)
+    search(adata)
+    assert stored(adata, "_report").set_index("covariate").loc["cell_type", "accuracy_before"] < 0.2
 
 
 def test_cells_without_a_label_are_left_out():
@@ -343,7 +330,9 @@ def test_cells_without_a_label_are_left_out():
     assert stored(adata, "_params")["n_cells"] == 500
     assert chosen(frame) == truth
     rest = adata[100:].copy()
-    pd.testing.assert_frame_equal(search(rest, "cell_type", active=np.ones(len(frame), dtype=bool)), frame)
+    write_latent(rest, np.ones(len(frame)))
+    write_latent(adata, np.ones(len(frame)))
+    pd.testing.assert_frame_equal(search(rest, "cell_type"), search(adata, "cell_type"))
 
 
 def test_a_batch_of_numbers_is_one_of_categories():
@@ -365,7 +354,7 @@ def test_same_seed_same_result():
 def test_stored_and_read_back(tmp_path, file_type):
     adata, _, kind = make_cells()
     adata.obsm["X_betavae"] = np.random.default_rng(0).normal(size=(adata.n_obs, 3)) + 3 * kind.to_numpy()[:, None]
-    frame = search(adata, "cell_type", key_added="mine")
+    search(adata, "cell_type", key_added="mine")
     search(adata, None)
     path = tmp_path / f"cells.{file_type}"
     getattr(adata, f"write_{file_type}")(path)
@@ -378,7 +367,7 @@ def test_stored_and_read_back(tmp_path, file_type):
             pd.testing.assert_frame_equal(
                 back.uns["betavae"][name], entry, check_index_type=False, check_dtype=False, check_column_type=False
             )
-    assert back.uns["betavae"]["mine_params"]["summary"] == frame.attrs["summary"]
+    assert back.uns["betavae"]["mine_params"]["summary"] == adata.uns["betavae"]["mine_params"]["summary"]
     assert "batch_dimensions_clusters" in back.obs
 
 
@@ -397,17 +386,11 @@ def test_stored_and_read_back(tmp_path, file_type):
         ("same", {}, ValueError, "one category"),
         ("nobody", {}, ValueError, "No cell"),
         ("gradient", {}, ValueError, "fractions"),
-        ("batch", {"rule": "gaurded"}, ValueError, "'stepwise', 'dominant'"),
-        ("batch", {"rule": []}, ValueError, "no dimension"),
-        ("batch", {"rule": [0, 0]}, ValueError, "twice"),
-        ("batch", {"rule": [9]}, ValueError, "no dimension. There are 9"),
-        ("batch", {"rule": [True]}, ValueError, "no dimension"),
-        ("batch", {"rule": list(range(9))}, ValueError, "every active dimension"),
+        ("batch", {"method": "stepwize"}, ValueError, "Did you mean 'stepwise'"),
+        ("batch", {"method": [0]}, ValueError, "zero_batch_dimensions"),
         ("batch", {"n_permutations": 5}, ValueError, "at least 10"),
-        ("batch", {"fdr": 0.0}, ValueError, "between 0 and 1"),
+        ("batch", {"fdr": 0.0}, ValueError, r"in \(0, 1\)"),
         ("batch", {"key_added": "a/b"}, ValueError, "key_added"),
-        ("batch", {"kl": np.zeros(9)}, ValueError, "collapsed"),
-        ("batch", {"kl": np.ones(9), "active": np.ones(9, bool)}, ValueError, "both given"),
         ("batch", {"conserve": "day"}, TypeError, "dates"),
     ],
 )
@@ -423,6 +406,13 @@ def test_mistakes_leave_no_trace(batch_key, arguments, error, word):
         find_batch_dimensions(adata, batch_key, **{"conserve": "cell_type", **arguments})
     assert "betavae" not in adata.uns
     assert list(adata.obs) == before
+
+
+def test_a_collapsed_embedding_is_refused():
+    adata, _ = perfect(200)
+    write_latent(adata, np.zeros(9))
+    with pytest.raises(ValueError, match="collapsed"):
+        search(adata)
 
 
 def test_a_view_is_refused():

@@ -65,7 +65,7 @@ def ask(name, adata, column, **kwargs):
             frame = tl.find_batch_dimensions(adata, "batch", conserve=column, n_permutations=20, **kwargs)
         elif name == "zero_batch_dimensions":
             frame = pd.DataFrame(tl.zero_batch_dimensions(adata, conserve=column, n_bootstrap=5, **kwargs))
-            frame = pd.concat([frame, adata.uns["betavae"]["zeroed"]])
+            frame = pd.concat([frame, adata.uns["betavae"]["batch_removal"]])
         else:
             frame = tl.score_disentanglement(adata, column, **QUICK, **kwargs)
     return frame.replace(column, "column")

@@ -29,7 +29,7 @@ def cells(report):
     rng = np.random.default_rng(0)
     obs = pd.DataFrame({"plate": ["1", "2"] * 20, "age": rng.normal(size=40)}, index=[f"cell_{i}" for i in range(40)])
     obsm = {name: rng.normal(size=(40, 2)) for name in ("X_umap", "X_umap_zeroed")}
-    return AnnData(obs=obs, obsm=obsm, uns={"betavae": {"zeroed": report}})
+    return AnnData(obs=obs, obsm=obsm, uns={"betavae": {"batch_removal": report}})
 
 
 def markers(axes, color):
@@ -38,7 +38,7 @@ def markers(axes, color):
 
 
 def test_draws_the_report_alone(report):
-    figure = scbetavae.pl.zeroing(report)
+    figure = scbetavae.pl.batch_removal(report)
     (axes,) = figure.axes
     assert markers(axes, "#7F7F7F") == [0.9, 0.0, 0.8]
     assert markers(axes, "#0072B2") == [0.1, 0.95, 0.75]
@@ -46,19 +46,19 @@ def test_draws_the_report_alone(report):
     assert floors == [0.05, 1.0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == ["plate, k-NN", "plate, iLISI (1: mixed)", "cell/type, k-NN"]
-    assert labels == scbetavae.pl.zeroing_frame(report)["label"].tolist()
+    assert labels == scbetavae.pl.batch_removal_frame(report)["label"].tolist()
     intervals = [tuple(line.get_xdata()) for line in axes.lines if line.get_color() == "#0072B2"]
     assert (0.1 - 0.05, 0.1 + 0.05) in intervals
 
 
 def test_draws_cells_before_and_after(cells):
-    figure = scbetavae.pl.zeroing(cells)
+    figure = scbetavae.pl.batch_removal(cells)
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["plate, before", "plate, after"]
     offsets = [np.asarray(axes.collections[0].get_offsets()) for axes in figure.axes[:2]]
     np.testing.assert_allclose(offsets[0], cells.obsm["X_umap"])
     np.testing.assert_allclose(offsets[1], cells.obsm["X_umap_zeroed"])
-    figure = scbetavae.pl.zeroing(cells, ["plate", "age"])
+    figure = scbetavae.pl.batch_removal(cells, ["plate", "age"])
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
     assert titles == ["plate, before", "plate, after", "age, before", "age, after"]
     figure.savefig("/dev/null", format="png")
@@ -66,17 +66,17 @@ def test_draws_cells_before_and_after(cells):
 
 def test_draws_the_report_alone_where_there_are_no_coordinates(cells):
     del cells.obsm["X_umap_zeroed"]
-    assert len(scbetavae.pl.zeroing(cells).axes) == 1
+    assert len(scbetavae.pl.batch_removal(cells).axes) == 1
     with pytest.raises(KeyError, match="X_umap_zeroed"):
-        scbetavae.pl.zeroing(cells, "plate")
+        scbetavae.pl.batch_removal(cells, "plate")
 
 
 def test_bad_input(cells, report):
     with pytest.raises(KeyError, match="zero_batch_dimensions"):
-        scbetavae.pl.zeroing(cells, key="other")
+        scbetavae.pl.batch_removal(cells, key="other")
     with pytest.raises(KeyError, match="plate"):
-        scbetavae.pl.zeroing(cells, "plat")
+        scbetavae.pl.batch_removal(cells, "plat")
     with pytest.raises(ValueError, match="AnnData"):
-        scbetavae.pl.zeroing(report, "plate")
+        scbetavae.pl.batch_removal(report, "plate")
     with pytest.raises(ValueError, match="nothing to draw"):
-        scbetavae.pl.zeroing_frame(report.iloc[[3]])
+        scbetavae.pl.batch_removal_frame(report.iloc[[3]])

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import scbetavae
-from scbetavae.tl import _zeroing_summary
+from scbetavae._core import results
+from scbetavae.tl import _batch_text
 
 QUICK = {"n_bootstrap": 10}
 SETTINGS = {"batch_key": "batch", "conserve": "kind", "obsm_key": "X_ica"}
@@ -27,6 +28,13 @@ def make_cells(n=240, confounded=False):
     return anndata.AnnData(obs=obs, obsm={"X_ica": codes.astype(np.float32)})
 
 
+def write_latent(cells):
+    """The table that a model writes for its latent representation."""
+    table = {"dimension": range(4), "kl": 1.0, "sd": 1.0, "variance": 0.1, "active": True, "role": "free"}
+    table = pd.DataFrame(table).assign(name=[f"dim_{d}" for d in range(4)])
+    results.store(cells, "latent", {"": table}, {"obsm_key": "X_ica"}, {"X_ica": cells.obsm["X_ica"]})
+
+
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
     monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 10)
@@ -37,12 +45,12 @@ def cells():
     return make_cells()
 
 
-def report_of(adata, key="zeroed"):
+def report_of(adata, key="batch_removal"):
     return adata.uns["betavae"][key].set_index(["covariate", "classifier"])
 
 
 def status(adata):
-    return adata.uns["betavae"]["zeroed_params"]["status"]
+    return adata.uns["betavae"]["batch_removal_params"]["status"]
 
 
 def test_batch_goes_and_the_conserved_stay(cells):
@@ -62,16 +70,18 @@ def test_batch_goes_and_the_conserved_stay(cells):
     assert (kept > 0.98).all()
     assert kept.loc["kind", "knn"] == 1.0
     assert status(cells) == "clean"
-    parameters = cells.uns["betavae"]["zeroed_params"]
-    assert (parameters["dimensions"], parameters["rule"], parameters["conserve"]) == ("0", "explicit", "kind, age")
+    parameters = cells.uns["betavae"]["batch_removal_params"]
+    assert (parameters["dimensions"], parameters["method"], parameters["conserve"]) == ("0", "given", "kind, age")
 
 
 @pytest.mark.parametrize("to", ["mean", "reference", "prior"])
 def test_the_constant(cells, to):
     codes = cells.obsm["X_ica"].astype(float)
     is_reference = (cells.obs["batch"] == "b/2").to_numpy()
-    expected = {"mean": codes.mean(axis=0), "reference": codes[is_reference].mean(axis=0), "prior": np.full(4, 0.25)}
-    extra = {"reference": {"reference_batch": "b/2"}, "prior": {"prior_mean": np.full(4, 0.25)}}.get(to, {})
+    expected = {"mean": codes.mean(axis=0), "reference": codes[is_reference].mean(axis=0), "prior": np.zeros(4)}
+    extra = {"reference_batch": "b/2"} if to == "reference" else {}
+    if to == "prior":
+        write_latent(cells)
     zeroed = scbetavae.tl.zero_batch_dimensions(cells, [0, 3], **SETTINGS, to=to, **extra, **QUICK)
     np.testing.assert_allclose(zeroed[:, [0, 3]], np.tile(expected[to][[0, 3]], (240, 1)), rtol=1e-5)
     np.testing.assert_array_equal(zeroed[:, [1, 2]], cells.obsm["X_ica"][:, [1, 2]])
@@ -95,7 +105,7 @@ def test_less_batch_than_the_conserved_imply_is_destruction():
     cells = make_cells(confounded=True)
     table = pd.crosstab(cells.obs["kind"], cells.obs["batch"], normalize="columns")
     floor = table.max(axis=1).sum() - 1  # two batches: 2 * (recall - 1/2)
-    with pytest.warns(UserWarning, match="sign of destruction"):
+    with pytest.warns(UserWarning, match="suggests over-correction"):
         scbetavae.tl.zero_batch_dimensions(cells, [0, 1], **SETTINGS, **QUICK)
     batch = report_of(cells).loc["batch"]
     assert batch.loc["knn", "expected"] == pytest.approx(floor, abs=1e-9)
@@ -110,12 +120,12 @@ def test_without_dimensions_they_are_found_and_reported_on_other_cells(cells):
     zeroed = scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
     assert np.ptp(zeroed[:, 0]) == 0
     stored = cells.uns["betavae"]
-    assert stored["zeroed_params"]["dimensions"] == stored["batch_dimensions_params"]["dimensions"] == "0"
-    assert stored["zeroed_params"]["rule"] == "stepwise"
-    assert (stored["zeroed"]["n_cells"] == 120).all()
+    assert stored["batch_removal_params"]["dimensions"] == stored["batch_dimensions_params"]["dimensions"] == "0"
+    assert stored["batch_removal_params"]["method"] == "stepwise"
+    assert (stored["batch_removal"]["n_cells"] == 120).all()
     # The same cells as those on which the search reports.
-    found = stored["batch_dimensions_covariates"].set_index("covariate")
-    report = stored["zeroed"].query("classifier == 'knn'").set_index("covariate")
+    found = stored["batch_dimensions_report"].set_index("covariate")
+    report = stored["batch_removal"].query("classifier == 'knn'").set_index("covariate")
     np.testing.assert_allclose(report["before"], found["accuracy_before"])
     np.testing.assert_allclose(report["after"], found["accuracy_after"], atol=1e-9)
 
@@ -126,7 +136,7 @@ def test_nothing_found_is_nothing_zeroed(cells):
         zeroed = scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
     np.testing.assert_array_equal(zeroed, cells.obsm["X_ica"])
     assert status(cells) == "nothing zeroed"
-    report = cells.uns["betavae"]["zeroed"]
+    report = cells.uns["betavae"]["batch_removal"]
     np.testing.assert_array_equal(report["before"], report["after"])
 
 
@@ -135,7 +145,7 @@ def test_clusters_stand_in_for_labels(cells, monkeypatch):
     quick = lambda codes, _seed: np.where(codes[:, 1] > 0, "0", "1")  # noqa: E731
     monkeypatch.setattr("scbetavae.tl._batch_inputs._leiden", quick)
     scbetavae.tl.zero_batch_dimensions(cells, [0], "batch", obsm_key="X_ica", **QUICK)
-    parameters = cells.uns["betavae"]["zeroed_params"]
+    parameters = cells.uns["betavae"]["batch_removal_params"]
     assert parameters["clustered"]
     assert "clusters" in parameters["summary"]
     assert parameters["conserve"] in cells.obs
@@ -164,9 +174,9 @@ def test_round_trips(cells, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"dimensions": 4}, ValueError, "no dimension"),
-        ({"dimensions": [-1]}, ValueError, "no dimension"),
-        ({"dimensions": [True]}, ValueError, "no dimension"),
+        ({"dimensions": 4}, ValueError, "from 0 to 3"),
+        ({"dimensions": [-1]}, ValueError, "from 0 to 3"),
+        ({"dimensions": [True]}, ValueError, "from 0 to 3"),
         ({"dimensions": []}, ValueError, "empty"),
         ({"dimensions": range(4)}, ValueError, "nothing would be left"),
         ({"batch_key": "bach"}, KeyError, "batch"),
@@ -179,14 +189,13 @@ def test_round_trips(cells, tmp_path):
         ({"obsm_key": "X_ic"}, KeyError, "X_ica"),
         ({"obsm_key": "X_flat"}, ValueError, "active"),
         ({"donor_key": "donr"}, KeyError, "donor"),
-        ({"rule": "guard"}, ValueError, "stepwise"),
-        ({"rule": [0]}, ValueError, "dimensions"),
+        ({"method": "guard"}, ValueError, "stepwise"),
+        ({"method": [0]}, ValueError, "dimensions"),
         ({"to": "means"}, ValueError, "mean"),
         ({"to": "reference"}, ValueError, "reference_batch"),
         ({"to": "reference", "reference_batch": "b/3"}, ValueError, "b/2"),
         ({"to": "mean", "reference_batch": "b/1"}, ValueError, "reference"),
-        ({"to": "prior"}, ValueError, "prior_mean"),
-        ({"to": "prior", "prior_mean": np.zeros(3)}, ValueError, "shape"),
+        ({"to": "prior"}, ValueError, "has no prior"),
         ({"n_bootstrap": -1}, ValueError, "n_bootstrap"),
         ({"key_added": "a/b"}, ValueError, "key_added"),
     ],
@@ -213,6 +222,35 @@ def test_probes_that_fall_short_of_a_weak_floor_are_no_destruction():
     kept = {"role": "conserved", "covariate": "kind", "classifier": "knn", "before": 0.9, "before_ci_low": 0.8}
     for share, expected in ((1.0, "clean"), (0.5, "biology lost"), (np.nan, "biology lost")):
         frame = pd.DataFrame([*rows, kept | {"after": 0.9 * share, "kept": share}])
-        summary = _zeroing_summary.judge(frame, [0], clusters=False)
+        summary = _batch_text.describe_removal(frame, [0], clusters=False)
         assert summary.status == expected
-        assert ("Take it as a sign of destruction" in summary.sentence) == (expected != "clean")
+        assert ("This suggests over-correction" in summary.sentence) == (expected != "clean")
+
+
+def test_a_search_with_the_same_question_is_used_and_another_one_is_kept(cells, monkeypatch):
+    search = {"conserve": "kind", "obsm_key": "X_ica"}
+    scbetavae.tl.find_batch_dimensions(cells, "batch", **search)
+    cells.uns["betavae"]["batch_dimensions"]["chosen"] = [False, False, False, True]  # what is stored is what is used
+    scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
+    assert cells.uns["betavae"]["batch_removal_params"]["dimensions"] == "3"
+    for change in ({"seed": 1}, {"method": "dominant"}, {"conserve": ["kind", "age"]}):
+        scbetavae.tl.find_batch_dimensions(cells, "batch", **(search | change))
+        before = cells.uns["betavae"]["batch_dimensions"].copy(), dict(cells.uns["betavae"]["batch_dimensions_params"])
+        scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
+        pd.testing.assert_frame_equal(cells.uns["betavae"]["batch_dimensions"], before[0])
+        assert cells.uns["betavae"]["batch_dimensions_params"] == before[1]
+        assert cells.uns["betavae"]["batch_removal_params"]["dimensions"] == "0"
+
+
+@pytest.mark.parametrize("change", ["labels", "embedding", "cells"])
+def test_a_search_of_other_labels_or_embedding_is_made_again(cells, change):
+    scbetavae.tl.find_batch_dimensions(cells, "batch", conserve="kind", obsm_key="X_ica")
+    cells.uns["betavae"]["batch_dimensions"]["chosen"] = [False, False, False, True]
+    if change == "labels":
+        cells.obs["kind"] = cells.obs["kind"].replace("T cell", "NK cell")
+    elif change == "embedding":
+        cells.obsm["X_ica"] = cells.obsm["X_ica"] + np.float32([0, 0, 0, 5])
+    else:
+        cells = cells[20:].copy()
+    scbetavae.tl.zero_batch_dimensions(cells, **SETTINGS, **QUICK)
+    assert cells.uns["betavae"]["batch_removal_params"]["dimensions"] == "0"

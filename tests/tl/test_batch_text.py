@@ -6,8 +6,8 @@ import pytest
 from anndata import AnnData
 
 import scbetavae
-from scbetavae.tl import _zeroing_summary
-from scbetavae.tl._removal_status import ALLOWED_LOSS, REMAINING, TOO_WIDE
+from scbetavae._core.constants import ALLOWED_LOSS, REMAINING, TOO_WIDE
+from scbetavae.tl import _batch_text
 
 NAMES = {"knn": "k-NN", "random_forest": "random forest"}
 EXPECTED = 0.1
@@ -33,7 +33,7 @@ def make_report(after=(0.05, -0.05, 0.15), kept=(1.0, 0.95, 1.05), odd="random_f
 
 
 def judge(report):
-    return _zeroing_summary.judge(report, [2], clusters=False)
+    return _batch_text.describe_removal(report, [2], clusters=False)
 
 
 @pytest.mark.parametrize("odd", NAMES)
@@ -119,12 +119,12 @@ def removed():
 
 def test_sentence_and_pictures_name_the_classifier_of_every_number(removed):
     stored = removed.uns["betavae"]
-    report, sentence = stored["zeroed"], stored["zeroed_params"]["summary"]
+    report, sentence = stored["batch_removal"], stored["batch_removal_params"]["summary"]
     kept = report[report["role"] == "conserved"].set_index("classifier")["kept"]
     for classifier, name in NAMES.items():
         assert f"{name} accuracy for batch 'plate' from" in sentence
         assert f"{kept[classifier]:.0%} ({name})" in sentence
-    figure = scbetavae.pl.zeroing(removed)
+    figure = scbetavae.pl.batch_removal(removed)
     assert figure.get_suptitle() == "Without dimension 0: clean"
     written = [text.get_text() for text in figure.axes[0].texts]
     assert written == [f"keeps {kept[classifier]:.0%}" for classifier in NAMES]
@@ -135,8 +135,8 @@ def test_sentence_and_pictures_name_the_classifier_of_every_number(removed):
 
 
 def test_the_search_reports_the_same_intervals(removed):
-    found = removed.uns["betavae"]["batch_dimensions_covariates"]
-    report = removed.uns["betavae"]["zeroed"].query("classifier == 'knn'")
+    found = removed.uns["betavae"]["batch_dimensions_report"]
+    report = removed.uns["betavae"]["batch_removal"].query("classifier == 'knn'")
     for mine, theirs in (("accuracy_before", "before"), ("accuracy_after", "after"), ("kept", "kept")):
         rows = slice(1 if theirs == "kept" else 0, None)
         np.testing.assert_allclose(found[mine][rows], report[theirs][rows], atol=1e-9)
@@ -148,6 +148,6 @@ def test_the_search_reports_the_same_intervals(removed):
 def test_few_cells_decide_nothing():
     adata = make_cells(24)
     scbetavae.tl.zero_batch_dimensions(adata, [0], "plate", conserve="kind", n_bootstrap=50)
-    parameters = adata.uns["betavae"]["zeroed_params"]
+    parameters = adata.uns["betavae"]["batch_removal_params"]
     assert parameters["status"] == "undecided"
     assert "Too few cells to tell" in parameters["summary"]

@@ -1,4 +1,4 @@
-"""What zeroing took: the report as paired dots, beside the cells before and after."""
+"""Batch removal: cells before and after, and the report as paired dots."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ _SHIFT = 0.12  # of a row, between the dots of a pair
 _PANEL = 3.3  # inches
 
 
-def zeroing(
+def batch_removal(
     data: AnnData | pd.DataFrame,
     color: str | Iterable[str] = (),
     *,
     basis: str = _keys.LATENT_UMAP,
-    zeroed_basis: str = f"{_keys.LATENT_UMAP}_{_keys.ZEROED}",
-    key: str = _keys.ZEROED,
+    zeroed_basis: str = f"{_keys.LATENT_UMAP}_zeroed",
+    key: str = _keys.BATCH_REMOVAL,
 ) -> Figure:
-    """Draw what zeroing changed: the cells before and after, and the report.
+    """Draw cells before and after batch removal, and the report.
 
     The report has a line a covariate and classifier: from the accuracy before (gray) to the accuracy after (blue), with 95%
     intervals. For
@@ -73,7 +73,7 @@ def zeroing(
 
     See Also
     --------
-    zeroing_frame : the data behind the report.
+    batch_removal_frame : the data behind the report.
 
     Examples
     --------
@@ -89,16 +89,16 @@ def zeroing(
     >>> adata.obsm["X_example"] = codes
     >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
     >>> adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = codes[:, :2], zeroed[:, 1:]
-    >>> figure = scbetavae.pl.zeroing(adata, ["batch", "cell_type"])
+    >>> figure = scbetavae.pl.batch_removal(adata, ["batch", "cell_type"])
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
     ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
     if not _is_measured(table).any():
         figure = Picture(4.4, 2.4)
-        write_reason(figure.subplots(), "What zeroing changed", _reason(table))
+        write_reason(figure.subplots(), "Batch removal", _reason(table))
         return figure
-    report = zeroing_frame(data, key=key)
+    report = batch_removal_frame(data, key=key)
     names = _names_to_draw(data, color, report, (basis, zeroed_basis))
     longest = max(report["label"].str.len())
     report_width = 3.4 + 0.075 * longest
@@ -128,8 +128,8 @@ def zeroing(
     return figure
 
 
-def zeroing_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.ZEROED) -> pd.DataFrame:
-    """Rows of the report that :func:`zeroing` draws.
+def batch_removal_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.BATCH_REMOVAL) -> pd.DataFrame:
+    """Rows of the report that :func:`batch_removal` draws.
 
     Parameters
     ----------

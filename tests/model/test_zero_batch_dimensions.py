@@ -55,12 +55,12 @@ def planted(model, monkeypatch):
 def test_finds_and_zeroes_batch_and_keeps_the_registered_label(planted):
     adata = planted.adata
     zeroed = planted.zero_batch_dimensions(**QUICK)
-    parameters = adata.uns["betavae"]["zeroed_params"]
+    parameters = adata.uns["betavae"]["batch_removal_params"]
     assert (parameters["dimensions"], parameters["batch_key"], parameters["conserve"]) == ("1", "batch", "labels")
     assert (zeroed[:, 1] == 0).all()
     np.testing.assert_array_equal(zeroed[:, [0, 2, 3]], adata.obsm["X_betavae"][:, [0, 2, 3]])
     np.testing.assert_array_equal(adata.obsm["X_betavae_zeroed"], zeroed)
-    report = adata.uns["betavae"]["zeroed"].set_index(["role", "classifier"])
+    report = adata.uns["betavae"]["batch_removal"].set_index(["role", "classifier"])
     assert report.loc[("batch", "knn"), "before"] > 0.9
     assert report.loc[("batch", "knn"), "after"] < 0.3
     assert report.loc[("conserved", "knn"), "kept"] > 0.95
@@ -72,7 +72,7 @@ def test_dimensions_without_divergence_take_no_part(planted):
     means[:, 3] *= 0.3
     variances[:, 3] = 1.0
     planted.zero_batch_dimensions(1, **QUICK)
-    assert planted.adata.uns["betavae"]["zeroed_params"]["inactive"] == "3"
+    assert planted.adata.uns["betavae"]["batch_removal_params"]["inactive"] == "3"
 
 
 def test_the_mean_of_the_prior_is_zero(planted):
@@ -95,7 +95,7 @@ def test_nothing_found_writes_the_codes_as_they_are(planted):
     with pytest.warns(UserWarning, match="Nothing was zeroed, because"):
         zeroed = planted.zero_batch_dimensions(batch_key="chance", **QUICK)
     np.testing.assert_array_equal(zeroed, planted.adata.obsm["X_betavae"])
-    assert planted.adata.uns["betavae"]["zeroed_params"]["summary"].startswith("Nothing was zeroed, because")
+    assert planted.adata.uns["betavae"]["batch_removal_params"]["summary"].startswith("Nothing was zeroed, because")
 
 
 def test_decoded_expression_is_the_decoder_of_the_zeroed_codes(planted, tmp_path):
@@ -150,7 +150,7 @@ def test_other_cells_are_written_to(trained, counts_adata):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"dimensions": 4}, ValueError, "no dimension"),
+        ({"dimensions": 4}, ValueError, "from 0 to 3"),
         ({"dimensions": range(4)}, ValueError, "nothing would be left"),
         ({"conserve": "batch"}, ValueError, "batch"),
         ({"conserve": "label"}, KeyError, "labels"),
@@ -159,7 +159,7 @@ def test_other_cells_are_written_to(trained, counts_adata):
         ({"to": "reference"}, ValueError, "reference_batch"),
         ({"decode": "a/b"}, ValueError, "layer"),
         ({"decode": 3}, ValueError, "layer"),
-        ({"rule": "greedy"}, ValueError, "stepwise"),
+        ({"method": "greedy"}, ValueError, "stepwise"),
     ],
 )
 def test_bad_input_is_refused_before_any_work(model, monkeypatch, change, error, message):

@@ -1,0 +1,133 @@
+"""Find the latent dimensions that encode batch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scbetavae import tl
+from scbetavae._core import keys
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.columns import as_classes
+from scbetavae._core.staging import staged
+
+from ._latent import cells_of, compute_latent, registered_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
+    from anndata import AnnData
+
+    from ._betavae import BetaVAE
+
+
+def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+    self: BetaVAE,
+    batch_key: str | None = None,
+    *,
+    conserve: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
+    adata: AnnData | None = None,
+    obsm_key: str = keys.LATENT,
+    method: str = "stepwise",
+    n_permutations: int = 100,
+    fdr: float = 0.05,
+    seed: int = 0,
+    key_added: str = keys.BATCH_DIMENSIONS,
+) -> pd.DataFrame:
+    """Find the latent dimensions that encode batch and can be removed: :func:`scbetavae.tl.find_batch_dimensions`.
+
+    Parameters
+    ----------
+    batch_key
+        Column of ``.obs`` with the batch of every cell; ``None`` for the one given to :meth:`setup_anndata`.
+    conserve
+        Conserved covariates, columns of ``.obs``. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without
+        one, or for an empty list, clusters of the latent representation.
+    categorical
+        Conserved columns whose numbers are names of classes, in addition to those registered as labels, batch or categorical
+        covariates.
+    adata
+        Cells to search; those of the model unless given.
+    obsm_key
+        Entry of ``.obsm`` that receives the posterior means.
+    method, n_permutations, fdr, seed, key_added
+        As in :func:`scbetavae.tl.find_batch_dimensions`, which also says what is written to ``.uns["betavae"]``.
+
+    Returns
+    -------
+    DataFrame with one row per dimension, see :func:`scbetavae.tl.find_batch_dimensions`. That no dimension can be removed is a
+    result.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then.
+    ValueError
+        If no batch is known, the decoder is conditioned on this batch, or the model has collapsed.
+    RuntimeError
+        If the model is not trained.
+
+    See Also
+    --------
+    zero_batch_dimensions : remove them, with a report.
+    scbetavae.pl.batch_dimensions : plot of the result.
+
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
+    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> frame = model.find_batch_dimensions()
+    >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["conserve"]
+    (4, 'bulk_labels')
+    """
+    adata = cells_of(self, adata, "find_batch_dimensions(batch_key, adata=...)")
+    check_adata(adata, key_added=key_added)
+    tl.check_search(method, n_permutations, fdr)
+    batch_key, conserve = batch_columns(self, batch_key, conserve)
+    tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered_classes(self))
+    latent = compute_latent(self, adata)
+    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
+        latent.write(copy, obsm_key)
+        return tl.find_batch_dimensions(
+            copy,
+            batch_key,
+            conserve=conserve,
+            categorical=categorical,
+            obsm_key=obsm_key,
+            method=method,
+            n_permutations=n_permutations,
+            fdr=fdr,
+            seed=seed,
+            key_added=key_added,
+        )
+
+
+def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable[str] | None) -> tuple[str, list[str]]:
+    """Batch and conserved columns by name, if this model can encode the batch in its latent representation."""
+    setup = self.registry_["setup_args"]
+    registered = setup.get("batch_key")
+    if batch_key is None and registered is None:
+        msg = (
+            "The model was set up without a batch: name a column of adata.obs, find_batch_dimensions(batch_key), "
+            "or pass batch_key to setup_anndata."
+        )
+        raise ValueError(msg)
+    if self.module.condition_on_batch and batch_key in (None, registered):
+        msg = (
+            f"This model was built with condition_on_batch=True: its decoder is conditioned on {registered!r}, so latent "
+            "dimensions need not encode it, and removing what is left would cost biology. Train "
+            "BetaVAE(adata, condition_on_batch=False) to have batch dimensions, or use this latent representation as it is."
+        )
+        raise ValueError(msg)
+    names = as_list(setup.get("labels_key") if conserve is None else conserve)
+    return registered if batch_key is None else batch_key, names
+
+
+def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, Any]:
+    """Columns that were registered as classes, as classes whatever their type."""
+    registered = set(registered_classes(self))
+    return {name: as_classes(adata.obs[name], "conserve") for name in names if name in registered}

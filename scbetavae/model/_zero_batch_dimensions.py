@@ -1,0 +1,173 @@
+"""Set the latent dimensions that encode batch to a constant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbetavae import tl
+from scbetavae._core import keys
+from scbetavae._core.checks import check_adata, check_dimensions, check_keys
+from scbetavae._core.staging import staged
+
+from ._find_batch_dimensions import batch_columns, class_overrides
+from ._genes import gene_names, is_in_order
+from ._latent import cells_of, compute_latent, registered_classes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from anndata import AnnData
+
+    from ._betavae import BetaVAE
+
+MOLECULES = 10_000
+"""Molecules of a cell in the corrected expression."""
+
+
+def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+    self: BetaVAE,
+    dimensions: int | Iterable[int] | None = None,
+    *,
+    batch_key: str | None = None,
+    conserve: str | Iterable[str] | None = None,
+    categorical: str | Iterable[str] | None = None,
+    method: str = "stepwise",
+    to: str = "prior",
+    reference_batch: str | None = None,
+    donor_key: str | None = None,
+    decode: bool | str = False,
+    adata: AnnData | None = None,
+    n_bootstrap: int = 200,
+    seed: int = 0,
+    key_added: str = keys.BATCH_REMOVAL,
+) -> np.ndarray:
+    """Set the dimensions that encode batch to a constant: :func:`scbetavae.tl.zero_batch_dimensions`.
+
+    The posterior means change, not the model: it encodes as before.
+
+    Parameters
+    ----------
+    dimensions
+        Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be
+        none; without such a search of the same cells it is made.
+    batch_key, conserve, categorical
+        As in :meth:`find_batch_dimensions`.
+    method
+        As in :meth:`find_batch_dimensions`. Not used with ``dimensions``.
+    to
+        Value of the removed dimensions: ``"prior"``, 0; ``"reference"``, the mean over the cells of one batch; ``"mean"``, over
+        all cells. The constant changes no distance between cells, but the decoder reads it: with ``"reference"``, corrected
+        expression is that of a batch that exists.
+    reference_batch
+        The batch of ``to="reference"``.
+    donor_key
+        Column of ``.obs`` with the donor of every cell, for the classifiers and intervals of the report.
+    decode
+        Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000
+        molecules of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers["betavae_zeroed"]``; a text
+        names the layer. It takes the memory of one layer, float32.
+    adata
+        Cells; those of the model unless given. Query cells need two batches.
+    n_bootstrap, seed, key_added
+        As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``.
+
+    Returns
+    -------
+    Array of shape (n_cells, n_latent): posterior means without batch, also written to ``.obsm["X_betavae_zeroed"]``. The
+    posterior means go to ``.obsm["X_betavae"]``. Where no dimension is chosen both are equal, with a warning, and
+    ``.uns["betavae"]["batch_removal_params"]["summary"]`` says why.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then.
+    ValueError
+        If no batch is known, the decoder is conditioned on this batch, the model has collapsed or has
+        ``latent_distribution="ln"``, or ``decode`` names the layer that holds the counts.
+    RuntimeError
+        If the model is not trained.
+
+    Warns
+    -----
+    UserWarning
+        If nothing was removed, or a conserved covariate lost more than 5% of its accuracy, or batch accuracy fell below what the
+        conserved covariates alone imply.
+
+    See Also
+    --------
+    find_batch_dimensions : which dimensions encode batch.
+    scbetavae.pl.batch_removal : plot of the result.
+
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
+    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> import warnings
+    >>> with warnings.catch_warnings(action="ignore"):  # the model was hardly trained
+    ...     zeroed = model.zero_batch_dimensions([1], to="reference", reference_batch="batch_1", decode=True)
+    >>> zeroed.shape, adata.layers["betavae_zeroed"].shape
+    ((700, 4), (700, 765))
+    >>> list(adata.uns["betavae"]["batch_removal"]["role"].unique())
+    ['batch', 'conserved']
+    """
+    adata = cells_of(self, adata, "zero_batch_dimensions(dimensions, adata=...)")
+    check_adata(adata, key_added=key_added)
+    tl.check_search(method)
+    batch_key, conserve = batch_columns(self, batch_key, conserve)
+    check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
+    layer = _layer_to_write(self, decode, key_added)
+    if self.module.latent_distribution == "ln":
+        msg = (
+            'With latent_distribution="ln" the latent representation consists of shares that sum to 1: a constant dimension '
+            'changes what all others mean. Train with latent_distribution="normal" to remove dimensions.'
+        )
+        raise ValueError(msg)
+    self._check_if_trained(warn=False)
+    if dimensions is not None:
+        dimensions = check_dimensions(dimensions, self.module.n_latent)
+        tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
+    registered = registered_classes(self)
+    cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
+    tl.check_target(to, reference_batch, cells.batch)
+    latent = compute_latent(self, adata)
+    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
+        latent.write(copy)
+        zeroed = tl.zero_batch_dimensions(
+            copy,
+            dimensions,
+            batch_key,
+            conserve=conserve,
+            categorical=categorical,
+            method=method,
+            to=to,
+            reference_batch=reference_batch,
+            donor_key=donor_key,
+            n_bootstrap=n_bootstrap,
+            seed=seed,
+            key_added=key_added,
+        )
+        if layer is not None:
+            molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
+            # The layer is one of the user's data, whose genes may be in another order.
+            genes = None if is_in_order(adata, gene_names(self.registry_)) else adata.var_names
+            copy.uns[keys.UNS][f"{key_added}{keys.PARAMS_SUFFIX}"]["layer"] = layer
+            adata.layers[layer] = self.decode(zeroed, library_size=molecules, adata=adata, gene_list=genes)
+    return zeroed
+
+
+def _layer_to_write(self: BetaVAE, decode: bool | str, key_added: str) -> str | None:
+    """Name of the layer with corrected expression, if there is to be one."""
+    if isinstance(decode, bool):
+        return f"betavae_{'zeroed' if key_added == keys.BATCH_REMOVAL else key_added}" if decode else None
+    if not isinstance(decode, str) or not decode or "/" in decode:
+        msg = f"decode={decode!r} is not a valid layer name. Pass True, False, or a name that is not empty and has no '/'."
+        raise ValueError(msg)
+    if decode == self.registry_["setup_args"].get("layer"):
+        msg = f"decode={decode!r} is the layer of the counts, which would be lost. Pass another name."
+        raise ValueError(msg)
+    return decode
