@@ -7,9 +7,9 @@ from importlib import import_module as _import_module
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 from types import ModuleType as _ModuleType
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-if _TYPE_CHECKING:  # editors and type checkers see what is loaded lazily
+if TYPE_CHECKING:  # editors and type checkers see what is loaded lazily
     from scbetavae import datasets, metrics, model, module, pl, sweep, tl, train
 
 __all__ = ["datasets", "metrics", "model", "module", "pl", "sweep", "tl", "train"]
