@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pandas as pd
-from anndata import AnnData
-
 from scbetavae import tl
 from scbetavae._core import keys as _keys
-from scbetavae.tl._inputs import check_writable
-from scbetavae.tl._predict_condition import read_labels
-from scbetavae.tl._technical import read_technical
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.columns import scored_columns
+from scbetavae._core.staging import staged
 
 from ._arguments import COUNT_LIKELIHOODS
+from ._find_batch_dimensions import class_overrides
+from ._latent import compute_latent, registered_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import pandas as pd
+    from anndata import AnnData
 
 
 class ConditionPredictionMixin:
@@ -83,32 +85,26 @@ class ConditionPredictionMixin:
         ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'technical']
         """
         adata = self._cells_to_score(adata)
-        check_writable(adata, key_added)
-        labels, _ = read_labels(adata, covariate, donor_key, categorical, self._registered_classes())
-        aside = read_technical(adata, technical_covariates, self._layer_of_counts(adata))
-        means, kl, _ = self._posterior(adata)
-        # On a shell, so that a mistake that only predicting finds leaves no trace.
-        new = [name for name in aside if name not in adata.obs]
-        obs = adata.obs.assign(**{covariate: labels})
-        shell = AnnData(obs=pd.concat([obs, aside[new]], axis=1), obsm={obsm_key: means})
-        if _keys.UNS in adata.uns:
-            shell.uns[_keys.UNS] = adata.uns[_keys.UNS]
-        frame = tl.predict_condition(
-            shell,
-            covariate,
-            obsm_key=obsm_key,
-            donor_key=donor_key,
-            categorical=[],
-            technical_covariates=list(aside),
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            kl=kl,
-            seed=seed,
-            key_added=key_added,
-        )
-        adata.obsm[obsm_key] = means
-        adata.uns[_keys.UNS] = shell.uns[_keys.UNS]
-        return frame
+        check_adata(adata, key_added=key_added)
+        if isinstance(covariate, str):  # anything else is refused below, before anything is written
+            scored_columns(adata, [covariate], donor_key, categorical=categorical, registered=registered_classes(self))
+        technical = tl.read_technical(adata, technical_covariates, self._layer_of_counts(adata))
+        latent = compute_latent(self, adata)
+        overrides = class_overrides(self, adata, as_list(covariate))
+        with staged(adata, obs={**technical, **overrides}) as copy:
+            latent.write(copy, obsm_key)
+            return tl.predict_condition(
+                copy,
+                covariate,
+                obsm_key=obsm_key,
+                donor_key=donor_key,
+                categorical=as_list(categorical),
+                technical_covariates=list(technical),
+                n_permutations=n_permutations,
+                n_bootstrap=n_bootstrap,
+                seed=seed,
+                key_added=key_added,
+            )
 
     def _layer_of_counts(self, adata: AnnData) -> str | None:
         """Layer of the counts that the model reads, if it reads counts from a layer that is there."""

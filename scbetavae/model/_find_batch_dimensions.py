@@ -96,7 +96,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
             copy,
             batch_key,
             conserve=conserve,
-            categorical=categorical,
+            categorical=as_list(categorical),
             obsm_key=obsm_key,
             method=method,
             n_permutations=n_permutations,

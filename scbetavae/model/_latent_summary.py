@@ -14,8 +14,8 @@ from scvi import REGISTRY_KEYS
 
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
+from scbetavae._core.checks import check_adata
 from scbetavae._core.constants import ACTIVE_KL
-from scbetavae.tl._inputs import check_writable
 
 from ._cells import resolve_rows
 from ._latent_summary_anchor import describe_anchor
@@ -140,7 +140,7 @@ class LatentSummaryMixin:
         'validation'
         """
         adata = self._cells_to_summarize(adata, "get_latent_summary")
-        check_writable(adata, key_added)
+        check_adata(adata, key_added=key_added)
         frame, parameters, means = self._summarize(adata, indices, batch_size)
         _stored.store(adata, key_added, {"": frame}, parameters, self._describing(means))
         return frame.copy()

@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from anndata import AnnData
 
 from scbetavae import tl
 from scbetavae._core import keys as _keys
-from scbetavae._core.columns import class_columns
-from scbetavae.tl._inputs import check_writable, read_columns
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.columns import class_columns, scored_columns
+from scbetavae._core.staging import staged
+
+from ._find_batch_dimensions import class_overrides
+from ._latent import compute_latent, registered_classes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
+    from anndata import AnnData
 
 
 class ScoresMixin:
@@ -82,33 +86,31 @@ class ScoresMixin:
         ['batch', 'bulk_labels', 'phase', 'all']
         """
         adata = self._cells_to_score(adata)
-        check_writable(adata, key_added)
-        columns = read_columns(
-            adata, covariates, donor_key, confounder, categorical=categorical, registered=self._registered_classes()
+        check_adata(adata, key_added=key_added)
+        scored_columns(  # refuses what does not fit before the cells are encoded
+            adata,
+            as_list(covariates),
+            donor_key,
+            confounder,
+            categorical=categorical,
+            registered=registered_classes(self),
         )
-        means, kl, variances = self._posterior(adata)
-        # On a shell, so that a mistake that only scoring finds leaves no trace.
-        scored = AnnData(obs=columns.put_into(adata.obs), obsm={obsm_key: means})
-        if _keys.UNS in adata.uns:
-            scored.uns[_keys.UNS] = adata.uns[_keys.UNS]
-        frame = tl.score_disentanglement(
-            scored,
-            covariates,
-            obsm_key=obsm_key,
-            donor_key=donor_key,
-            confounder=confounder,
-            categorical=[],
-            metrics=metrics,
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            kl=kl,
-            variances=variances,
-            seed=seed,
-            key_added=key_added,
-        )
-        adata.obsm[obsm_key] = means
-        adata.uns[_keys.UNS] = scored.uns[_keys.UNS]
-        return frame
+        latent = compute_latent(self, adata)
+        with staged(adata, obs=class_overrides(self, adata, [*as_list(covariates), *as_list(confounder)])) as copy:
+            latent.write(copy, obsm_key)
+            return tl.score_disentanglement(
+                copy,
+                covariates,
+                obsm_key=obsm_key,
+                donor_key=donor_key,
+                confounder=confounder,
+                categorical=as_list(categorical),
+                metrics=metrics,
+                n_permutations=n_permutations,
+                n_bootstrap=n_bootstrap,
+                seed=seed,
+                key_added=key_added,
+            )
 
     def _registered_classes(self) -> list[str]:
         """Columns that were set up as classes, whatever their type."""

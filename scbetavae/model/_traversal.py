@@ -11,9 +11,9 @@ import torch
 
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
-from scbetavae.tl._inputs import check_writable
-from scbetavae.tl._rank_dimension_genes import keep_top_genes
-from scbetavae.tl._scoring import resolve_mask
+from scbetavae._core.checks import check_adata
+from scbetavae.metrics import active_dimensions
+from scbetavae.tl import keep_top_genes
 
 from ._decoding_inputs import gene_positions
 from ._traversal_inputs import Anchors, Walk, read_anchors, read_dims, read_range, steps
@@ -134,7 +134,7 @@ class TraversalMixin:
         """
         self._check_if_trained(warn=False)
         adata = self._cells_to_steps(adata)
-        check_writable(adata, key_added)
+        check_adata(adata, key_added=key_added)
         ends = read_range(low, high, n_steps, scale)
         wanted = read_dims(dims, self.module.n_latent)
         anchors = read_anchors(adata, around, n_anchors, seed)
@@ -204,7 +204,7 @@ class TraversalMixin:
         return means.astype(np.float32), kl
 
     def _choose_dims(self, wanted: np.ndarray | None, means: np.ndarray, kl: np.ndarray) -> np.ndarray:
-        active = resolve_mask(means, None, kl)
+        active = active_dimensions(means, kl=kl)
         if wanted is None:
             if not active.any():
                 msg = (

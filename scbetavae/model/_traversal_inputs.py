@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scbetavae.tl._inputs import check_key
+from scbetavae._core.checks import check_key
 
 from ._cells import resolve_rows
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import check_adata, check_dimensions, check_keys
+from scbetavae._core.checks import as_list, check_adata, check_dimensions, check_keys
 from scbetavae._core.staging import staged
 
 from ._find_batch_dimensions import batch_columns, class_overrides
@@ -142,7 +142,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
             dimensions,
             batch_key,
             conserve=conserve,
-            categorical=categorical,
+            categorical=as_list(categorical),
             method=method,
             to=to,
             reference_batch=reference_batch,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae.tl import _inputs, _scoring
+from scbetavae._core import keys, results
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.columns import scored_columns
+from scbetavae._core.text import listed
+from scbetavae.metrics import score_names
+from scbetavae.tl._embedding import read
+from scbetavae.tl._scoring import score_embeddings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pandas as pd
     from anndata import AnnData
-    from numpy.typing import ArrayLike
 
 
 def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a default
@@ -27,9 +30,8 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     metrics: str | Iterable[str] | None = None,
     n_permutations: int = 100,
     n_bootstrap: int = 100,
-    active: Mapping[str, ArrayLike] | None = None,
     seed: int = 0,
-    key_added: str = _keys.EMBEDDING_COMPARISON,
+    key_added: str = keys.EMBEDDING_COMPARISON,
 ) -> pd.DataFrame:
     """Score several embeddings of the same cells alike, with the same resampled cells.
 
@@ -46,9 +48,6 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
         Entries of ``.obsm`` to score, each of shape (n_cells, n_dims).
     donor_key, confounder, categorical, metrics, n_permutations, n_bootstrap
         As in :func:`score_disentanglement`.
-    active
-        For some or all of ``obsm_keys`` a boolean mask of the dimensions that take part, of shape (n_dims,). The others take
-        those that :func:`scbetavae.metrics.active_dimensions` finds.
     seed
         Seed of all resampling, the same for every embedding.
     key_added
@@ -58,7 +57,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     -------
     Tidy DataFrame: that of :func:`score_disentanglement` for every embedding in turn, with a column ``embedding`` in front.
 
-    Written to ``adata.uns["betavae"]``, all at once and only if everything went well: what is returned, and under the same
+    Written to ``adata.uns["betavae"]``, all at once and only on success: what is returned, and under the same
     suffixes as in :func:`score_disentanglement` the dimension x covariate table (with the column ``embedding``), the
     association of the covariates, and the parameters.
 
@@ -73,8 +72,8 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
 
     See Also
     --------
-    score_disentanglement : for one embedding; with the divergences of a model, if there is one.
-    scbetavae.pl.compare_embeddings : the picture.
+    score_disentanglement : for one embedding; with the posterior variances of a model, if there is one.
+    scbetavae.pl.compare_embeddings : plot of the result.
 
     Examples
     --------
@@ -88,52 +87,22 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     >>> frame[frame["covariate"] == "n_counts"].set_index("embedding")["value"].round(1).to_dict()
     {'X_noise': 0.0, 'X_aligned': 1.0}
     """
-    _inputs.check_writable(adata, key_added)
-    columns = _inputs.read_columns(adata, covariates, donor_key, confounder, categorical=categorical)
-    codes = _read_embeddings(adata, obsm_keys)
-    names = _scoring.resolve_names(metrics, with_variances=False)
-    masks = _resolve_masks(codes, active)
-    settings = _scoring.Settings(n_permutations, n_bootstrap, seed)
-    frames, dimensions = {}, {}
-    for key, array in codes.items():
-        frames[key] = _scoring.score_codes(array, columns, names, settings, masks[key])
-        dimensions[key] = _scoring.dimension_table(array, columns, masks[key])
-    _scoring.report_relations(columns.association)
-    frame = _scoring.flag_aliases(_stack(frames), columns.association)
-    tables = {"": frame, _keys.DIMENSIONS_SUFFIX: _stack(dimensions), _keys.ASSOCIATION_SUFFIX: columns.association}
-    how = {"donor_key": donor_key, "confounder": confounder} | settings._asdict()
-    _stored.store(adata, key_added, tables, how, codes)
-    return frame.copy()
-
-
-def _read_embeddings(adata: AnnData, obsm_keys: str | Iterable[str]) -> dict:
-    """Codes by name, in the order in which they were named."""
-    keys = [obsm_keys] if isinstance(obsm_keys, str) else list(obsm_keys)
-    if not keys:
-        msg = f"obsm_keys is empty: name at least one entry of adata.obsm, which has {sorted(adata.obsm)}."
+    check_adata(adata, key_added=key_added, instead="For arrays use scbetavae.metrics.score_frame.")
+    names, wanted = as_list(covariates), as_list(obsm_keys)
+    columns = scored_columns(adata, names, donor_key, confounder, categorical=categorical)
+    if not wanted or len(set(wanted)) < len(wanted):
+        msg = f"obsm_keys={wanted!r}: name at least one entry of adata.obsm, each once. It has {listed(adata.obsm)}."
         raise ValueError(msg)
-    twice = sorted({key for key in keys if keys.count(key) > 1})
-    if twice:
-        msg = f"obsm_keys names {twice} twice. Name every embedding once."
-        raise ValueError(msg)
-    return {key: _inputs.read_embedding(adata, key, "obsm_keys") for key in keys}
-
-
-def _resolve_masks(codes: dict, active: Mapping[str, ArrayLike] | None) -> dict:
-    if active is not None and not isinstance(active, Mapping):
-        msg = f"active is a {type(active).__name__}; pass a mapping from names of embeddings to boolean masks."
-        raise TypeError(msg)
-    given = {} if active is None else active
-    for key in given:
-        _inputs.check_key(key, list(codes), "active", "obsm_keys")
-    return {key: _scoring.resolve_mask(array, given.get(key), None) for key, array in codes.items()}
-
-
-def _stack(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One frame after the other, with a first column that says which."""
-    named = []
-    for key, frame in frames.items():
-        part = frame.copy()
-        part.insert(0, "embedding", key)
-        named.append(part)
-    return pd.concat(named, ignore_index=True)
+    embeddings = {key: read(adata, key, "obsm_keys") for key in wanted}
+    settings = {"n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "seed": seed}
+    groups = None if donor_key is None else adata.obs[donor_key]
+    adjusted = None if confounder is None else columns[confounder]
+    if metrics is None:  # the same scores for all, although posterior variances may be known for one of them
+        metrics = score_names()
+    scores, dimensions, association = score_embeddings(
+        embeddings, columns[names], metrics, adjusted, {"groups": groups, **settings}
+    )
+    tables = {"": scores, keys.DIMENSIONS_SUFFIX: dimensions, keys.ASSOCIATION_SUFFIX: association}
+    how = {"donor_key": donor_key, "confounder": confounder, **settings}
+    results.store(adata, key_added, tables, how, {key: found.values for key, found in embeddings.items()})
+    return scores.copy()

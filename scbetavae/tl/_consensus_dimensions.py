@@ -8,23 +8,21 @@ import numpy as np
 import pandas as pd
 
 from scbetavae import metrics
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae.tl import _inputs, _scoring
+from scbetavae._core import keys, results
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae.tl._embedding import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from anndata import AnnData
-    from numpy.typing import ArrayLike
 
 
 def consensus_dimensions(
     adata: AnnData,
     obsm_keys: Iterable[str],
     *,
-    active: Mapping[str, ArrayLike] | None = None,
-    key_added: str = _keys.CONSENSUS,
+    key_added: str = keys.CONSENSUS,
 ) -> pd.DataFrame:
     r"""Match the latent dimensions of several models, and report how well they agree.
 
@@ -41,9 +39,6 @@ def consensus_dimensions(
         Annotated data with the embeddings; not a view.
     obsm_keys
         Entries of ``.obsm``, at least two.
-    active
-        For some or all of them a boolean mask of the dimensions that take part, of shape (n_dims,). The others take those
-        that :func:`scbetavae.metrics.active_dimensions` finds.
     key_added
         Name in ``.uns["betavae"]`` of the result, and ending of the entry of ``.obsm``.
 
@@ -84,7 +79,7 @@ def consensus_dimensions(
 
     See Also
     --------
-    scbetavae.pl.consensus_dimensions : the picture.
+    scbetavae.pl.consensus_dimensions : plot of the result.
     scbetavae.metrics.match_dimensions : the matching, of arrays.
 
     References
@@ -104,45 +99,43 @@ def consensus_dimensions(
     >>> adata.uns["betavae"]["consensus_matches"].query("embedding == 'seed 1'")["matched_dimension"].tolist()
     [2, 1, 0]
     """
-    _inputs.check_writable(adata, key_added)
-    keys = [obsm_keys] if isinstance(obsm_keys, str) else list(obsm_keys)
-    if len(set(keys)) < max(len(keys), 2):
-        msg = f"obsm_keys={keys!r}: name at least two embeddings, one of every seed, and none of them twice."
+    check_adata(adata, key_added=key_added)
+    wanted = as_list(obsm_keys)
+    if len(set(wanted)) < max(len(wanted), 2):
+        msg = f"obsm_keys={wanted!r}: name at least two embeddings, one per seed, each once."
         raise ValueError(msg)
     mean_key = f"X_{key_added}"
-    if mean_key in keys:
-        msg = f"The mean embedding would replace adata.obsm[{mean_key!r}], which is one of obsm_keys. Change key_added."
+    if mean_key in wanted:
+        msg = f"The mean embedding would replace adata.obsm[{mean_key!r}], which is one of obsmkeys. Change key_added."
         raise ValueError(msg)
-    codes = [_inputs.read_embedding(adata, key, "obsm_keys") for key in keys]
-    given = {} if active is None else active
-    masks = [_scoring.resolve_mask(array, given.get(key), None) for key, array in zip(keys, codes, strict=True)]
+    embeddings = {key: read(adata, key, "obsm_keys") for key in wanted}
+    values, masks = [e.values for e in embeddings.values()], [e.active for e in embeddings.values()]
     n_active = np.array([int(mask.sum()) for mask in masks])
     if not n_active.any():
-        msg = f"None of obsm_keys={keys!r} has an active dimension, so there is nothing to match. Train with a smaller beta."
+        msg = f"None of obsm_keys={wanted!r} has an active dimension, so there is nothing to match. Train with a smaller beta."
         raise ValueError(msg)
-    found = metrics.match_dimensions(codes, active=masks)
-    frame, matches = _tables(found, keys)
-    agreed = np.nansum(found.agreement, axis=1) / np.where(n_active > 0, n_active, np.nan)
+    found = metrics.match_dimensions(values, active=masks)
+    frame, matches = _tables(found, wanted)
     parameters = {
-        "reference": keys[found.reference],
-        "embeddings": keys,
+        "reference": wanted[found.reference],
+        "embeddings": wanted,
         "active_dimensions": n_active,
-        "agreement": agreed,
-        "udr": metrics.udr(codes, active=masks, minimum_seeds=2).to_numpy(),
+        "agreement": np.nansum(found.agreement, axis=1) / np.where(n_active > 0, n_active, np.nan),
+        "udr": metrics.udr(values, active=masks, minimum_seeds=2).to_numpy(),
     }
-    adata.obsm[mean_key] = _mean_embedding(codes, found)
-    embeddings = dict(zip(keys, codes, strict=True))
-    _stored.store(adata, key_added, {"": frame, _keys.MATCHES_SUFFIX: matches}, parameters, embeddings)
+    adata.obsm[mean_key] = _mean_embedding(values, found)
+    tables = {"": frame, keys.MATCHES_SUFFIX: matches}
+    results.store(adata, key_added, tables, parameters, {key: e.values for key, e in embeddings.items()})
     return frame.copy()
 
 
-def _tables(found: metrics.DimensionMatches, keys: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(found: metrics.DimensionMatches, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One row per dimension, and one row per dimension and embedding."""
     dimension, embedding = np.nonzero(found.dimensions.T >= 0)
     matches = pd.DataFrame(
         {
             "dimension": dimension,
-            "embedding": np.array(keys, dtype=object)[embedding],
+            "embedding": np.array(names, dtype=object)[embedding],
             "matched_dimension": found.dimensions[embedding, dimension],
             "sign": found.signs[embedding, dimension],
             "agreement": found.agreement[embedding, dimension],
@@ -154,11 +147,11 @@ def _tables(found: metrics.DimensionMatches, keys: list[str]) -> tuple[pd.DataFr
     return frame, matches
 
 
-def _mean_embedding(codes: list[np.ndarray], found: metrics.DimensionMatches) -> np.ndarray:
+def _mean_embedding(values: list[np.ndarray], found: metrics.DimensionMatches) -> np.ndarray:
     """Mean of the oriented, standardized matches times their mean standard deviation, (n_cells, n_dimensions)."""
-    total = np.zeros((len(codes[0]), found.dimensions.shape[1]))
+    total = np.zeros((len(values[0]), found.dimensions.shape[1]))
     spread, count = np.zeros(total.shape[1]), (found.dimensions >= 0).sum(axis=0)
-    for array, dimensions, signs in zip(codes, found.dimensions, found.signs, strict=True):
+    for array, dimensions, signs in zip(values, found.dimensions, found.signs, strict=True):
         there = dimensions >= 0
         own = array[:, dimensions[there]]
         sd = own.std(axis=0)

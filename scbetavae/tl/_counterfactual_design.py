@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from scbetavae._core.checks import check_key
 from scbetavae._core.columns import class_name, class_texts, holds_fractions, tell_small
-from scbetavae.tl._inputs import check_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

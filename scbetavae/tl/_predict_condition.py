@@ -6,18 +6,18 @@ import logging
 from typing import TYPE_CHECKING
 
 from scbetavae import metrics
-from scbetavae._core import columns
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
+from scbetavae._core import keys, results
+from scbetavae._core.checks import check_adata
+from scbetavae._core.columns import leave_out_small, scored_columns
 from scbetavae.metrics._condition_prediction import undefined_prediction
-from scbetavae.tl import _inputs, _scoring, _technical
+from scbetavae.tl._embedding import read
+from scbetavae.tl._technical import read_technical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import pandas as pd
     from anndata import AnnData
-    from numpy.typing import ArrayLike
 
 _logger = logging.getLogger(__name__)
 
@@ -26,22 +26,20 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     adata: AnnData,
     covariate: str,
     *,
-    obsm_key: str = _keys.LATENT,
+    obsm_key: str = keys.LATENT,
     donor_key: str | None = None,
     categorical: str | Iterable[str] | None = None,
     technical_covariates: str | Iterable[str] | None = None,
     layer: str | None = None,
     n_permutations: int = 200,
     n_bootstrap: int = 100,
-    active: ArrayLike | None = None,
-    kl: ArrayLike | None = None,
     seed: int = 0,
-    key_added: str = _keys.CONDITION_PREDICTION,
+    key_added: str = keys.CONDITION_PREDICTION,
 ) -> pd.DataFrame:
     """Predict a covariate from single dimensions of an embedding, from all, and from technical covariates alone.
 
     Linear models, tested on cells or donors that they did not see, against permuted labels. The row of the technical covariates
-    (library size, percent mitochondrial) says what sequencing depth and dying cells alone would tell.
+    (library size, percent mitochondrial) says how well sequencing depth and dying cells alone predict it.
 
     Parameters
     ----------
@@ -68,12 +66,6 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         Permutations behind null and p-values, at least 0. No p-value is below 1 / (n_permutations + 1).
     n_bootstrap
         Bootstrap replicates behind the intervals, at least 0.
-    active
-        Boolean mask of the dimensions that take part, of shape (n_dims,); by default those that
-        :func:`scbetavae.metrics.active_dimensions` finds.
-    kl
-        Mean divergence of the posterior from the prior per dimension, of shape (n_dims,), in nats: a dimension with less than
-        0.01 nats does not take part. :meth:`scbetavae.model.BetaVAE.predict_condition` passes it.
     seed
         Seed of folds, permutations and bootstrap.
     key_added
@@ -81,12 +73,12 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
 
     Returns
     -------
-    DataFrame, a row a dimension, one for all dimensions and one for the technical covariates, with the columns of
+    DataFrame, one row per dimension, one for all dimensions and one for the technical covariates, with the columns of
     :func:`scbetavae.metrics.condition_prediction`: accuracy with null, p-value, p-value corrected over dimensions (by the
     largest accuracy of any dimension in each permutation), interval, area under the ROC curve, accuracy beyond technical
     covariates, direction.
 
-    Written to ``adata.uns["betavae"]``, all at once and only if everything went well:
+    Written to ``adata.uns["betavae"]``, all at once and only on success:
 
     ``key_added``
         What is returned.
@@ -99,15 +91,15 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     KeyError
         If an entry of ``.obsm`` or ``.layers`` or a column of ``.obs`` is not there, with the nearest that is.
     ValueError
-        For a view, a covariate with one class, one donor only, an embedding or a technical with values that are not finite, a
-        cell without donor, a layer without counts, or both ``active`` and ``kl``.
+        For a view, a covariate with one class, one donor only, an embedding or a technical covariate with values that are not
+        finite, a cell without donor, or a layer without counts.
     TypeError
-        If ``adata`` is no AnnData, or the embedding or a technical holds no numbers.
+        If ``adata`` is no AnnData, or the embedding or a technical covariate holds no numbers.
 
     See Also
     --------
-    score_disentanglement : whether *one* dimension holds a covariate and nothing else.
-    scbetavae.pl.condition_prediction : the picture.
+    score_disentanglement : whether *one* dimension encodes a covariate and nothing else.
+    scbetavae.pl.condition_prediction : plot of the result.
 
     References
     ----------
@@ -118,38 +110,43 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     >>> import numpy as np
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
-    >>> codes = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
-    >>> codes[:, 2] += 4.0 * (adata.obs["batch"] == "batch_1")
-    >>> adata.obsm["X_example"] = codes
+    >>> z = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    >>> z[:, 2] += 4.0 * (adata.obs["batch"] == "batch_1")
+    >>> adata.obsm["X_example"] = z
     >>> frame = scbetavae.tl.predict_condition(adata, "batch", obsm_key="X_example")
     >>> frame.loc[frame["p_adjusted"] < 0.05, ["predictor", "dimension", "direction"]].head(1).values.tolist()
     [['dimension', 2, 'batch_1']]
-    >>> adata.uns["betavae"]["condition_prediction_params"]["technical"]
+    >>> adata.uns["betavae"]["condition_prediction_params"]["technical_covariates"]
     'log library size, percent_mito'
     """
-    _inputs.check_writable(adata, key_added)
-    labels, groups = read_labels(adata, covariate, donor_key, categorical)
-    codes = _inputs.read_embedding(adata, obsm_key)
-    mask = _scoring.resolve_mask(codes, active, kl)
-    aside = _technical.read_technical(adata, technical_covariates, layer)
-    kept, told = columns.leave_out_small(labels, "class")
-    if told.startswith("not possible"):
-        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
-        _logger.warning("Prediction of %r is %s.", covariate, told)
-    else:
+    check_adata(adata, key_added=key_added)
+    if not isinstance(covariate, str):
+        msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
+        raise TypeError(msg)
+    labels = scored_columns(adata, [covariate], donor_key, categorical=categorical)[covariate]
+    groups = None if donor_key is None else adata.obs[donor_key]
+    embedding = read(adata, obsm_key)
+    mask = embedding.active
+    technical = read_technical(adata, technical_covariates, layer)
+    kept, note = leave_out_small(labels, "class")
+    is_possible = not note.startswith("not possible")
+    if is_possible:
         cells = (kept.notna() | labels.isna()).to_numpy()
         frame = metrics.condition_prediction(
-            codes[cells],
+            embedding.values[cells],
             labels[cells],
             groups=None if groups is None else groups[cells],
-            technical_covariates=aside.to_numpy()[cells],
+            technical_covariates=technical.to_numpy()[cells],
             active=mask,
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,
             seed=seed,
         )
-        if told:
-            frame["flag"] = [f"{flag}; {told}" if flag else told for flag in frame["flag"]]
+        if note:
+            frame["flag"] = [f"{flag}; {note}" if flag else note for flag in frame["flag"]]
+    else:
+        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), note)
+        _logger.warning("Prediction of %r is %s.", covariate, note)
     if not mask.any():
         _logger.warning("No dimension of adata.obsm[%r] is active, so none can predict %r.", obsm_key, covariate)
     is_numeric = int(frame["n_classes"].iloc[0]) == 0
@@ -158,51 +155,14 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         "obsm_key": obsm_key,
         "donor_key": donor_key,
         "layer": layer,
-        "technical": ", ".join(aside.columns),
+        "technical_covariates": ", ".join(technical.columns),
         "measure": "signed squared correlation" if is_numeric else "balanced accuracy, corrected for chance",
         "correction": "largest accuracy over dimensions in each permutation (Westfall and Young)",
-        "status": "not possible" if told.startswith("not possible") else "predicted",
+        "status": "predicted" if is_possible else "not possible",
         "n_missing": int(labels.isna().sum()),
         "n_permutations": n_permutations,
         "n_bootstrap": n_bootstrap,
         "seed": seed,
     }
-    _stored.store(adata, key_added, {"": frame}, parameters, {obsm_key: codes})
+    results.store(adata, key_added, {"": frame}, parameters, {obsm_key: embedding.values})
     return frame.copy()
-
-
-def read_labels(
-    adata: AnnData,
-    covariate: str,
-    donor_key: str | None,
-    categorical: str | Iterable[str] | None,
-    registered: Iterable[str] = (),
-) -> tuple[pd.Series, pd.Series | None]:
-    """The covariate and the donors, refused with the nearest name or the classes that are there.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    covariate
-        One column of ``.obs``.
-    donor_key
-        Column with the donor of every cell.
-    categorical, registered
-        Columns that are classes, as in `read_factors`.
-
-    Raises
-    ------
-    KeyError
-        For a column that is not there, with the nearest that is.
-    TypeError
-        If the covariate is not one name, or holds dates, durations or complex numbers.
-    ValueError
-        If the covariate holds infinite values, or a cell has no group.
-    """
-    if not isinstance(covariate, str):
-        msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
-        raise TypeError(msg)
-    columns = _inputs.read_columns(adata, covariate, donor_key, categorical=categorical, registered=registered)
-    labels = columns.factors[covariate]
-    return labels, columns.groups

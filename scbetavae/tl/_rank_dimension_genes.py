@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae.tl._inputs import check_key, check_writable
+from scbetavae._core import keys, results
+from scbetavae._core.checks import check_adata, check_choice, check_key, check_number, check_whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,8 +29,8 @@ def rank_dimension_genes(
     rank_by: Literal["log_fold_change", "score"] = "log_fold_change",
     min_expression: float = _MIN_EXPRESSION,
     in_range_only: bool = True,
-    key: str = _keys.TRAVERSAL,
-    key_added: str = _keys.DIMENSION_GENES,
+    key: str = keys.TRAVERSAL,
+    key_added: str = keys.DIMENSION_GENES,
 ) -> pd.DataFrame:
     r"""Rank the genes of each dimension by how they change from its low end to its high end.
 
@@ -137,8 +136,8 @@ def rank_dimension_genes(
             "min_expression": float(min_expression),
             "in_range_only": in_range_only,
         }
-        fingerprint = _stored.parameters(data, key).get(_keys.FINGERPRINT, "")
-        _stored.store(data, key_added, {"": table.copy()}, how, fingerprint)
+        fingerprint = results.parameters(data, key).get(keys.FINGERPRINT, "")
+        results.store(data, key_added, {"": table.copy()}, how, fingerprint)
     return table
 
 
@@ -157,13 +156,13 @@ def keep_top_genes(frame: pd.DataFrame, n_genes: int) -> pd.DataFrame:
 
 def _read(data: AnnData | pd.DataFrame, key: str, key_added: str) -> pd.DataFrame:
     if isinstance(data, AnnData):
-        check_writable(data, key_added)
-        stored = data.uns.get(_keys.UNS, {})
+        check_adata(data, key_added=key_added)
+        stored = data.uns.get(keys.UNS, {})
         if not stored:
             msg = f'adata.uns["betavae"] holds nothing. Run {_MAKE} first.'
             raise KeyError(msg)
         check_key(key, [name for name, entry in stored.items() if isinstance(entry, pd.DataFrame)], "key", "uns")
-        frame = _stored.read(data, key, _MAKE)
+        frame = results.read(data, key, _MAKE)
     elif isinstance(data, pd.DataFrame):
         frame = data
     else:
@@ -177,15 +176,10 @@ def _read(data: AnnData | pd.DataFrame, key: str, key_added: str) -> pd.DataFram
 
 
 def _check_settings(n_genes: int | None, rank_by: str, min_expression: float) -> None:
-    if n_genes is not None and (not isinstance(n_genes, (int, np.integer)) or n_genes < 1):
-        msg = f"n_genes={n_genes!r}: take a whole number of at least 1, or None for all genes."
-        raise ValueError(msg)
-    if rank_by not in ("log_fold_change", "score"):
-        msg = f'rank_by={rank_by!r} is unknown. Take "log_fold_change" or "score".'
-        raise ValueError(msg)
-    if not isinstance(min_expression, (int, float, np.number)) or not min_expression >= 0:
-        msg = f"min_expression={min_expression!r}: take a number of at least 0, in counts of a cell of 10,000."
-        raise ValueError(msg)
+    if n_genes is not None:
+        check_whole_number(n_genes, "n_genes", 1)
+    check_choice(rank_by, ("log_fold_change", "score"), "rank_by")
+    check_number(min_expression, "min_expression", 0)
 
 
 def _by_dimension(frame: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame]]:

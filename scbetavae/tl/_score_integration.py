@@ -8,11 +8,10 @@ import numpy as np
 import pandas as pd
 
 from scbetavae import metrics
-from scbetavae._core import columns
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae._core.columns import leave_out_small
-from scbetavae.tl import _inputs
+from scbetavae._core import keys, results
+from scbetavae._core.checks import check_adata, check_keys
+from scbetavae._core.columns import class_texts, leave_out_small
+from scbetavae.tl._embedding import read
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -23,9 +22,9 @@ def score_integration(
     labels_key: str | None = None,
     batch_key: str | None = None,
     *,
-    obsm_key: str = _keys.LATENT,
+    obsm_key: str = keys.LATENT,
     seed: int = 0,
-    key_added: str = _keys.INTEGRATION,
+    key_added: str = keys.INTEGRATION,
 ) -> pd.DataFrame:
     """Score how well an embedding as a whole keeps cell types apart and mixes batches.
 
@@ -48,12 +47,12 @@ def score_integration(
 
     Returns
     -------
-    DataFrame, a row per (metric, covariate):
+    DataFrame, one row per (metric, covariate):
 
     ``metric``
         For the labels ``"kmeans_ari"``, the agreement of clusters with them, and ``"knn_accuracy"``, the balanced accuracy of
-        the 15 nearest neighbors on held-out cells, corrected for chance. For the batch ``"knn_accuracy"``, 0 if the
-        neighbors do not tell it, and ``"ilisi"``, 1 if neighborhoods hold the batches as random cells would.
+        the 15 nearest neighbors on held-out cells, corrected for chance. For the batch ``"knn_accuracy"``, 0 if
+        neighbors do not predict it, and ``"ilisi"``, 1 if neighborhoods mix batches as random cells would.
     ``covariate``
         Name of the column.
     ``value``
@@ -87,42 +86,40 @@ def score_integration(
     >>> import numpy as np
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
-    >>> codes = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
-    >>> codes[:, 0] += 20.0 * (adata.obs["batch"] == "batch_1")
-    >>> adata.obsm["X_example"] = codes
+    >>> z = np.random.default_rng(0).normal(size=(adata.n_obs, 4))
+    >>> z[:, 0] += 20.0 * (adata.obs["batch"] == "batch_1")
+    >>> adata.obsm["X_example"] = z
     >>> frame = scbetavae.tl.score_integration(adata, batch_key="batch", obsm_key="X_example")
     >>> frame.set_index("metric")["value"].round(1).to_dict()
     {'knn_accuracy': 1.0, 'ilisi': 0.0}
     """
-    _inputs.check_writable(adata, key_added)
+    check_adata(adata, key_added=key_added)
     chosen = {"labels_key": labels_key, "batch_key": batch_key}
     if labels_key is None and batch_key is None:
         msg = "labels_key and batch_key are both None: name a column of adata.obs for at least one of them."
         raise ValueError(msg)
-    for argument, key in chosen.items():
-        if key is not None:
-            _inputs.check_key(key, list(adata.obs.columns), argument, "adata.obs")
-    codes = _inputs.read_embedding(adata, obsm_key)
+    check_keys(chosen, adata.obs.columns, "adata.obs")
+    z = read(adata, obsm_key).values
     rows = []
     if labels_key is not None:
-        labels, told = leave_out_small(columns.class_texts(adata.obs[labels_key], "labels_key"), "class")
-        rows.append(_row("kmeans_ari", labels, told, metrics.kmeans_ari(codes, labels, seed=seed)))
-        rows.append(_row("knn_accuracy", labels, told, metrics.knn_accuracy(codes, labels, seed=seed)))
+        labels, note = leave_out_small(class_texts(adata.obs[labels_key], "labels_key"), "class")
+        rows.append(_row("kmeans_ari", labels, note, metrics.kmeans_ari(z, labels, seed=seed)))
+        rows.append(_row("knn_accuracy", labels, note, metrics.knn_accuracy(z, labels, seed=seed)))
     if batch_key is not None:
-        batch, told = leave_out_small(columns.class_texts(adata.obs[batch_key], "batch_key"), "batch")
+        batch, note = leave_out_small(class_texts(adata.obs[batch_key], "batch_key"), "batch")
         if batch_key != labels_key:
-            rows.append(_row("knn_accuracy", batch, told, metrics.knn_accuracy(codes, batch, seed=seed)))
-        rows.append(_row("ilisi", batch, told, metrics.ilisi(codes, batch, seed=seed)))
+            rows.append(_row("knn_accuracy", batch, note, metrics.knn_accuracy(z, batch, seed=seed)))
+        rows.append(_row("ilisi", batch, note, metrics.ilisi(z, batch, seed=seed)))
     frame = pd.DataFrame(rows).astype({"value": np.float64, "n_cells": np.int64, "n_classes": np.int64})
     how = {"obsm_key": obsm_key, "seed": seed} | chosen
-    _stored.store(adata, key_added, {"": frame}, how, {obsm_key: codes})
+    results.store(adata, key_added, {"": frame}, how, {obsm_key: z})
     return frame.copy()
 
 
-def _row(metric: str, column: pd.Series, told: str, value: float) -> dict[str, object]:
-    """A row of the frame; ``told`` is what there is to say of small classes."""
+def _row(metric: str, column: pd.Series, note: str, value: float) -> dict[str, object]:
+    """A row of the frame; ``note`` says which classes are too small."""
     n_cells, n_classes = int(column.notna().sum()), column.nunique()
-    flag = told or ("" if np.isfinite(value) else f"not defined: {n_classes} classes in {n_cells} labeled cells")
+    flag = note or ("" if np.isfinite(value) else f"not defined: {n_classes} classes in {n_cells} labeled cells")
     return {
         "metric": metric,
         "covariate": str(column.name),

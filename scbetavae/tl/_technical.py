@@ -9,7 +9,7 @@ import pandas as pd
 from pandas.api import types
 from scipy import sparse
 
-from scbetavae.tl import _inputs
+from scbetavae._core.checks import as_list, check_key, check_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -59,13 +59,12 @@ def read_technical(adata: AnnData, technical_covariates: str | Iterable[str] | N
     ValueError
         If a column holds missing or infinite values, or the layer values that are no counts.
     """
-    if layer is not None:
-        _inputs.check_key(layer, list(adata.layers), "layer", "adata.layers")
+    check_keys({"layer": layer}, adata.layers, "adata.layers")
     if technical_covariates is None:
         return _find(adata, layer)
-    names = [technical_covariates] if isinstance(technical_covariates, str) else list(technical_covariates)
+    names = as_list(technical_covariates)
     for name in names:
-        _inputs.check_key(name, list(adata.obs.columns), "technical_covariates", "adata.obs")
+        check_key(name, adata.obs.columns, "technical_covariates", "adata.obs")
     return pd.DataFrame({str(name): _read_column(adata, name) for name in names}, index=adata.obs_names)
 
 

@@ -570,7 +570,7 @@ def test_actions_are_reported_written_and_stored(first):
     stored = anndata.read_h5ad(out / "betavae.h5ad")
     for name, key in (
         ("latent_summary", "latent_summary"),
-        ("batch_removal", "zeroed"),
+        ("batch_removal", "batch_removal"),
         ("dimension_genes", "dimension_genes"),
     ):
         assert len(pd.read_csv(out / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0

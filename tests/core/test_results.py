@@ -26,8 +26,8 @@ DRAWN = {
     pl.condition_prediction: pl.condition_prediction_frame,
     pl.consensus_dimensions: pl.consensus_dimensions_frame,
 }
-MADE = {"disentanglement", "latent_summary", "batch_dimensions", "zeroed", "traversal", "dimension_genes"}
-MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
+MADE = {"disentanglement", "latent_summary", "batch_dimensions", "batch_removal", "traversal", "latent"}
+MADE |= {"dimension_genes", "condition_prediction", "embedding_comparison", "integration", "consensus"}
 
 
 def set_up(**kwargs):
@@ -259,7 +259,7 @@ def test_a_training_that_fails_halfway(monkeypatch):
     monkeypatch.setattr(BetaVAE, "_training_plan_cls", Stop)
     with pytest.raises(RuntimeError, match="stopped"):
         fit(BetaVAE(adata, n_latent=4))
-    assert results(adata) == {"disentanglement"}  # the other model never came to be
+    assert results(adata) == {"disentanglement", "latent"}  # the other model never came to be
     with pytest.raises(RuntimeError, match="stopped"):
         fit(first)
     assert results(adata) == set()  # its weights have moved

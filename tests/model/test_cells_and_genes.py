@@ -114,7 +114,7 @@ def test_results_are_written_to_the_users_data_in_the_users_order(model, simulat
     with warnings.catch_warnings(action="ignore"):  # of what zeroing costs a model that was hardly trained
         zeroed = model.zero_batch_dimensions([1], adata=mixed, decode=True, conserve=[], n_bootstrap=10)
     assert list(mixed.var_names) == order
-    assert "zeroed" in mixed.uns["betavae"]
+    assert "batch_removal" in mixed.uns["betavae"]
     expected = pd.DataFrame(model.decode(zeroed, library_size=10_000), columns=plain.var_names)[order]
     np.testing.assert_allclose(mixed.layers["betavae_zeroed"], expected, rtol=1e-5)
     for adata in (mixed, plain):

@@ -117,9 +117,11 @@ def test_unequal_numbers_of_dimensions_and_inactive_ones(adata):
     assert parameters["agreement"][0] == pytest.approx(of_reference.sum() / 3)
 
 
-def test_masks_take_part(adata):
-    nothing, first = np.zeros(3, dtype=bool), np.arange(3) == 0
-    frame = tl.consensus_dimensions(adata, KEYS[:3], active={KEYS[0]: nothing, KEYS[1]: first, KEYS[2]: first})
+def test_inactive_dimensions_take_no_part(adata):
+    for key in KEYS[1:3]:
+        adata.obsm[key] = adata.obsm[key] * [1, 1e-3, 1e-3]
+    adata.obsm[KEYS[0]] = np.ones((adata.n_obs, 3))
+    frame = tl.consensus_dimensions(adata, KEYS[:3])
     parameters = stored(adata, "_params")
     assert len(frame) == 1
     assert parameters["reference"] == KEYS[1]
@@ -127,11 +129,12 @@ def test_masks_take_part(adata):
     assert np.isnan(parameters["agreement"][0])
     only = [adata.obsm[key][:, :1] for key in KEYS[1:3]]
     np.testing.assert_allclose(parameters["udr"][1:], metrics.udr(only, minimum_seeds=2))
-    frame = tl.consensus_dimensions(adata, KEYS[:2], active={KEYS[0]: nothing})
+    frame = tl.consensus_dimensions(adata, KEYS[:2])
     assert stored(adata, "_params")["reference"] == KEYS[1]
     assert frame["agreement"].isna().all()
+    adata.obsm[KEYS[1]] = np.zeros((adata.n_obs, 3))
     with pytest.raises(ValueError, match="nothing to match"):
-        tl.consensus_dimensions(adata, KEYS[:2], active={KEYS[0]: nothing, KEYS[1]: nothing})
+        tl.consensus_dimensions(adata, KEYS[:2])
 
 
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
@@ -164,8 +167,6 @@ def test_mistakes(adata):
     adata.obsm["X_mine"] = adata.obsm[KEYS[0]]
     with pytest.raises(ValueError, match="Change key_added"):
         tl.consensus_dimensions(adata, ["X_mine", KEYS[1]], key_added="mine")
-    with pytest.raises(ValueError, match="boolean mask"):
-        tl.consensus_dimensions(adata, KEYS, active={KEYS[0]: np.ones(2, dtype=bool)})
     assert "betavae" not in adata.uns
 
 
