@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 FEW_VALUES = 20
 """Distinct whole numbers up to which a column may hold codes of classes, such as Seurat's clusters, rather than amounts."""
+
+
+def obs_of(adata: AnnData) -> pd.DataFrame:
+    """``adata.obs``, which is a DataFrame unless the AnnData was opened lazily."""
+    return cast("pd.DataFrame", adata.obs)
 
 
 def read_factors(

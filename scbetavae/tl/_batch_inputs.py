@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,8 @@ def read_cells(
     registered: Iterable[str] = (),
 ) -> BatchCells:
     """Batch and conserved covariates, checked; ``categorical`` and ``registered`` name classes, as in `read_factors`."""
-    present, names = adata.obs.columns, as_list(conserve)
+    obs, names = columns.obs_of(adata), as_list(conserve)
+    present = obs.columns
     check_key(batch_key, present, "batch_key", "adata.obs")
     for name in names:
         check_key(name, present, "conserve", "adata.obs")
@@ -88,8 +89,8 @@ def read_cells(
         )
         msg = f"conserve names {what}. Name each covariate that should stay once."
         raise ValueError(msg)
-    batch = columns.class_texts(adata.obs[batch_key], "batch_key")
-    _check_aliases(batch, adata.obs[names])
+    batch = columns.class_texts(obs[batch_key], "batch_key")
+    _check_aliases(batch, obs[names])
     cells = BatchCells(batch, columns.read_factors(adata, names, "conserve", categorical, registered))
     _check_varied(cells)
     return cells
@@ -141,7 +142,7 @@ def read_donors(adata: AnnData, donor_key: str | None) -> pd.Series | None:
     check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
     if donor_key is None:
         return None
-    donors = adata.obs[donor_key]
+    donors = columns.obs_of(adata)[donor_key]
     if donors.isna().any():
         msg = (
             f"donor_key={donor_key!r} is missing for {int(donors.isna().sum())} cells. "
@@ -159,9 +160,9 @@ def find_clusters(embedding: np.ndarray, batch: pd.Series, name: str, seed: int)
     present = np.flatnonzero(batch.notna())
     part = embedding[present]
     centered = part - pd.DataFrame(part).groupby(batch.iloc[present].to_numpy()).transform("mean").to_numpy()
-    clusters = pd.Series(np.nan, index=batch.index, name=name, dtype=object)
-    clusters.iloc[present] = _leiden(centered, seed)
-    return clusters.astype("category")
+    clusters = np.full(len(batch), np.nan, dtype=object)
+    clusters[present] = _leiden(centered, seed)
+    return pd.Series(clusters, index=batch.index, name=name).astype("category")
 
 
 def _leiden(embedding: np.ndarray, seed: int) -> np.ndarray:
@@ -169,7 +170,7 @@ def _leiden(embedding: np.ndarray, seed: int) -> np.ndarray:
     import scanpy as sc
     from sklearn.neighbors import kneighbors_graph
 
-    graph = kneighbors_graph(embedding, min(_N_NEIGHBORS, len(embedding) - 1))
+    graph: Any = kneighbors_graph(embedding, min(_N_NEIGHBORS, len(embedding) - 1))
     cells = AnnData(obs=pd.DataFrame(index=[str(i) for i in range(len(embedding))]))
     settings = {"flavor": "igraph", "n_iterations": 2, "directed": False, "random_state": seed}
     sc.tl.leiden(cells, adjacency=graph.maximum(graph.T), **settings)

@@ -9,6 +9,7 @@ import numpy as np
 from scbetavae import metrics
 from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata
+from scbetavae._core.columns import obs_of
 from scbetavae._core.staging import staged
 from scbetavae.tl import _embedding
 from scbetavae.tl._batch_inputs import (
@@ -242,9 +243,9 @@ def stored_search(
         problem=known["problem"],
         stratified_by=tuple(filter(None, known["stratified_by"].split(", "))),
         effective_cells=known["effective_cells"],
-        held_out=adata.obs[held_out].to_numpy(dtype=bool),
+        held_out=obs_of(adata)[held_out].to_numpy(dtype=bool),
     )
-    conserved = adata.obs[clusters] if clusters else cells.conserved
+    conserved = obs_of(adata)[clusters] if clusters else cells.conserved
     return search, BatchCells(cells.batch, conserved, known["left_out"])
 
 

@@ -146,7 +146,10 @@ def keep_top_genes(frame: pd.DataFrame, n_genes: int) -> pd.DataFrame:
     kept = []
     for _, part in _by_dimension(frame):
         changes = _changes(part, in_range_only=True)
-        changes = _changes(part, in_range_only=False) if changes is None else changes
+        if changes is None:
+            changes = _changes(part, in_range_only=False)
+        if changes is None:  # one step alone
+            continue
         top = _rank(changes[changes["expression"] >= _MIN_EXPRESSION], n_genes, "log_fold_change")["gene"]
         kept.append(part[part["gene"].isin(top)])
     table = pd.concat(kept, ignore_index=True)

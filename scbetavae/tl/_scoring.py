@@ -57,7 +57,7 @@ def _score_names(names: str | Iterable[str] | None, embedding: Embedding) -> lis
 
 def _total_correlation(embedding: Embedding) -> pd.DataFrame:
     """Total correlation of the posterior means and, where variances are known, of posterior samples."""
-    variances = {"means": None}
+    variances: dict[str, np.ndarray | None] = {"means": None}
     if embedding.variance is not None:
         variances["samples"] = np.broadcast_to(embedding.variance, embedding.values.shape)
     frame = pd.DataFrame({"metric": TOTAL_CORRELATION, "covariate": "all", "level": list(variances)})
@@ -85,7 +85,7 @@ def _log_relations(association: pd.DataFrame) -> None:
                 row.second,
             )
         elif row.relation:
-            outer, inner = (row.second, row.first) if row.relation.startswith("first") else (row.first, row.second)
+            outer, inner = (row.second, row.first) if str(row.relation).startswith("first") else (row.first, row.second)
             _logger.info("Covariate %r is nested within %r: it determines it.", inner, outer)
 
 

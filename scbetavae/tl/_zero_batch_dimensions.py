@@ -179,9 +179,10 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         zeroed = embedding.values.copy()
         zeroed[:, chosen] = constants[chosen]
         report = _report(embedding.values[:, active], zeroed[:, active], cells, donors, held_out, n_bootstrap, seed)
-        summary = (
-            describe_removal(report, chosen, clusters=clustered) if chosen else nothing_removed(search, cells.left_out)
-        )
+        if chosen or search is None:
+            summary = describe_removal(report, chosen, clusters=clustered)
+        else:
+            summary = nothing_removed(search, cells.left_out)
         parameters = {
             "dimensions": ", ".join(map(str, chosen)),
             "method": method if given is None else "given",

@@ -181,7 +181,7 @@ def test_other_results_are_kept(embedded):
         ("condition", {"technical_covariates": ["donor"]}, TypeError, ["'donor'", "numbers"]),
         ("condition", {"technical_covariates": "broken"}, ValueError, ["'broken'", "160 cells"]),
         ("condition", {"layer": "raww"}, KeyError, ["layer='raww'", "'raw'"]),
-        ("condition", {"layer": "raw"}, ValueError, ["'raw'", "no counts"]),
+        ("condition", {"layer": "raw"}, ValueError, ["'raw'", "does not hold counts"]),
         ("condition", {"n_permutations": -1}, ValueError, ["n_permutations"]),
         ("condition", {"key_added": "a/b"}, ValueError, ["'a/b'"]),
     ],
