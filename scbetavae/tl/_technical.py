@@ -115,7 +115,9 @@ def _count(adata: AnnData, layer: str | None, genes: np.ndarray) -> pd.DataFrame
         values = part.data if sparse.issparse(part) else np.asarray(part)
         if not np.issubdtype(values.dtype, np.number) or not _are_counts(values):
             return None
-        cells = AnnData(part.astype(np.float64), var=pd.DataFrame({"mt": genes}, index=np.arange(len(genes)).astype(str)))
+        cells = AnnData(
+            part.astype(np.float64), var=pd.DataFrame({"mt": genes}, index=np.arange(len(genes)).astype(str))
+        )
         measures: Any = sc.pp.calculate_qc_metrics(cells, qc_vars=["mt"], percent_top=None, inplace=False)
         parts.append(measures[0])
     return pd.concat(parts)
