@@ -2,7 +2,7 @@
 
 ``python benchmarks/scale.py`` simulates 100 000 cells x 2000 genes (8% non-zero) and trains each model in a separate process, on
 one thread: the default model for its default length, with its targets, and ``scvi.model.SCVI`` for one epoch, because its peak
-does not depend on the length. The peak is that of the whole process minus that of a process that only imports and simulates. Writes
+does not depend on the length. The peak is that of the process minus that of a process that only imports and simulates. Writes
 ``benchmarks/results/scale.csv``.
 """
 
