@@ -2,9 +2,10 @@
 
 ``python benchmarks/condition_prediction.py cells.h5ad --covariates condition,cell_type --out results/condition.csv``
 
-Each embedding has as many dimensions. With ``--donor-key`` whole donors are held out. ``logistic`` in the table is the accuracy
-of a logistic regression with balanced class weights on all dimensions and the same folds, beside our discriminant
-(``all``). Prints medians over seeds; ``--out`` keeps every row, ``--picture`` draws the first covariate for the last model.
+All embeddings have the same number of dimensions. With ``--donor-key`` whole donors are held out. ``logistic`` in the table is
+the accuracy of a logistic regression with balanced class weights on all dimensions and the same folds; compare it with our
+discriminant (``all``). Prints medians over seeds; ``--out`` writes every row, ``--picture`` plots the first covariate for the
+last model.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def logistic_accuracy(adata: anndata.AnnData, name: str, covariate: str, donor_k
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Best dimension, all dimensions, technical covariates, and how many dimensions predict; medians over seeds."""
+    """Best dimension, all dimensions, technical covariates, and number of significant dimensions; medians over seeds."""
     keys = ["covariate", "embedding", "seed"]
     parts = {}
     for run, rows in frame.groupby(keys, sort=False):
@@ -52,7 +53,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         best, last = dimensions.iloc[0], rows.set_index("predictor")
         parts[run] = {
             "active": len(dimensions),
-            "told": int((dimensions["p_adjusted"] < 0.05).sum()),
+            "significant": int((dimensions["p_adjusted"] < 0.05).sum()),
             "best": best["accuracy"],
             "best_p": best["p_adjusted"],
             "best_auroc": best["auroc"],

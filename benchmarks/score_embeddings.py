@@ -2,9 +2,9 @@
 
 ``python benchmarks/score_embeddings.py cells.h5ad --covariates condition,cell_type --out results/scores_cells.csv``
 
-Each embedding has as many dimensions. The models train on raw counts of the most variable genes, PCA on their logarithm,
-and the ICA rotates that PCA. Prints a table of adjusted scores with the 95% interval; ``--out`` keeps every column,
-``--picture`` draws them.
+All embeddings have the same number of dimensions. The models train on raw counts of the most variable genes, PCA on their
+logarithm, and the ICA rotates that PCA. Prints a table of normalized scores with the 95% interval; ``--out`` writes every column,
+``--picture`` plots them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import scbetavae
 
 MODELS = {"X_betavae": ("beta_vae", 4.0), "X_betatcvae": ("beta_tcvae", 10.0)}
 PLAIN = {"lr_schedule": "constant", "initialize": False, "beta_schedule": scbetavae.train.LinearSchedule(warmup=0.4)}
-"""Training as scVI's, with a long warm-up: what the published rows were measured with, on models without an anchor."""
+"""Training as in scVI, with a long warm-up, used for the published rows, on models without an anchor."""
 SHOWN = ("mig", "sap", "lms", "dci_completeness", "dci_informativeness")
 
 
@@ -41,7 +41,7 @@ def linear_embeddings(adata: anndata.AnnData, n_dims: int, seed: int) -> None:
 
 
 def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int, seed: int) -> np.ndarray:
-    """Train, store the posterior means, and return the mask of the dimensions that the model uses."""
+    """Train, store the posterior means, and return the mask of active dimensions."""
     objective, beta = MODELS[name]
     scvi.settings.seed = seed
     model = scbetavae.model.BetaVAE(adata, objective=objective, beta=beta, anchor=None, n_latent=n_dims)
@@ -53,10 +53,10 @@ def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int,
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adjusted scores with their interval on the same scale, a line a covariate and embedding."""
+    """Normalized scores with their interval on the same scale, one line per covariate and embedding."""
     frame = frame[frame["metric"].isin(SHOWN)]
-    room = frame["ceiling"] - frame["null"]
-    ends = [(frame[name] - frame["null"]) / room for name in ("ci_low", "ci_high")]
+    span = frame["ceiling"] - frame["null"]
+    ends = [(frame[name] - frame["null"]) / span for name in ("ci_low", "ci_high")]
     texts = []
     for value, low, high in zip(frame["normalized"].round(2) + 0.0, *(end.round(2) + 0.0 for end in ends), strict=True):
         interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
