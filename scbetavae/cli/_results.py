@@ -44,7 +44,7 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Ou
         print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
         actions.act()
     print("neighbors and UMAP ...", file=sys.stderr, flush=True)
-    outputs.picture(CURVES, pl.training, adata)
+    outputs.picture(CURVES, pl.history, adata)
     if outputs.compute("UMAP", [UMAP], lambda: _umap(adata, _keys.LATENT, options.seed)) is not None:
         outputs.picture(
             UMAP, _draw_umap, adata, [key for key in (options.labels_key, options.batch_key) if key is not None]
@@ -63,7 +63,7 @@ def _score(model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
     if outputs.compute("scores", SCORED, score) is not None:
         stored = model.adata.uns[_keys.UNS]
         outputs.table(SCORED[0], stored[_keys.DISENTANGLEMENT])
-        outputs.picture(SCORED[1], pl.scores, model.adata)
+        outputs.picture(SCORED[1], pl.disentanglement, model.adata)
         outputs.table(SCORED[2], stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"])
         outputs.picture(SCORED[3], pl.dimension_covariate, model.adata)
 

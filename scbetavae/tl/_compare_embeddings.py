@@ -74,7 +74,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     See Also
     --------
     score_disentanglement : for one embedding; with the divergences of a model, if there is one.
-    scbetavae.pl.compare_embeddings : the picture.
+    scbetavae.pl.embedding_comparison : the picture.
 
     Examples
     --------

@@ -84,7 +84,7 @@ def consensus_dimensions(
 
     See Also
     --------
-    scbetavae.pl.consensus_dimensions : the picture.
+    scbetavae.pl.consensus : the picture.
     scbetavae.metrics.match_dimensions : the matching, of arrays.
 
     References
