@@ -61,33 +61,33 @@ def batch_dimensions(data: AnnData | pd.DataFrame, *, key: str = keys.BATCH_DIME
     frame = _frame(data, key)
     batch, conserved, summary = _describe(data, key)
     title = textwrap.fill(summary, _LETTERS)
-    ax = single_panel(_WIDTH, _HEIGHT + max(title.count("\n") - 2, 0) * _LINE, ax)
+    axes = single_panel(_WIDTH, _HEIGHT + max(title.count("\n") - 2, 0) * _LINE, ax)
     if frame["batch_given_conserved"].isna().all():
-        return write_reason(ax, f"Dimensions that encode {batch}", summary or "These dimensions were not measured.")
+        return write_reason(axes, f"Dimensions that encode {batch}", summary or "These dimensions were not measured.")
     x, y = frame["conserved_given_batch"].to_numpy(), frame["batch_given_conserved"].to_numpy()
     highest = max(x.max(), y.max(), 0.05)
     low, high = -0.05 * highest, 1.1 * highest
-    ax.plot([low, high], [low, high], color=palette.MIDDLE, linewidth=1, zorder=1)
+    axes.plot([low, high], [low, high], color=palette.MIDDLE, linewidth=1, zorder=1)
     styles = (False, palette.BLUE, "o", "kept"), (True, palette.ORANGE_RED, "D", "chosen to be zeroed")
     for chosen, color, marker, label in styles:
         drawn = frame["chosen"].to_numpy() == chosen
         if drawn.any():
             faces = np.where(frame.loc[drawn, "significant"], color, "white")
-            ax.scatter(x[drawn], y[drawn], c=faces, edgecolors=color, marker=marker, s=42, zorder=3, label=label)
+            axes.scatter(x[drawn], y[drawn], c=faces, edgecolors=color, marker=marker, s=42, zorder=3, label=label)
     text = {"fontsize": "small", "ha": "center", "va": "center", "zorder": 4}
     for i, height in _label_heights(x / (high - low), y / (high - low)):
         leader = {"arrowstyle": "-", "color": palette.MIDDLE, "linewidth": 0.6} if height > 1.1 * _ABOVE else None
         place = x[i], y[i] + height * (high - low)
-        ax.annotate(str(frame["dimension"].iloc[i]), (x[i], y[i]), place, arrowprops=leader, **text)
-    ax.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-    ax.set_xlabel(f"I(z; {conserved} given {batch}) (nats)")
-    ax.set_ylabel(f"I(z; {batch} given {conserved}) (nats)")
+        axes.annotate(str(frame["dimension"].iloc[i]), (x[i], y[i]), place, arrowprops=leader, **text)
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set_xlabel(f"I(z; {conserved} given {batch}) (nats)")
+    axes.set_ylabel(f"I(z; {batch} given {conserved}) (nats)")
     hollow = None if frame["significant"].all() else "open: batch is not significant"
-    ax.legend(loc="best", frameon=False, fontsize="small", title=hollow, title_fontsize="small")
+    axes.legend(loc="best", frameon=False, fontsize="small", title=hollow, title_fontsize="small")
     if summary:
-        ax.set_title(title, fontsize="small", loc="left")
-    hide_spines(ax)
-    return ax
+        axes.set_title(title, fontsize="small", loc="left")
+    hide_spines(axes)
+    return axes
 
 
 def _frame(data: AnnData | pd.DataFrame, key: str = keys.BATCH_DIMENSIONS) -> pd.DataFrame:

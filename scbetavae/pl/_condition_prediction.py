@@ -70,27 +70,27 @@ def condition_prediction(
         return write_reason(single_panel(4.6, 2.4, ax), f"Prediction of {covariate}", reasons[0])
     frame = _frame(table)
     dimensions = frame[frame["predictor"] == "dimension"]
-    ax = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1, ax)
+    axes = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1, ax)
     edges = np.repeat(np.arange(len(dimensions)), 2) + np.tile([-0.5, 0.5], len(dimensions))
     band = dimensions["null_low"].repeat(2), dimensions["null_high"].repeat(2)
-    ax.fill_betweenx(edges, *band, color=_NULL, linewidth=0, zorder=1)
+    axes.fill_betweenx(edges, *band, color=_NULL, linewidth=0, zorder=1)
     for height, (_, row) in enumerate(dimensions.iterrows()):
-        ax.plot([row["ci_low"], row["ci_high"]], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
+        axes.plot([row["ci_low"], row["ci_high"]], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
         fill = "white" if row["p_adjusted"] >= _SIGNIFICANT else _COLOR
-        ax.plot(row["accuracy"], height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
-    handles = [*_legend(dimensions), *_draw_references(ax, frame)]
+        axes.plot(row["accuracy"], height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
+    handles = [*_legend(dimensions), *_draw_references(axes, frame)]
     numeric = int(frame["n_classes"].iloc[0]) == 0
-    label_rows(ax, dimensions["label"].tolist())
-    ax.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
-    ax.set_xlabel("held-out R2" if numeric else "held-out balanced accuracy, chance-corrected")
-    ax.set_title(f"Prediction of {covariate}", fontsize="medium")
+    label_rows(axes, dimensions["label"].tolist())
+    axes.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
+    axes.set_xlabel("held-out R2" if numeric else "held-out balanced accuracy, chance-corrected")
+    axes.set_title(f"Prediction of {covariate}", fontsize="medium")
     shown = frame[list(_NUMBERS)].to_numpy(dtype=float)
     low, high = min(0.0, float(np.nanmin(shown))), max(0.1, float(np.nanmax(shown)))
-    ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    hide_spines(ax, ROWS_ONLY)
+    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    hide_spines(axes, ROWS_ONLY)
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
-    ax.legend(handles=handles, frameon=False, fontsize="small", **place)
-    return ax
+    axes.legend(handles=handles, frameon=False, fontsize="small", **place)
+    return axes
 
 
 def _frame(table: pd.DataFrame) -> pd.DataFrame:

@@ -57,25 +57,25 @@ def consensus(data: AnnData | pd.DataFrame, *, key: str = keys.CONSENSUS, ax: Ax
     n_matched = frame.groupby("dimension").size()
     embeddings = list(dict.fromkeys(frame["embedding"]))
     n_all = len(embeddings)
-    ax = single_panel(5.0, _ROW_HEIGHT * len(n_matched) + 1.1, ax)
+    axes = single_panel(5.0, _ROW_HEIGHT * len(n_matched) + 1.1, ax)
     shift = {name: _SPREAD * ((i + 0.5) / n_all - 0.5) for i, name in enumerate(embeddings)}
     heights = frame["dimension"].to_numpy(float) + frame["embedding"].map(shift).to_numpy(float)
-    ax.scatter(frame["agreement"], heights, s=22, color=palette.SKY, edgecolor="white", linewidth=0.5, zorder=3)
+    axes.scatter(frame["agreement"], heights, s=22, color=palette.SKY, edgecolor="white", linewidth=0.5, zorder=3)
     means = frame.drop_duplicates("dimension")
-    ax.scatter(means["mean"], means["dimension"], marker="|", s=150, linewidth=1.8, color=palette.BLACK, zorder=4)
+    axes.scatter(means["mean"], means["dimension"], marker="|", s=150, linewidth=1.8, color=palette.BLACK, zorder=4)
     labels = [str(d) if n == n_all else f"{d} ({n} of {n_all})" for d, n in n_matched.items()]
-    ax.set_yticks(list(n_matched.index), labels)
-    ax.set(xlim=(-0.02, 1.02), ylim=(n_matched.index.max() + 0.5, -0.5))
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    ax.grid(axis="x", color=palette.LIGHT, linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.set_ylabel("consensus dimension")
-    ax.set_xlabel("agreement (mean |Spearman correlation|)")
-    hide_spines(ax, ROWS_ONLY)
+    axes.set_yticks(list(n_matched.index), labels)
+    axes.set(xlim=(-0.02, 1.02), ylim=(n_matched.index.max() + 0.5, -0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.grid(axis="x", color=palette.LIGHT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_ylabel("consensus dimension")
+    axes.set_xlabel("agreement (mean |Spearman correlation|)")
+    hide_spines(axes, ROWS_ONLY)
     bar = dot_handle("mean", palette.BLACK, linestyle="", marker="|", markersize=11, markeredgewidth=1.8)
     handles = [dot_handle("one embedding", palette.SKY, linestyle=""), bar]
-    ax.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize="small")
-    return ax
+    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize="small")
+    return axes
 
 
 def _frame(data: AnnData | pd.DataFrame, key: str = keys.CONSENSUS) -> pd.DataFrame:

@@ -65,27 +65,27 @@ def tradeoff(
     'held-out NLL (nats per cell)'
     """
     frame = _frame(sweep, score, covariate, level, higher_is_better)
-    ax = single_panel(5.2, 4.2, ax)
+    axes = single_panel(5.2, 4.2, ax)
     styles = styles_of(frame)
     models, baselines = frame[frame["kind"] == "model"], frame[frame["kind"] == "baseline"]
     front = models[models["on_front"]].drop_duplicates(["method", "beta"]).sort_values("mean_nll")
-    ax.plot(front["mean_nll"], front["mean_score"], zorder=2, **_FRONT)
+    axes.plot(front["mean_nll"], front["mean_score"], zorder=2, **_FRONT)
     for (method, beta), seeds in models.groupby(["method", "beta"], sort=False, dropna=False):
-        _draw_setting(ax, seeds, beta, styles[method][0])
+        _draw_setting(axes, seeds, beta, styles[method][0])
     for method, value in zip(baselines["method"], baselines["score"], strict=True):
         color, style = styles[method]
-        ax.axhline(value, color=color, linestyle=style, linewidth=1.2, zorder=1)
-    ax.margins(0.09)
-    ax.set_xlabel("held-out NLL (nats per cell)")
-    ax.set_ylabel(", ".join(title_and_unit(rows_of(finished_runs(sweep), score, covariate, level))))
-    hide_spines(ax)
+        axes.axhline(value, color=color, linestyle=style, linewidth=1.2, zorder=1)
+    axes.margins(0.09)
+    axes.set_xlabel("held-out NLL (nats per cell)")
+    axes.set_ylabel(", ".join(title_and_unit(rows_of(finished_runs(sweep), score, covariate, level))))
+    hide_spines(axes)
     handles = []
     for method, (color, style) in styles.items():
         line: dict[str, Any] = {"marker": "o", "linestyle": ""} if style == "-" else {"linestyle": style}
         handles.append(Line2D([], [], color=color, label=title_of_method(method), **line))
     handles.append(Line2D([], [], label="Pareto front", **_FRONT))
-    ax.legend(handles=handles, frameon=False, fontsize="small", title="numbers are beta", title_fontsize="small")
-    return ax
+    axes.legend(handles=handles, frameon=False, fontsize="small", title="numbers are beta", title_fontsize="small")
+    return axes
 
 
 def _frame(
