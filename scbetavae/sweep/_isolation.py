@@ -1,15 +1,14 @@
 """Isolation of runs: none depends on what ran before it, or changes what runs after it."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import random
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 from unittest.mock import patch
 
 import numpy as np
@@ -18,9 +17,6 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from scbetavae._core.logs import LIGHTNING, quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 _STATM = Path("/proc/self/statm")
@@ -72,7 +68,7 @@ class PeakMemory:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

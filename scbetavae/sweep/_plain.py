@@ -1,7 +1,5 @@
 """Settings as plain values for JSON, and the differences between two sets of them."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import json
@@ -69,5 +67,6 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shorten(value: Any) -> str:
+    """At most 60 characters of a value."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

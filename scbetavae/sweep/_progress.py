@@ -1,16 +1,12 @@
 """Progress of a sweep."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._plan import Run
-    from scbetavae.sweep._results import RunResult
+from scbetavae.sweep._plan import Run
+from scbetavae.sweep._results import RunResult
 
 _logger = logging.getLogger(__name__)
 

@@ -1,13 +1,11 @@
 """The folder of a sweep: its settings and every finished run, each written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +14,7 @@ from scbetavae._core.folders import check_folder, is_partial, remove_abandoned, 
 from scbetavae._core.text import listed
 from scbetavae.sweep._plain import differences, package_versions
 from scbetavae.sweep._plan import Run
-from scbetavae.sweep._results import SCORE_COLUMNS
-
-if TYPE_CHECKING:
-    from scbetavae.sweep._results import RunResult
+from scbetavae.sweep._results import SCORE_COLUMNS, RunResult
 
 _logger = logging.getLogger(__name__)
 
@@ -101,7 +96,7 @@ class SweepStore:
         record = {"run": asdict(run), "error": result.error, "warnings": result.warnings, "versions": result.versions}
         (self.folder / RUNS).mkdir(exist_ok=True)
         with staged_folder(self.folder / RUNS / run.name, replace=True) as folder:
-            if result.failed:
+            if result.codes is None:
                 (folder / "traceback.txt").write_text(result.traceback)
             else:
                 result.scores.to_csv(folder / SCORES, index=False)
