@@ -5,7 +5,6 @@ from argparse import Namespace
 
 import numpy as np
 import pandas as pd
-import scanpy as sc
 from anndata import AnnData
 from matplotlib.figure import Figure
 
@@ -81,6 +80,8 @@ def _cell(row: pd.Series) -> str:
 
 def _umap(adata: AnnData, obsm_key: str, seed: int) -> str:
     """Neighbors and UMAP of an embedding, an action without a line in the report."""
+    import scanpy as sc
+
     sc.pp.neighbors(adata, use_rep=obsm_key, random_state=seed)
     sc.tl.umap(adata, random_state=seed)
     return ""
@@ -88,6 +89,7 @@ def _umap(adata: AnnData, obsm_key: str, seed: int) -> str:
 
 def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
     """Scanpy's plot of the cells, batch and labels as classes; ``adata`` receives no colors."""
+    import scanpy as sc
     from matplotlib import pyplot as plt
 
     obs = {name: as_classes(adata.obs[name], "column").astype("category") for name in colors}

@@ -55,13 +55,8 @@ def sweep_parser() -> argparse.ArgumentParser:
     parser = make_parser("scbetavae sweep", _DESCRIPTION, _EPILOG, "scbetavae-sweep")
     add_data(parser.add_argument_group("data"))
     add = parser.add_argument_group("grid").add_argument
-    add(
-        "--betas",
-        metavar="X,Y",
-        type=_betas,
-        default=(1.0, 2.0, 4.0, 10.0),
-        help="weights of the regularizer [1,2,4,10]",
-    )
+    weights = "weights of the regularizer [1,2,4,10]"
+    add("--betas", metavar="X,Y", type=_betas, default=(1.0, 2.0, 4.0, 10.0), help=weights)
     add("--seeds", metavar="N", type=whole_number(1), default=3, help="seeds of every setting [%(default)s]")
     known = f"{', '.join(objective_names())} [beta_tcvae]"
     add("--objective", metavar="A,B", type=_objectives, default=["beta_tcvae"], help=known)

@@ -1,8 +1,6 @@
 """Arguments and outputs of ``scbetavae train``. Imports nothing heavy."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import argparse
 
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import MARK
@@ -19,9 +17,6 @@ from scbetavae.cli._arguments import (
 )
 from scbetavae.cli._choices import objective_names
 from scbetavae.cli._outputs import NOT_MADE
-
-if TYPE_CHECKING:
-    import argparse
 
 CELLS, MODEL, CURVES, UMAP = _TRAINED = (MARK, "model", "training.png", "umap.png")
 SCORED = ("scores.csv", "scores.png", "dimension_covariate.csv", "dimension_covariate.png")
@@ -90,25 +85,16 @@ def train_parser() -> argparse.ArgumentParser:
     model = parser.add_argument_group("model")
     listed = f"{', '.join(objective_names())} [%(default)s]"
     model.add_argument("--objective", metavar="NAME", type=objective, default="beta_tcvae", help=listed)
-    model.add_argument(
-        "--objective-arg",
-        metavar="NAME=VALUE",
-        type=assignment,
-        action="append",
-        default=[],
-        help="argument of the objective, such as capacity=10 or lambda_od=5; can be repeated",
-    )
-    model.add_argument(
-        "--beta", metavar="X", type=weight, help="weight of the regularizer, at least 0 [2, where there is one]"
-    )
+    repeated = {"type": assignment, "action": "append", "default": []}
+    text = "argument of the objective, such as capacity=10 or lambda_od=5; can be repeated"
+    model.add_argument("--objective-arg", metavar="NAME=VALUE", help=text, **repeated)
+    text = "weight of the regularizer, at least 0 [2, where there is one]"
+    model.add_argument("--beta", metavar="X", type=weight, help=text)
     add_model(model)
     training = parser.add_argument_group("training")
     add_training(training)
-    training.add_argument(
-        "--early-stopping",
-        action="store_true",
-        help="train at a constant learning rate until held-out cells no longer improve, up to 400 epochs",
-    )
+    text = "train at a constant learning rate until held-out cells no longer improve, up to 400 epochs"
+    training.add_argument("--early-stopping", action="store_true", help=text)
     _add_scores(parser.add_argument_group("scores"))
     _add_actions(parser.add_argument_group("latent-space operations"))
     return parser

@@ -59,7 +59,10 @@ def batch_dimensions(data: AnnData | pd.DataFrame, *, key: str = keys.BATCH_DIME
     ['0', '1', '2']
     """
     frame = _frame(data, key)
-    batch, conserved, summary = _describe(data, key)
+    known = read_parameters(data, key)
+    batch, summary = str(known.get("batch_key", "batch")), str(known.get("summary", ""))
+    conserved = "clusters" if known.get("clustered") else str(known.get("conserve", "conserved covariates"))
+    conserved = "conserved covariates" if ", " in conserved else conserved
     title = textwrap.fill(summary, _LETTERS)
     axes = single_panel(_WIDTH, _HEIGHT + max(title.count("\n") - 2, 0) * _LINE, ax)
     if frame["batch_given_conserved"].isna().all():
@@ -99,14 +102,6 @@ def _frame(data: AnnData | pd.DataFrame, key: str = keys.BATCH_DIMENSIONS) -> pd
         raise ValueError(msg)
     significant = frame["batch_p_adjusted"] <= float(read_parameters(data, key).get("fdr", 0.05))
     return frame[[*_DRAWN]].assign(significant=significant, chosen=frame["chosen"].astype(bool))
-
-
-def _describe(data: AnnData | pd.DataFrame, key: str) -> tuple[str, str, str]:
-    """Names of batch and of what is conserved, and the summary, as far as they are known."""
-    known = read_parameters(data, key)
-    conserved = "clusters" if known.get("clustered") else str(known.get("conserve", "conserved covariates"))
-    conserved = "conserved covariates" if ", " in conserved else conserved
-    return str(known.get("batch_key", "batch")), conserved, str(known.get("summary", ""))
 
 
 def _label_heights(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[int, float]]:

@@ -23,6 +23,7 @@ _CLASSIFIERS = {"knn": "k-NN", "random_forest": "random forest", "ilisi": "iLISI
 _BEFORE, _AFTER, _EXPECTED = "#7F7F7F", palette.BLUE, palette.ORANGE_RED
 _ROW_HEIGHT, _PANEL = 0.42, 3.3  # inches
 _SHIFT = 0.12  # of a row, between the dots of a pair
+_NUMBERS = colormaps["viridis"].with_extremes(bad=palette.LIGHT)
 _MAX_INTEGER_CATEGORIES = 30
 _MAX_POINT_AREA = 50  # square points
 
@@ -94,20 +95,23 @@ def batch_removal(
     report = _frame(table)
     bases = {"before": basis, "after": zeroed_basis}
     names = _names_to_draw(data, color, report, bases.values())
-    columns = {name: _as_drawn(data.obs[name]) for name in names}
+    shades = {name: _shades(data, name) for name in names}
     points = {when: _coordinates(data, name) for when, name in bases.items()} if names else {}
-    widths = [_PANEL, _PANEL, 0.2 + 0.085 * max(map(_legend_width, columns.values()))] if names else []
+    letters = max((len(label) for _, legend in shades.values() for label in legend), default=4) + 4
+    widths = [_PANEL, _PANEL, 0.2 + 0.085 * letters * max(map(_n_columns, shades.values()))] if names else []
     widths.append(3.4 + 0.075 * max(report["label"].str.len()))
     height = _ROW_HEIGHT * len(report) + 1.1
     figure = Picture(sum(widths), max(_PANEL * len(names), height if len(names) < 2 else 0.0))
     grid = figure.add_gridspec(max(len(names), 1), len(widths), width_ratios=widths)
-    for line, (name, column) in enumerate(columns.items()):
-        colors = _category_colors(data, name, column)
-        panels = {when: figure.add_subplot(grid[line, place]) for place, when in enumerate(points)}
-        for when, axes in panels.items():
-            _draw_cells(axes, points[when], column, colors)
+    for line, (name, (colors, legend)) in enumerate(shades.items()):
+        for place, (when, cells) in enumerate(points.items()):
+            axes = figure.add_subplot(grid[line, place])
             axes.set(title=f"{name}, {when}", xticks=[], yticks=[])
-        _draw_legend(figure.add_subplot(grid[line, 2]), column, colors)
+            style = {"s": min(_MAX_POINT_AREA, 40_000 / max(len(cells), 1)), "linewidth": 0, "plotnonfinite": True}
+            dots = axes.scatter(*cells.T, c=colors, cmap=None if legend else _NUMBERS, **style)
+            if not legend:
+                figure.colorbar(dots, ax=axes, pad=0.02)
+        _draw_legend(figure.add_subplot(grid[line, 2]), legend, _n_columns(shades[name]))
     _draw_report(figure.add_subplot(grid[:, -1]), report)
     known = read_parameters(data, key)
     if known.get("status"):
@@ -159,66 +163,35 @@ def _coordinates(adata: Any, basis: str) -> np.ndarray:
     return points[:, :2]
 
 
-def _as_drawn(column: pd.Series) -> pd.Series:
-    """Categories for anything but measurements; whole numbers with few values, such as a batch 0 or 1, are categories."""
+def _shades(adata: Any, name: str) -> tuple[np.ndarray, dict[str, str]]:
+    """A number or a color per cell, and the colors of the classes by label, empty for numbers; a missing value is gray.
+
+    Integers with few values, such as a batch 0 or 1, are classes. Colors that scanpy stored come first.
+    """
+    column = adata.obs[name]
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and (pd.api.types.is_float_dtype(column) or column.nunique() > _MAX_INTEGER_CATEGORIES):
-        return column
-    return column.cat.remove_unused_categories() if column.dtype == "category" else column.astype("category")
+        return column.to_numpy(dtype=float, na_value=np.nan), {}
+    column = column.astype("category")
+    stored = dict(zip(column.cat.categories, adata.uns.get(f"{name}_colors", ()), strict=False))
+    column = column.cat.remove_unused_categories()
+    own = zip(column.cat.categories, palette.colors(len(column.cat.categories)), strict=True)
+    legend = {str(label): stored.get(label, color) for label, color in own}
+    shades = np.array([*legend.values(), palette.LIGHT])[column.cat.codes]  # a missing value has the code -1
+    return shades, legend | ({"NA": palette.LIGHT} if column.isna().any() else {})
 
 
-def _category_colors(adata: Any, name: str, column: pd.Series) -> list[str]:
-    """Colors of the categories, those that scanpy stored first; none for numbers."""
-    if column.dtype != "category":
-        return []
-    stored = dict(
-        zip(adata.obs[name].astype("category").cat.categories, adata.uns.get(f"{name}_colors", ()), strict=False)
-    )
-    categories = column.cat.categories
-    own = zip(categories, palette.colors(len(categories)), strict=True)
-    return [stored.get(category, color) for category, color in own]
+def _n_columns(shades: tuple[np.ndarray, dict[str, str]]) -> int:
+    """Columns of the legend."""
+    return 1 + (len(shades[1]) > 14) + (len(shades[1]) > 30)
 
 
-def _draw_cells(axes: Axes, points: np.ndarray, column: pd.Series, colors: list[str]) -> None:
-    """One dot per cell; cells without a value are gray."""
-    style = {"s": min(_MAX_POINT_AREA, 40_000 / max(len(points), 1)), "linewidth": 0}
-    if column.dtype == "category":
-        axes.scatter(
-            *points.T, c=np.array([*colors, palette.LIGHT])[column.cat.codes], **style
-        )  # a missing value is -1
-        return
-    shades = colormaps["viridis"].with_extremes(bad=palette.LIGHT)
-    values = column.to_numpy(dtype=float, na_value=np.nan)
-    dots = axes.scatter(*points.T, c=values, cmap=shades, plotnonfinite=True, **style)
-    axes.figure.colorbar(dots, ax=axes, pad=0.02)
-
-
-def _legend_labels(column: pd.Series) -> list[str]:
-    """Categories, and "NA" if a value is missing; none for numbers."""
-    if column.dtype != "category":
-        return []
-    return [*map(str, column.cat.categories), *["NA"] * bool(column.isna().any())]
-
-
-def _legend_columns(labels: list[str]) -> int:
-    return 1 + (len(labels) > 14) + (len(labels) > 30)
-
-
-def _legend_width(column: pd.Series) -> int:
-    """Characters that the legend needs next to the panels."""
-    labels = _legend_labels(column)
-    return _legend_columns(labels) * (4 + max(map(len, labels), default=4))
-
-
-def _draw_legend(axes: Axes, column: pd.Series, colors: list[str]) -> None:
+def _draw_legend(axes: Axes, legend: dict[str, str], n_columns: int) -> None:
     """One legend for both panels, in axes of its own, so that they stay equally wide."""
     axes.set_axis_off()
-    labels = _legend_labels(column)
-    shades = zip(labels, [*colors, palette.LIGHT], strict=False)
-    handles = [dot_handle(label, color, linestyle="") for label, color in shades]
+    handles = [dot_handle(label, color, linestyle="") for label, color in legend.items()]
     if handles:
-        place = {"loc": "center left", "bbox_to_anchor": (0, 0.5)}
-        axes.legend(handles=handles, frameon=False, ncols=_legend_columns(labels), **place)
+        axes.legend(handles=handles, frameon=False, ncols=n_columns, loc="center left", bbox_to_anchor=(0, 0.5))
 
 
 def _draw_report(axes: Axes, report: pd.DataFrame) -> None:

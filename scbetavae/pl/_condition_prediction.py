@@ -36,12 +36,8 @@ def condition_prediction(
 
     Parameters
     ----------
-    data
-        Annotated data with a prediction in ``.uns["betavae"][key]``, or the data frame.
-    key
-        Name of the result.
-    ax
-        Axes to draw on; by default of a new figure.
+    data, key, ax
+        As in :func:`batch_dimensions`.
 
     Returns
     -------

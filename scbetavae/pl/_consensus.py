@@ -24,13 +24,8 @@ def consensus(data: AnnData | pd.DataFrame, *, key: str = keys.CONSENSUS, ax: Ax
 
     Parameters
     ----------
-    data
-        Annotated data with a consensus of :func:`scbetavae.tl.consensus_dimensions` in ``.uns["betavae"][key]``, or its table
-        of matches.
-    key
-        Name of the result.
-    ax
-        Axes to draw on; by default of a new figure.
+    data, key, ax
+        As in :func:`batch_dimensions`; the data frame is that of the matches.
 
     Returns
     -------

@@ -19,10 +19,8 @@ def embedding_comparison(data: AnnData | pd.DataFrame, *, key: str = keys.EMBEDD
 
     Parameters
     ----------
-    data
-        Annotated data with the comparison in ``.uns["betavae"][key]``, or the data frame.
-    key
-        Name of the result.
+    data, key
+        As in :func:`disentanglement`.
 
     Returns
     -------

@@ -37,11 +37,8 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
 
     Parameters
     ----------
-    data
-        Annotated data with a summary of :meth:`scbetavae.model.BetaVAE.get_latent_summary` in ``.uns["betavae"][key]``, or the
-        data frame.
-    key
-        Name of the result.
+    data, key
+        As in :func:`disentanglement`, of :meth:`scbetavae.model.BetaVAE.get_latent_summary`.
 
     Returns
     -------

@@ -1,7 +1,6 @@
 """Baselines: linear embeddings of the same cells."""
 
 import numpy as np
-import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 from sklearn.decomposition import PCA, FastICA
@@ -16,6 +15,8 @@ def baseline_embedding(method: str, data: SweepData, n_dims: int, seed: int) -> 
 
     Independent components are a rotation of the whitened principal components.
     """
+    import scanpy as sc
+
     n_most = min(len(data.train), len(data.genes))
     if n_dims >= n_most:
         msg = f"{method} of {n_dims} components needs more than {n_dims} training cells and genes, but there are {n_most}."

@@ -58,10 +58,7 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
 
 
 class PeakMemory:
-    """Highest resident memory of the process within a block, in MiB, sampled every 20 ms.
-
-    Our own, because psutil is no dependency of the package (and samples, too).
-    """
+    """Highest resident memory of the process within a block, in MiB, sampled every 20 ms, without psutil (an extra)."""
 
     def __init__(self) -> None:
         self.mebibytes = 0.0
@@ -77,10 +74,10 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while True:
+        ended = False
+        while not ended:
             self.mebibytes = float(np.fmax(self.mebibytes, _resident()))
-            if self._end.wait(_EVERY):
-                return
+            ended = self._end.wait(_EVERY)
 
 
 def _resident() -> float:

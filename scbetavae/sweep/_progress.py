@@ -19,10 +19,8 @@ class SweepProgress:
     ----------
     total, kept
         Runs that were requested, and of them those that an earlier call finished.
-    done, failed
-        Runs that ended in this call.
-    running
-        Running now, as far as the workers have room.
+    done, failed, running
+        Runs that ended in this call, and those running now, as far as the workers have room.
     seconds_left
         Estimated seconds for the others; ``nan`` before the first model is trained.
     latest

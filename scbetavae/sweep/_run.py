@@ -72,19 +72,18 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
             started = time.perf_counter()
             _train(model, data, settings["train_kwargs"])
             trained = time.perf_counter()
-            quantities, kl = _held_out_quantities(model, data.held_out)
+            quantities, active = _held_out_quantities(model, data.held_out)
             scores = model.score_disentanglement(settings["covariates"], seed=run.seed, **_score_arguments(settings))
             integration = _integration(adata, settings, run.seed)
             scored = time.perf_counter()
-        costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
-        if on_gpu:
-            costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
         stored = adata.uns[_keys.UNS]
+        costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
+        costs |= {"peak_gpu_memory": torch.cuda.max_memory_allocated() / 2**20} if on_gpu else {}
         costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
-            active=kl > _keys.ACTIVE_KL,
+            active=active,
             history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
         )
@@ -104,16 +103,14 @@ def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> 
 
 
 def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """Likelihood, KL and what follows from them on the held-out cells, and the KL of every dimension."""
+    """Likelihood, KL and what follows from them on the held-out cells, and which dimensions are active there."""
     draws = [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
-    nll = np.mean(draws)
     posterior = model.get_latent_representation(indices=held_out.tolist(), return_dist=True)
     means, variances = (np.asarray(part, dtype=np.float64) for part in posterior)
     kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
-    n_active = int((kl > _keys.ACTIVE_KL).sum())
-    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum()}
-    quantities |= {"active_dimensions": n_active, "collapsed": n_active < min(2, len(kl))}
-    return {name: float(value) for name, value in quantities.items()}, kl
+    nll, active = np.mean(draws), kl > _keys.ACTIVE_KL
+    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum(), "active_dimensions": active.sum()}
+    return quantities | {"collapsed": active.sum() < min(2, len(kl))}, active
 
 
 def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResult:

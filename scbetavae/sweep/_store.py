@@ -86,8 +86,7 @@ class SweepStore:
 
     def runs(self) -> list[tuple[Run, dict[str, Any]]]:
         """Stored runs with their records, in the order of the table."""
-        found = [(Run(**record["run"]), record) for _, record in self._records()]
-        return sorted(found, key=lambda item: item[0].order)
+        return sorted(((Run(**record["run"]), record) for _, record in self._records()), key=lambda item: item[0].order)
 
     def write(self, run: Run, result: RunResult) -> None:
         """Write a run in one step, unless another process finished it first; one that failed before is replaced."""
@@ -112,9 +111,8 @@ class SweepStore:
     def scores(self, run: Run) -> pd.DataFrame:
         """Scores of a run to the last digit; texts stay texts, as a covariate may be called "NA"."""
         table = pd.read_csv(self.folder / RUNS / run.name / SCORES, dtype=object, keep_default_na=False)
-        for name, kind in SCORE_COLUMNS.items():
-            if kind is float:
-                table[name] = np.array([float(text) if text else np.nan for text in table[name]])
+        numbers = [name for name, kind in SCORE_COLUMNS.items() if kind is float]
+        table[numbers] = table[numbers].map(lambda text: float(text or "nan"))
         return table
 
     def codes(self, run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -96,7 +96,7 @@ SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_cova
     ],
 )
 def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, run, monkeypatch, raising):
-    scored = SCORED if "score" in what else []
+    scored = SCORED if "score" in what or "disentanglement" in what else []
     arguments = [*QUICK, "--no-actions", "--batch-key", "donor"] if scored else PLAIN
     monkeypatch.setattr(what, raising(error))
     code, report, errors = run(file, *arguments)

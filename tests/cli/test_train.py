@@ -570,7 +570,7 @@ def test_actions_are_reported_written_and_stored(first):
     stored = anndata.read_h5ad(out / "betavae.h5ad")
     for name, key in (
         ("latent_summary", "latent_summary"),
-        ("batch_removal", "zeroed"),
+        ("batch_removal", "batch_removal"),
         ("dimension_genes", "dimension_genes"),
     ):
         assert len(pd.read_csv(out / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0
@@ -596,7 +596,9 @@ def test_on_its_own_output_nothing_of_the_earlier_model_is_listed(first, folder,
     assert names_in("scbetavae-out") == sorted(TRAINED + SUMMARIZED + TRAVERSED + predicted + refused)
     assert not any(name in report for name in {*ZEROED, *SCORED, *PREDICTED} - set(predicted))
     now = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
-    assert not [name for name in now.uns["betavae"] if name.startswith(("zeroed", "batch_dim", "disentanglement"))]
+    assert not [
+        name for name in now.uns["betavae"] if name.startswith(("batch_removal", "batch_dim", "disentanglement"))
+    ]
     assert not {"X_betavae_zeroed", "X_umap_zeroed"} & set(now.obsm)
     # That of the PCA is none of a model, and stays in the file unless it was made anew.
     of = now.uns["betavae"]["condition_prediction_params"]["obsm_key"]
