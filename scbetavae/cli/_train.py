@@ -13,16 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import check_output, staged_folder
+from scbetavae.cli import _errors as errors
 from scbetavae.cli._arguments import anchor_of
 from scbetavae.cli._cells import load_cells, report_cells, set_up
-from scbetavae.cli._errors import (
-    CommandError,
-    TerminatedError,
-    reason_of,
-    stops_of_lightning,
-    terminable,
-    users_mistakes,
-)
 from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import CELLS, MODEL, OUTPUTS, class_columns, scores_are_wanted
 
@@ -38,19 +31,19 @@ _COLUMNS += ("covariates", "categorical_covariate_keys", "continuous_covariate_k
 
 def run_train(options: Namespace) -> int:
     """Train on the file, or on the bundled cells; write the model and the cells, then all other results."""
-    with users_mistakes(OSError):
+    with errors.users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
     from scbetavae.cli._console import quiet_libraries
     from scbetavae.cli._results import UMAP_ZEROED, make_results
     from scbetavae.cli._writable import make_writable
 
-    with quiet_libraries(), terminable():
+    with quiet_libraries(), errors.terminable():
         adata = load_cells(options)
         if adata.n_obs < MIN_CELLS:
             msg = f"{str(options.file)!r} has {adata.n_obs} cells; at least {MIN_CELLS} are needed, of which one is held out."
-            raise CommandError(msg)
-        with users_mistakes(KeyError, TypeError, ValueError):
+            raise errors.CommandError(msg)
+        with errors.users_mistakes(KeyError, TypeError, ValueError):
             changes, renamed = make_writable(adata)
             _follow(renamed, options)
             model = _prepare(adata, options)
@@ -66,15 +59,15 @@ def run_train(options: Namespace) -> int:
         saved += ", nothing else was written"
         try:
             _report_training(adata.uns[_keys.UNS], model, seconds)
-            with users_mistakes(OSError), staged_folder(options.out) as folder:
+            with errors.users_mistakes(OSError), staged_folder(options.out) as folder:
                 outputs = Outputs(folder, debug=options.debug)
                 make_results(adata, model, options, outputs)
                 outputs.write(CELLS, lambda path: (make_writable(adata), adata.write_h5ad(path)), f"results in {CELLS}")
                 written = dict.fromkeys([CELLS, MODEL, *outputs.made, *outputs.write_reasons()])
-        except CommandError as error:
+        except errors.CommandError as error:
             msg = f"{error}; {saved}"
-            raise CommandError(msg) from error
-        except (KeyboardInterrupt, TerminatedError) as stop:
+            raise errors.CommandError(msg) from error
+        except (KeyboardInterrupt, errors.TerminatedError) as stop:
             raise type(stop)(saved) from stop
     names = (f"{MODEL}/" if name == MODEL else name for name in sorted(written, key=OUTPUTS.index))
     line("written to", f"{options.out}/: {', '.join(names)}")
@@ -138,12 +131,12 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     from scbetavae.model import TrainingDivergedError
 
     started = time.perf_counter()
-    mistakes = users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError)
+    mistakes = errors.users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError)
     passed = ("max_epochs", "max_steps", "batch_size", "early_stopping", "accelerator")
     arguments = {name: getattr(options, name) for name in passed} | {"beta_schedule": options.schedule}
     arguments["check_val_every_n_epoch"] = 1 if options.early_stopping else _epochs_between_validations(model, options)
     # Our progress bar replaces theirs; scvi-tools prints a line of its own when training ends early.
-    with stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
+    with errors.stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
         model.train(**arguments, simple_progress_bar=False, callbacks=[StepProgress()])
     return time.perf_counter() - started
 
@@ -160,7 +153,7 @@ def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
 def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
     """Write the model, and the cells with their latent representation, in one step; outputs of an earlier run go."""
     failed: Exception | None = None
-    with users_mistakes(OSError), staged_folder(out) as folder:
+    with errors.users_mistakes(OSError), staged_folder(out) as folder:
         model.save(str(folder / MODEL))
         try:
             adata.obsm[_keys.LATENT] = model.get_latent_representation()
@@ -172,8 +165,8 @@ def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
     for name in set(OUTPUTS) - ({MODEL} if failed else {MODEL, CELLS}):
         (out / name).unlink(missing_ok=True)
     if failed is not None:
-        msg = f"the cells could not be written ({reason_of(failed)}); the trained model is in {out / MODEL}/."
-        raise CommandError(msg) from failed
+        msg = f"the cells could not be written ({errors.reason_of(failed)}); the trained model is in {out / MODEL}/."
+        raise errors.CommandError(msg) from failed
 
 
 def _report_model(model: BetaVAE, options: Namespace) -> None:

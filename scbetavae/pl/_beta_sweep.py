@@ -155,18 +155,13 @@ def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
         axes.set_xscale("log")
         left = betas[0] / 1.35
     axes.set_xlim(left, max(betas[-1], 1e-9) * 1.35)
-    axes.xaxis.set_major_locator(FixedLocator(_spread(betas)))
+    apart: list[float] = []  # betas whose labels do not overlap
+    for beta in betas:
+        if not apart or beta > 1.6 * apart[-1]:
+            apart.append(float(beta))
+    axes.xaxis.set_major_locator(FixedLocator(apart))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-
-
-def _spread(betas: np.ndarray) -> list[float]:
-    """Betas whose labels do not overlap: at least a factor of 1.6 apart."""
-    kept: list[float] = []
-    for beta in betas:
-        if not kept or beta > 1.6 * kept[-1]:
-            kept.append(float(beta))
-    return kept
 
 
 def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:

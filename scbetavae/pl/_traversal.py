@@ -82,7 +82,9 @@ def traversal(
         raise ValueError(msg)
     frame = _frame(data, dimension, n_genes, min_expression, key)
     parts = [part for _, part in frame.groupby("dimension", sort=False)]
-    width, height = np.max([_size(part) for part in parts], axis=0)
+    letters = frame["gene"].str.len().max()
+    width = max(part["step"].nunique() for part in parts) * _CELL_WIDTH + letters * _CHARACTER + 0.3
+    height = max(part["gene"].nunique() for part in parts) * _CELL_HEIGHT + 0.9
     if single:
         panels = [single_panel(width + 1.0, max(height, 2.0), ax)]
         n_rows = 1
@@ -172,9 +174,3 @@ def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:
     axes.set_title(f"dimension {int(part['dimension'].iloc[0])}", fontsize="medium")
     axes.set_xlabel("latent value", fontsize="small")
     return mesh
-
-
-def _size(part: pd.DataFrame) -> tuple[float, float]:
-    """Inches of a panel."""
-    width = part["step"].nunique() * _CELL_WIDTH + part["gene"].str.len().max() * _CHARACTER + 0.3
-    return width, part["gene"].nunique() * _CELL_HEIGHT + 0.9

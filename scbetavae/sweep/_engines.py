@@ -12,6 +12,7 @@ from scbetavae.sweep._results import RunResult
 from scbetavae.sweep._run import execute_elsewhere, registered
 
 _DEATHS = 2  # of its process, until a run counts as failed
+_DEATH = "the process died, for example because memory ran out. Fewer n_jobs need less memory."
 
 
 class Local:
@@ -38,11 +39,13 @@ class Local:
                     yield run, result
                     del result
             except BrokenProcessPool as error:
+                death = RuntimeError(_DEATH)
+                death.__cause__ = error
                 for run in started:
                     deaths[run] += 1
                     if deaths[run] == _DEATHS:
                         left.remove(run)
-                        yield run, RunResult.of_error(_death(error))
+                        yield run, RunResult.of_error(death)
 
     def _parallel(
         self, data: SweepData, runs: list[Run], started: list[Run], settings: Mapping[str, Any], save_models: bool
@@ -67,14 +70,6 @@ class Local:
             finally:
                 if self._n_jobs > 1:  # idle processes would hold memory for minutes
                     get_reusable_executor().shutdown(wait=True)
-
-
-def _death(error: Exception) -> RuntimeError:
-    """The error of a run whose process died."""
-    msg = "the process died, for example because memory ran out. Fewer n_jobs need less memory."
-    death = RuntimeError(msg)
-    death.__cause__ = error
-    return death
 
 
 def _with_run(run: Run, *arguments: Any) -> tuple[Run, RunResult]:
