@@ -49,7 +49,8 @@ def sweep_parser() -> argparse.ArgumentParser:
     add("--betas", metavar="X,Y", type=_betas, default=(1.0, 2.0, 4.0, 10.0), help=weights)
     add("--seeds", metavar="N", type=arg.whole_number(1), default=3, help="seeds of every setting [%(default)s]")
     known = f"{', '.join(objective_names())} [beta_tcvae]"
-    add("--objective", metavar="A,B", type=_objectives, default=["beta_tcvae"], help=known)
+    several = {"type": lambda text: list(map(arg.objective, arg.names(text))), "default": ["beta_tcvae"]}
+    add("--objective", metavar="A,B", help=known, **several)
     add("--baselines", metavar="A,B", type=_baselines, default=["pca", "ica"], help="pca, ica, or none [pca,ica]")
     models = parser.add_argument_group("models")
     arg.add_model(models)
@@ -77,10 +78,6 @@ def _betas(text: str) -> tuple[float, ...]:
         msg = f"{text!r} names no beta; give at least one beta, such as 0.1,1,4"
         raise argparse.ArgumentTypeError(msg)
     return betas
-
-
-def _objectives(text: str) -> list[str]:
-    return [arg.objective(name) for name in arg.names(text)]
 
 
 def _baselines(text: str) -> list[str]:

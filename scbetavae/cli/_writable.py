@@ -157,7 +157,12 @@ class _Check:
             if title != frame.index.name:
                 self.changes.append(f"names of {where}: title {frame.index.name!r} renamed to {title!r}")
                 frame.index = frame.index.rename(title)
-        index = self.take(f"names of {where}", frame.index, _plain_index, lambda names: pd.DataFrame(index=names))
+        index = self.take(
+            f"names of {where}",
+            frame.index,
+            lambda names: pd.Index(_texts(names), dtype=object, name=names.name),
+            lambda names: pd.DataFrame(index=names),
+        )
         if index is not frame.index:
             frame.index = index
 
@@ -196,10 +201,6 @@ def _unused(name: str, used: set[str]) -> str:
     """The name, or the first of ``name_1``, ``name_2``, ... that is free."""
     numbered = (f"{name}_{number}" for number in range(1, len(used) + 2))
     return name if name not in used else next(candidate for candidate in numbered if candidate not in used)
-
-
-def _plain_index(index: pd.Index) -> pd.Index:
-    return pd.Index(_texts(index), dtype=object, name=index.name)
 
 
 def _plain_column(column: pd.Series) -> pd.Series:

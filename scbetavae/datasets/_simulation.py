@@ -56,14 +56,10 @@ def simulate_counts(
 
     Parameters
     ----------
-    n_cells
-        Number of cells, enough for one cell in the smallest class.
-    n_genes
-        Number of genes, enough for one gene per program (5 with the default ``program_size``).
-    n_cell_types
-        Number of cell types, at least 1.
-    n_batches
-        Number of batches, at least 1.
+    n_cells, n_genes
+        Enough for one cell in the smallest class, and one gene per program (5 genes with the default ``program_size``).
+    n_cell_types, n_batches
+        At least 1.
     proportions
         Shares of the classes of ``"cell_type"``, ``"condition"`` (control, treated), ``"batch"`` or ``"phase"`` (G1, S, G2M),
         each with a sum of 1. Default: equal; 1/2, 1/4, 1/4 for the phase. They are exact up to rounding.
