@@ -21,7 +21,7 @@ _SET_BY_SWEEP = {
     "train_kwargs": {"key_added": "nothing"}
     | dict.fromkeys(("validation_size", "shuffle_set_split", "datamodule"), _TRAIN_SIZE),
     "score_kwargs": {"covariates": "covariates", "seed": "seeds"}
-    | dict.fromkeys(("adata", "obsm_key", "key_added"), "nothing"),
+    | dict.fromkeys(("adata", "obsm_key", "key_added", "active", "kl", "variances"), "nothing"),
 }
 _QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0, "donor_key": None}
 
