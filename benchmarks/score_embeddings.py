@@ -122,7 +122,7 @@ def main() -> None:
     if arguments.out:
         frame.round(4).to_csv(arguments.out, index=False)
     if arguments.picture:
-        scbetavae.pl.compare_embeddings(adata).savefig(arguments.picture, dpi=110)
+        scbetavae.pl.embedding_comparison(adata).savefig(arguments.picture, dpi=110)
 
 
 if __name__ == "__main__":

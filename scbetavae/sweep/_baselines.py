@@ -1,27 +1,21 @@
 """Baselines: linear embeddings of the same cells."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
+from sklearn.decomposition import PCA, FastICA
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._data import SweepData
+from scbetavae.sweep._data import SweepData
 
 _MAX_ITERATIONS = 1000
 
 
 def baseline_embedding(method: str, data: SweepData, n_dims: int, seed: int) -> np.ndarray:
-    """Principal (``"pca"``) or independent (``"ica"``) components of log-normalized counts, (n_cells, n_dims).
+    """``"pca"`` or ``"ica"`` of log-normalized counts, (n_cells, n_dims), fitted on the training cells.
 
-    They are fitted on the training cells, and all cells are projected. Independent components are a rotation of the whitened
-    principal components.
+    Independent components are a rotation of the whitened principal components.
     """
     import scanpy as sc
-    from sklearn.decomposition import PCA, FastICA
 
     n_most = min(len(data.train), len(data.genes))
     if n_dims >= n_most:

@@ -1,10 +1,9 @@
 """What a sweep reads of the user's cells, and a fingerprint of it."""
 
-from __future__ import annotations
-
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,6 @@ from scipy import sparse
 
 from scbetavae._core.checks import check_adata
 from scbetavae.model import BetaVAE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 _ROWS_AT_ONCE = 4096
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
@@ -43,10 +39,10 @@ class SweepData:
         """Number of cells."""
         return len(self.obs)
 
-    def first_cells(self, n: int) -> SweepData:
+    def first_cells(self, n: int) -> Self:
         """The first ``n`` cells, enough to check arguments on."""
         encoder_input = None if self.encoder_input is None else self.encoder_input[:n]
-        return SweepData(self.counts[:n], self.obs.iloc[:n], self.genes, encoder_input, self.setup)
+        return replace(self, counts=self.counts[:n], obs=self.obs.iloc[:n], encoder_input=encoder_input)
 
     def to_adata(self) -> AnnData:
         """A new AnnData, set up for training, that shares the counts."""
@@ -59,12 +55,8 @@ class SweepData:
 
     def fingerprint(self) -> dict[str, Any]:
         """Sizes, and a hash of every part of the content: not of the object, its types or its layout in memory."""
-        parts = {"n_cells": self.n_cells, "n_genes": len(self.genes)}
-        parts |= {
-            "cells": _hash_texts(self.obs.index),
-            "genes": _hash_texts(self.genes),
-            "counts": _hash_matrix(self.counts),
-        }
+        parts = {"n_cells": self.n_cells, "n_genes": len(self.genes), "counts": _hash_matrix(self.counts)}
+        parts |= {"cells": _hash_texts(self.obs.index), "genes": _hash_texts(self.genes)}
         if self.encoder_input is not None:
             parts[f"obsm[{self.setup['encoder_obsm_key']!r}]"] = _hash_matrix(np.asarray(self.encoder_input))
         return parts | {f"obs[{name!r}]": _hash_column(self.obs[name]) for name in self.obs}
@@ -76,10 +68,8 @@ def setup_arguments(adata: AnnData) -> dict[str, Any]:
     try:
         manager = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
     except ValueError as error:  # not set up, or a copy
-        msg = (
-            "adata was not set up, or is a copy made since. Run "
-            'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type") first, with your columns.'
-        )
+        call = 'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type")'
+        msg = f"adata was not set up, or is a copy made since. Run {call} first, with your columns."
         raise ValueError(msg) from error
     return dict(manager.registry["setup_args"])
 

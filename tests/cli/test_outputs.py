@@ -90,13 +90,13 @@ SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_cova
     [
         ("scbetavae.tl.score_disentanglement", TypeError("a number"), SCORED, "TypeError: a number"),
         ("scbetavae.model.BetaVAE.score_disentanglement", MemoryError(), SCORED, "MemoryError"),
-        ("scbetavae.pl.scores", RuntimeError("no font"), ["scores.png"], "RuntimeError: no font"),
+        ("scbetavae.pl.disentanglement", RuntimeError("no font"), ["scores.png"], "RuntimeError: no font"),
         ("scanpy.tl.umap", IndexError("index 0"), ["umap.png"], "IndexError: index 0"),
-        ("scbetavae.pl.training", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
+        ("scbetavae.pl.history", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
     ],
 )
 def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, run, monkeypatch, raising):
-    scored = SCORED if "score" in what else []
+    scored = SCORED if "score" in what or "disentanglement" in what else []
     arguments = [*QUICK, "--no-actions", "--batch-key", "donor"] if scored else PLAIN
     monkeypatch.setattr(what, raising(error))
     code, report, errors = run(file, *arguments)

@@ -596,7 +596,9 @@ def test_on_its_own_output_nothing_of_the_earlier_model_is_listed(first, folder,
     assert names_in("scbetavae-out") == sorted(TRAINED + SUMMARIZED + TRAVERSED + predicted + refused)
     assert not any(name in report for name in {*ZEROED, *SCORED, *PREDICTED} - set(predicted))
     now = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
-    assert not [name for name in now.uns["betavae"] if name.startswith(("zeroed", "batch_dim", "disentanglement"))]
+    assert not [
+        name for name in now.uns["betavae"] if name.startswith(("batch_removal", "batch_dim", "disentanglement"))
+    ]
     assert not {"X_betavae_zeroed", "X_umap_zeroed"} & set(now.obsm)
     # That of the PCA is none of a model, and stays in the file unless it was made anew.
     of = now.uns["betavae"]["condition_prediction_params"]["obsm_key"]

@@ -71,7 +71,7 @@ def test_in_tl_and_in_the_plot(registered, cells):
     scbetavae.tl.score_disentanglement(
         adata, ["batch", "sex"], obsm_key="X_own", metrics=["mig", "separation"], n_permutations=5, n_bootstrap=5
     )
-    figure = scbetavae.pl.scores(adata)
+    figure = scbetavae.pl.disentanglement(adata)
     labels = {text.get_text() for axes in figure.axes for text in axes.get_yticklabels()}
     assert {"Separation", "MIG"} <= labels
 

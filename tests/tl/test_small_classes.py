@@ -152,7 +152,7 @@ def test_scores_and_predictions_are_missing_with_a_flag(cells, n, donor_key):
     integration = tl.score_integration(cells, "b", "b")
     assert integration["value"].isna().all()
     assert integration["flag"].str.startswith(("not possible: class", "not possible: batch")).all()
-    for picture in (pl.scores, pl.dimension_covariate):
+    for picture in (pl.disentanglement, pl.dimension_covariate):
         assert picture(cells) is not None
 
 

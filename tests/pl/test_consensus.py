@@ -7,6 +7,7 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 
 import scbetavae
+from scbetavae.pl._consensus import _frame
 
 
 @pytest.fixture
@@ -22,7 +23,7 @@ def adata():
 
 
 def test_dots_and_bars_are_those_of_the_table(adata):
-    axes = scbetavae.pl.consensus_dimensions(adata)
+    axes = scbetavae.pl.consensus(adata)
     matches, frame = (adata.uns["betavae"][name] for name in ("consensus_matches", "consensus"))
     dots, bars = (collection.get_offsets() for collection in axes.collections)
     np.testing.assert_allclose(np.sort(dots[:, 0]), np.sort(matches["agreement"]))
@@ -35,10 +36,8 @@ def test_dots_and_bars_are_those_of_the_table(adata):
 
 def test_a_table_is_as_good_and_the_frame_is_what_is_drawn(adata):
     table = adata.uns["betavae"]["consensus_matches"]
-    frame = scbetavae.pl.consensus_dimensions_frame(adata)
-    pd.testing.assert_frame_equal(
-        frame, scbetavae.pl.consensus_dimensions_frame(table.astype({"embedding": "category"}))
-    )
+    frame = _frame(adata)
+    pd.testing.assert_frame_equal(frame, _frame(table.astype({"embedding": "category"})))
     assert frame.drop_duplicates("dimension")["mean"].tolist() == pytest.approx(
         adata.uns["betavae"]["consensus"]["agreement"].tolist()
     )
@@ -50,8 +49,8 @@ def test_draws_where_it_is_told_and_nothing_is_cut_off(adata):
 
     figure = Figure()
     given = figure.add_subplot()
-    assert scbetavae.pl.consensus_dimensions(adata, ax=given) is given
-    axes = scbetavae.pl.consensus_dimensions(adata)
+    assert scbetavae.pl.consensus(adata, ax=given) is given
+    axes = scbetavae.pl.consensus(adata)
     figure = axes.get_figure()
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
@@ -66,8 +65,8 @@ def test_draws_where_it_is_told_and_nothing_is_cut_off(adata):
 
 def test_mistakes(adata):
     with pytest.raises(KeyError, match="consensus_dimensions"):
-        scbetavae.pl.consensus_dimensions(AnnData())
+        scbetavae.pl.consensus(AnnData())
     with pytest.raises(KeyError, match=r"no table in .*'other_matches'"):
-        scbetavae.pl.consensus_dimensions(adata, key="other")
+        scbetavae.pl.consensus(adata, key="other")
     with pytest.raises(ValueError, match="no rows"):
-        scbetavae.pl.consensus_dimensions(adata.uns["betavae"]["consensus_matches"].iloc[:0])
+        scbetavae.pl.consensus(adata.uns["betavae"]["consensus_matches"].iloc[:0])

@@ -6,6 +6,7 @@ import pytest
 from anndata import AnnData
 
 import scbetavae
+from scbetavae.pl._disentanglement import _frame
 
 
 def make_table():
@@ -43,7 +44,7 @@ def lines_at(axes, height):
 
 
 def test_panels_and_rows_in_order(table):
-    figure = scbetavae.pl.scores(table)
+    figure = scbetavae.pl.disentanglement(table)
     assert [axes.get_title() for axes in figure.axes] == ["all covariates", "cell type", "age"]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["MIG", "LMS (classes)", "Modularity", "My score"]
@@ -51,7 +52,7 @@ def test_panels_and_rows_in_order(table):
 
 
 def test_dot_interval_null_and_ceiling_are_those_of_the_row(table):
-    figure = scbetavae.pl.scores(table)
+    figure = scbetavae.pl.disentanglement(table)
     height = height_of(figure.axes[0], "MIG")
     lines = lines_at(panels(figure)["cell type"], height)
     drawn = {tuple(np.round(line.get_xdata(), 6)) for line in lines if line.get_linestyle() != "None"}
@@ -62,7 +63,7 @@ def test_dot_interval_null_and_ceiling_are_those_of_the_row(table):
 
 
 def test_a_dot_that_is_not_told_from_the_null_is_hollow(table):
-    figure = scbetavae.pl.scores(table)
+    figure = scbetavae.pl.disentanglement(table)
     (told,) = (line for line in lines_at(panels(figure)["cell type"], 0) if line.get_marker() == "o")
     (not_told,) = (line for line in lines_at(panels(figure)["age"], 0) if line.get_marker() == "o")
     assert told.get_markerfacecolor() == told.get_color()
@@ -72,33 +73,38 @@ def test_a_dot_that_is_not_told_from_the_null_is_hollow(table):
 
 
 def test_undefined_scores_say_so(table):
-    axes = panels(scbetavae.pl.scores(table))["age"]
+    axes = panels(scbetavae.pl.disentanglement(table))["age"]
     assert [text.get_text() for text in axes.texts] == ["not defined"]
     assert axes.texts[0].get_position()[1] == 1
 
 
 def test_scores_below_zero_are_in_sight(table):
     table.loc[0, ["value", "ci_low"]] = [-0.2, -0.3]
-    assert scbetavae.pl.scores(table).axes[0].get_xlim()[0] < -0.3
+    assert scbetavae.pl.disentanglement(table).axes[0].get_xlim()[0] < -0.3
 
 
 def test_every_bounded_row_is_drawn_once(table):
-    frame = scbetavae.pl.scores_frame(table)
+    frame = _frame(table)
     assert len(frame) == len(table) - 1
     assert "gaussian_total_correlation" not in set(frame["metric"])
-    dots = [line for axes in scbetavae.pl.scores(table).axes for line in axes.get_lines() if line.get_marker() == "o"]
+    dots = [
+        line
+        for axes in scbetavae.pl.disentanglement(table).axes
+        for line in axes.get_lines()
+        if line.get_marker() == "o"
+    ]
     assert len(dots) == frame["value"].notna().sum()
 
 
 def test_from_an_anndata(table):
     adata = AnnData(uns={"betavae": {"disentanglement": table, "second": table[table["covariate"] != "age"]}})
-    pd.testing.assert_frame_equal(scbetavae.pl.scores_frame(adata), scbetavae.pl.scores_frame(table))
-    assert len(scbetavae.pl.scores(adata, key="second").axes) == 2
+    pd.testing.assert_frame_equal(_frame(adata), _frame(table))
+    assert len(scbetavae.pl.disentanglement(adata, key="second").axes) == 2
 
 
 def test_many_covariates_take_several_lines(table):
     more = [table.assign(covariate=f"c{i}").query("metric == 'mig'").head(1) for i in range(5)]
-    figure = scbetavae.pl.scores(pd.concat([table, *more]))
+    figure = scbetavae.pl.disentanglement(pd.concat([table, *more]))
     assert len(figure.axes) == 8
     # A line of panels without scores of all covariates together has no rows for them.
     labels = [label.get_text() for label in figure.axes[4].get_yticklabels()]
@@ -110,7 +116,7 @@ def test_no_text_overlaps_and_pyplot_is_left_alone(table):
     from matplotlib import pyplot as plt
 
     before = dict(mpl.rcParams)
-    figure = scbetavae.pl.scores(table)
+    figure = scbetavae.pl.disentanglement(table)
     figure.draw_without_rendering()
     boxes = [axes.get_tightbbox() for axes in figure.axes]
     boxes.append(figure.legends[0].get_window_extent())
@@ -123,26 +129,26 @@ def test_no_text_overlaps_and_pyplot_is_left_alone(table):
 
 def test_the_input_is_left_alone(table):
     before = table.copy()
-    scbetavae.pl.scores(table)
+    scbetavae.pl.disentanglement(table)
     pd.testing.assert_frame_equal(table, before)
 
 
 def test_without_null_and_interval(table):
     table[["null", "p_value", "ceiling", "ci_low", "ci_high"]] = np.nan
-    figure = scbetavae.pl.scores(table)
+    figure = scbetavae.pl.disentanglement(table)
     (dot,) = (line for line in lines_at(panels(figure)["cell type"], 0) if line.get_marker() == "o")
     assert dot.get_markerfacecolor() == dot.get_color()
 
 
 def test_mistakes(table):
     with pytest.raises(KeyError, match=r"tl\.score_disentanglement"):
-        scbetavae.pl.scores(AnnData(uns={"betavae": {"params": {"beta": 1.0}}}))
+        scbetavae.pl.disentanglement(AnnData(uns={"betavae": {"params": {"beta": 1.0}}}))
     with pytest.raises(KeyError, match="no column 'ceiling'"):
-        scbetavae.pl.scores(table.drop(columns="ceiling"))
+        scbetavae.pl.disentanglement(table.drop(columns="ceiling"))
     with pytest.raises(ValueError, match="no rows"):
-        scbetavae.pl.scores(table.iloc[:0])
+        scbetavae.pl.disentanglement(table.iloc[:0])
     with pytest.raises(ValueError, match="nothing to draw"):
-        scbetavae.pl.scores(table.tail(1))
+        scbetavae.pl.disentanglement(table.tail(1))
     both = pd.concat([table.assign(embedding="a"), table.assign(embedding="b")])
-    with pytest.raises(ValueError, match=r"pl\.compare_embeddings"):
-        scbetavae.pl.scores(both)
+    with pytest.raises(ValueError, match=r"pl\.embedding_comparison"):
+        scbetavae.pl.disentanglement(both)
