@@ -32,7 +32,8 @@ LEFT_OUT = {
     r"\badjust_for\b": "confounder",
     r"\bfor want of\b|\bwhatever\b": "plain prepositions",
     r"\bbeside\b": "alongside, next to",
-    r"\bregularis\w+\b|\bneighbour\w*\b|\bcolour\w*\b|\bbehaviour\b|\bcentring\b|\bnormalis\w+\b|\blabelled\b": "American spelling",
+    r"\bregularis\w+\b|\bneighbour\w*\b|\bcolour\w*\b|\bbehaviour\b": "American spelling",
+    r"\bcentring\b|\bnormalis\w+\b|\blabelled\b": "American spelling, too",
     r"\bprogrammes?\b": "program (American spelling)",
 }
 SUFFIXES = {".py", ".md", ".inc", ".ipynb", ".toml"}

@@ -20,7 +20,7 @@ _SET_BY_SWEEP = {
     "model_kwargs": {"adata": "adata", "registry": "adata", "beta": "betas", "objective": "objective"},
     "train_kwargs": {"key_added": "nothing"}
     | dict.fromkeys(("validation_size", "shuffle_set_split", "datamodule"), _TRAIN_SIZE),
-    "score_kwargs": {"covariates": "covariates", "seed": "seeds"}
+    "score_kwargs": {"covariates": "covariates", "seed": "seeds"},
 }
 _QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0, "donor_key": None}
 

@@ -19,7 +19,15 @@ DRAWN = [
     *(pl.disentanglement, pl.dimension_covariate, pl.embedding_comparison, pl.latent_summary, pl.batch_dimensions),
     *(pl.batch_removal, pl.traversal, pl.condition_prediction, pl.consensus),
 ]
-MADE = {"disentanglement", "latent_summary", "batch_dimensions", "batch_removal", "traversal", "latent", "dimension_genes"}
+MADE = {
+    "disentanglement",
+    "latent_summary",
+    "batch_dimensions",
+    "batch_removal",
+    "traversal",
+    "latent",
+    "dimension_genes",
+}
 MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
 
 
