@@ -27,7 +27,7 @@ DRAWN = {
     pl.consensus_dimensions: pl.consensus_dimensions_frame,
 }
 MADE = {"disentanglement", "latent_summary", "batch_dimensions", "zeroed", "traversal", "dimension_genes"}
-MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
+MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus", "batch_removal", "latent"}
 
 
 def set_up(**kwargs):
