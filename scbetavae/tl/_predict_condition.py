@@ -9,7 +9,6 @@ from scbetavae import metrics
 from scbetavae._core import columns
 from scbetavae._core import keys as _keys
 from scbetavae._core import results as _stored
-from scbetavae.metrics._condition_prediction import undefined_prediction
 from scbetavae.tl import _inputs, _scoring, _technical
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     aside = _technical.read_technical(adata, technical_covariates, layer)
     kept, told = columns.leave_out_small(labels, "class")
     if told.startswith("not possible"):
-        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
+        frame = metrics.undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), told)
         _logger.warning("Prediction of %r is %s.", covariate, told)
     else:
         cells = (kept.notna() | labels.isna()).to_numpy()

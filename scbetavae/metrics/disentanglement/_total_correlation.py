@@ -1,0 +1,128 @@
+"""Total correlation of a Gaussian with the covariance of the codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._checks import check_codes
+from scbetavae.metrics.disentanglement._records import Score, register_score
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+register_score(
+    Score(
+        "gaussian_total_correlation",
+        "Total correlation",
+        highest=float("inf"),
+        higher_is_better=False,
+        needs="codes",
+        reference="Locatello2019",
+    )
+)
+
+
+def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
+    r"""Total correlation of a Gaussian with this covariance.
+
+    .. math:: \mathrm{TC} = \frac{1}{2} \left(\sum_j \log \Sigma_{jj} - \log\det\Sigma\right)
+
+    Parameters
+    ----------
+    covariance
+        Symmetric, positive semi-definite, of shape (n_dims, n_dims).
+
+    Returns
+    -------
+    Nats, at least 0. NaN if the matrix is singular: two dimensions are collinear and the total correlation has no
+    finite value.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, symmetric and finite.
+
+    References
+    ----------
+    :cite:p:`Locatello2019`
+
+    Examples
+    --------
+    >>> from scbetavae.metrics import gaussian_total_correlation_from_covariance
+    >>> round(gaussian_total_correlation_from_covariance([[1.0, 0.5], [0.5, 1.0]]), 4)
+    0.1438
+    """
+    matrix = np.asarray(covariance, dtype=np.float64)
+    square = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1]
+    if not square or not np.isfinite(matrix).all() or not np.allclose(matrix, matrix.T):
+        msg = f"`covariance` must be square, symmetric and finite, but it has shape {matrix.shape}."
+        raise ValueError(msg)
+    scale = np.diag(matrix)
+    if len(scale) == 0:
+        return 0.0
+    if (scale <= 0).any():
+        return float("nan")
+    # The correlation matrix has the same total correlation, and a scale by which to call it singular.
+    correlation = matrix / np.sqrt(np.outer(scale, scale))
+    eigenvalues = np.linalg.eigvalsh(correlation)
+    if eigenvalues[0] <= len(scale) * 1e-12:
+        return float("nan")
+    return float(max(-0.5 * np.log(eigenvalues).sum(), 0.0))
+
+
+def gaussian_total_correlation(
+    codes: ArrayLike, variances: ArrayLike | None = None, *, active: ArrayLike | None = None
+) -> float:
+    r"""Gaussian total correlation of posterior means, or of posterior samples.
+
+    Uncorrelated means do not make uncorrelated samples, and the other way round; report both. Samples have the
+    covariance :math:`\operatorname{Cov}(\mu) + \operatorname{diag}(\overline{\sigma^2})`, so none need be drawn.
+
+    Parameters
+    ----------
+    codes
+        Posterior means of shape (n_cells, n_dims).
+    variances
+        Posterior variances of the same shape; with them the result is that of samples.
+    active
+        Boolean mask of the dimensions that take part, by default `active_dimensions`.
+
+    Returns
+    -------
+    Nats, at least 0; 0 with fewer than two active dimensions. NaN if dimensions are collinear, or with fewer than two
+    cells.
+
+    Raises
+    ------
+    ValueError
+        If codes are not a finite matrix, or variances are negative or of another shape.
+
+    References
+    ----------
+    :cite:p:`Locatello2019`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import gaussian_total_correlation
+    >>> z = np.random.default_rng(0).normal(size=(5000, 2))
+    >>> gaussian_total_correlation(z) < 0.01
+    True
+    """
+    array = check_codes(codes)
+    mask = resolve_active(array, active)
+    if len(array) < 2:
+        return float("nan")
+    if mask.sum() == 0:
+        return 0.0
+    covariance = np.atleast_2d(np.cov(array[:, mask], rowvar=False))
+    if variances is not None:
+        spread = np.asarray(variances, dtype=np.float64)
+        if spread.shape != array.shape or not np.isfinite(spread).all() or (spread < 0).any():
+            msg = f"`variances` must be finite, at least 0 and of shape {array.shape}, but it has shape {spread.shape}."
+            raise ValueError(msg)
+        covariance = covariance + np.diag(spread[:, mask].mean(axis=0))
+    return gaussian_total_correlation_from_covariance(covariance)

@@ -1,0 +1,134 @@
+"""Unsupervised disentanglement ranking: seeds should find the same dimensions."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._checks import check_codes, check_positive_integer
+from scbetavae.metrics.disentanglement._modularity import check_matrix
+from scbetavae.metrics.disentanglement._records import Score, register_score
+from scbetavae.metrics.disentanglement._sap import rank_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+register_score(Score("udr", "UDR", needs="seeds", reference="Duan2020"))
+
+MINIMUM_SEEDS = 5
+
+
+def udr_from_similarity(similarity: ArrayLike) -> float:
+    r"""Agreement of two models from the similarity of their dimensions.
+
+    .. math::
+
+        \frac{1}{d_a + d_b} \left[\sum_b \frac{r_b^2}{\sum_a R_{ab}} + \sum_a \frac{r_a^2}{\sum_b R_{ab}}\right]
+
+    with :math:`r` the largest entry of the column (row): 1 if every dimension has exactly one partner.
+
+    Parameters
+    ----------
+    similarity
+        Absolute similarity in [0, 1] of the informative dimensions of one model (rows) and the other (columns).
+
+    Returns
+    -------
+    A number in [0, 1]; 0 if nothing is similar, NaN if a model has no informative dimension.
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not two-dimensional, or has a negative or non-finite entry.
+
+    References
+    ----------
+    :cite:p:`Duan2020`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import udr_from_similarity
+    >>> udr_from_similarity(np.eye(3))
+    1.0
+    """
+    matrix = check_matrix(similarity, "similarity")
+    if 0 in matrix.shape:
+        return float("nan")
+    total = 0.0
+    for axis in (0, 1):
+        best, sums = matrix.max(axis=axis), matrix.sum(axis=axis)
+        total += float((best**2 / np.where(sums > 0, sums, 1.0)).sum())
+    return total / sum(matrix.shape)
+
+
+def udr(
+    codes_per_seed: Sequence[ArrayLike],
+    *,
+    active: Sequence[ArrayLike] | None = None,
+    minimum_seeds: int = MINIMUM_SEEDS,
+) -> pd.Series:
+    """Unsupervised disentanglement ranking; needs no labels.
+
+    Models trained alike but for the seed should find the same dimensions, up to order and sign. The similarity of two
+    dimensions is their absolute Spearman correlation over cells, among active dimensions only. The score of a model
+    is the median over the other models of `udr_from_similarity`.
+
+    Parameters
+    ----------
+    codes_per_seed
+        Codes of the same cells in the same order, one array (n_cells, n_dims) per seed.
+    active
+        One boolean mask per seed, by default `active_dimensions` of each.
+    minimum_seeds
+        Fewer seeds than this are refused: the median over few pairs says little.
+
+    Returns
+    -------
+    Series, one value in [0, 1] per seed; NaN for a model without active dimensions.
+
+    Raises
+    ------
+    ValueError
+        If there are too few seeds, or the arrays do not have the same cells.
+
+    References
+    ----------
+    :cite:p:`Duan2020`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import udr
+    >>> z = np.random.default_rng(0).normal(size=(2000, 3))
+    >>> bool(udr([z, -z, z[:, ::-1], 2 * z, z + 1]).min() > 0.9)
+    True
+    """
+    minimum_seeds = check_positive_integer(minimum_seeds, "minimum_seeds", minimum=2)
+    arrays = [check_codes(codes) for codes in codes_per_seed]
+    if len(arrays) < minimum_seeds:
+        msg = (
+            f"UDR got codes of {len(arrays)} seeds and needs at least {minimum_seeds}. "
+            "Train with more seeds, or lower `minimum_seeds` and read the result with care."
+        )
+        raise ValueError(msg)
+    sizes = sorted({len(array) for array in arrays})
+    if len(sizes) > 1 or sizes[0] < 2:
+        msg = f"UDR needs codes of the same cells from every seed, at least two of them, but got {sizes} cells."
+        raise ValueError(msg)
+    masks = [None] * len(arrays) if active is None else list(active)
+    if len(masks) != len(arrays):
+        msg = f"`active` has {len(masks)} masks for {len(arrays)} seeds. Pass one per seed."
+        raise ValueError(msg)
+    ranks = [rank_rows(array[:, resolve_active(array, mask)].T) for array, mask in zip(arrays, masks, strict=True)]
+    pairwise = np.full((len(ranks), len(ranks)), np.nan)
+    for a, b in combinations(range(len(ranks)), 2):
+        pairwise[a, b] = pairwise[b, a] = udr_from_similarity(np.minimum(np.abs(ranks[a] @ ranks[b].T), 1.0))
+    medians = [float(np.median(row[~np.isnan(row)])) if (~np.isnan(row)).any() else float("nan") for row in pairwise]
+    return pd.Series(medians, index=pd.RangeIndex(len(medians), name="seed"), name="udr")

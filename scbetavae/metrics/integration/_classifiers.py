@@ -1,0 +1,293 @@
+"""Classifiers: how well cells that were not looked at tell their batch, or another covariate, from codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from scbetavae.metrics._checks import (
+    Covariate,
+    check_codes,
+    check_column,
+    check_factors,
+    check_groups,
+    check_positive_integer,
+)
+from scbetavae.metrics.integration._classifier_plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+N_NEIGHBORS = 15
+N_TREES = 50
+
+MAXIMUM_NEIGHBOUR_QUERIES = 5_000
+"""Cells that the k-nearest-neighbor classifier reports on at most."""
+
+MAXIMUM_NEIGHBOUR_REFERENCES = 50_000
+"""Cells among which neighbors are looked for at most."""
+
+MAXIMUM_FOREST_CELLS = 3_000
+"""Cells that a random forest is trained on at most, and reports on at most."""
+
+
+def knn_accuracy(
+    codes: ArrayLike,
+    covariate: ArrayLike | pd.Series,
+    *,
+    groups: ArrayLike | pd.Series | None = None,
+    n_neighbors: int = N_NEIGHBORS,
+    test: ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    r"""Held-out accuracy of the k nearest neighbors.
+
+    A cell is predicted from its nearest cells (Euclidean distance, dimensions as they are) among cells of other folds. A
+    neighbor of class :math:`c` votes with weight :math:`1/N_c`, one over the size of its class, so that rare classes
+    count. The accuracy is balanced accuracy corrected for chance,
+    :math:`(\text{mean recall} - 1/C) / (1 - 1/C)` for :math:`C` classes; for a numeric covariate, predicted by the mean
+    of the neighbors, the squared correlation with the sign of the correlation.
+
+    Parameters
+    ----------
+    codes
+        Codes of shape (n_cells, n_dims).
+    covariate
+        One value per cell: categorical, boolean, string or numeric. Cells without a value are left out.
+    groups
+        Donor of every cell; neighbors then come from other donors.
+    n_neighbors
+        Neighbors that vote, at least 1; all, if there are fewer.
+    test
+        Boolean mask of the cells that are reported on; neighbors are the other cells (with ``groups``, all cells of other
+        donors). Without it all cells are reported on, in four folds.
+    seed
+        Seed of the folds, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
+        neighbors among. A draw takes as many cells of each class as it can.
+
+    Returns
+    -------
+    Accuracy: 1 if perfect, 0 by chance, negative below. NaN where undefined: fewer than 10 labeled cells, fewer than two
+    classes of two cells, or one fold of donors.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not agree, codes are not finite, groups are missing, ``test`` is no mask or holds all cells or none,
+        or ``n_neighbors`` is no positive integer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import knn_accuracy
+    >>> rng = np.random.default_rng(0)
+    >>> batch = np.repeat(["plate 1", "plate 2"], 200)
+    >>> codes = rng.normal(size=(400, 2)) + 8 * (batch == "plate 1")[:, None]
+    >>> knn_accuracy(codes, batch)
+    1.0
+    >>> abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
+    True
+    """
+    array = check_codes(codes)
+    k = check_positive_integer(n_neighbors, "n_neighbors")
+    plan = make_neighbor_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
+    return plan.accuracy(predict_by_neighbors(array, plan, k, seed))
+
+
+def random_forest_accuracy(
+    codes: ArrayLike,
+    covariate: ArrayLike | pd.Series,
+    *,
+    groups: ArrayLike | pd.Series | None = None,
+    test: ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    """Held-out accuracy of a random forest.
+
+    As :func:`knn_accuracy`, but trees find a covariate that few of many dimensions hold, which distances hide. 50 trees,
+    10 cells a leaf (down to 3 with fewer than 500 cells to train on), classes weighted to count alike.
+
+    Parameters
+    ----------
+    codes, covariate, groups, test
+        As for :func:`knn_accuracy`.
+    seed
+        Seed of the folds, the trees, and the draw where there are more than 3 000 cells to train or to report on.
+
+    Returns
+    -------
+    Accuracy: 1 if perfect, 0 by chance. NaN where undefined.
+
+    Raises
+    ------
+    ValueError
+        As :func:`knn_accuracy`.
+
+    References
+    ----------
+    :cite:p:`Breiman2001`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import random_forest_accuracy
+    >>> rng = np.random.default_rng(0)
+    >>> codes = rng.normal(size=(300, 3))
+    >>> random_forest_accuracy(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
+    True
+    """
+    array = check_codes(codes)
+    plan = make_forest_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
+    return plan.accuracy(predict_by_forest(array, plan, seed))
+
+
+def expected_accuracy(
+    batch: ArrayLike | pd.Series,
+    conserved: pd.DataFrame,
+    *,
+    groups: ArrayLike | pd.Series | None = None,
+    test: ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    r"""Accuracy for batch that the conserved covariates alone imply.
+
+    Codes that hold the conserved covariates and nothing else still tell a batch that has its own mix of them. With
+    categories alone, cells of a stratum :math:`s` (a combination of categories) are predicted as the batch
+    :math:`\arg\max_b P(s \mid b)`, counted on other cells; in expectation the accuracy is
+
+    .. math:: \frac{\frac{1}{B} \sum_s \max_b P(s \mid b) - \frac{1}{B}}{1 - \frac{1}{B}}.
+
+    With a numeric covariate among them, a random forest predicts batch from all. A batch accuracy of codes below this value
+    is a sign that the conserved covariates went with the batch. Classifiers of few cells also fall short of it by themselves,
+    where it
+    is small: look at the accuracy for the conserved covariates, too.
+
+    Parameters
+    ----------
+    batch
+        Batch of every cell.
+    conserved
+        Conserved covariates, one row per cell; cells that lack one of them are left out.
+    groups, test, seed
+        As for :func:`knn_accuracy`.
+
+    Returns
+    -------
+    Accuracy: 0 if the covariates tell nothing about the batch, 1 if they determine it. NaN where undefined.
+
+    Raises
+    ------
+    ValueError
+        As :func:`knn_accuracy`.
+
+    Examples
+    --------
+    Nine of ten cells of batch 1 are T cells, and one of ten of batch 2: mean recall is 0.9, the accuracy 0.8.
+
+    >>> import numpy as np, pandas as pd
+    >>> from scbetavae.metrics import expected_accuracy
+    >>> batch = pd.Series(np.repeat(["1", "2"], 100))
+    >>> is_t_cell = np.r_[np.arange(100) < 90, np.arange(100) < 10]
+    >>> round(expected_accuracy(batch, pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})), 6)
+    0.8
+    """
+    covariates = check_factors(conserved, len(conserved))
+    of_batch = _read(batch, len(conserved)).as_classes()
+    return composition_accuracy(of_batch, covariates, check_groups(groups, len(conserved)), test, seed)
+
+
+def composition_accuracy(
+    of_batch: Covariate,
+    covariates: list[Covariate],
+    members: np.ndarray | None = None,
+    test: ArrayLike | None = None,
+    seed: int = 0,
+) -> float:
+    """`expected_accuracy` of columns that were checked."""
+    present = np.all([covariate.present for covariate in covariates], axis=0)
+    of_batch = Covariate(of_batch.name, np.where(present, of_batch.labels, -1), of_batch.classes, None)
+    if any(covariate.is_numeric for covariate in covariates):
+        columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.labels] for c in covariates]
+        plan = make_forest_plan(of_batch, members, test, seed)
+        return plan.accuracy(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
+    labels = np.stack([covariate.labels for covariate in covariates], axis=1)
+    strata = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    plan = make_plan(of_batch, members, test, seed)
+    return plan.accuracy(plan.predict(strata, _by_stratum))
+
+
+def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> float:
+    """`knn_accuracy` of values that were checked."""
+    plan = make_neighbor_plan(covariate, None, None, seed)
+    return plan.accuracy(predict_by_neighbors(codes, plan, N_NEIGHBORS, seed))
+
+
+def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
+    """Plan of the k-nearest-neighbor classifier."""
+    return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES)
+
+
+def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
+    """Plan of the random forest classifier."""
+    return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+
+
+def predict_by_neighbors(codes: np.ndarray, plan: Plan, n_neighbors: int, seed: int) -> np.ndarray:
+    """Class index or value of the reported cells."""
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(seed)
+    # Distances come from inner products, which lose digits far from the origin.
+    codes = codes - codes.mean(axis=0)
+
+    def predict(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:
+        order = rng.permutation(len(reference))  # equally near cells are taken in random order
+        search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute")
+        index = search.fit(reference[order]).kneighbors(query, return_distance=False)
+        neighbors = values[order][index]
+        return _vote(neighbors, values, n_classes) if n_classes else neighbors.mean(axis=1)
+
+    return plan.predict(codes, predict)
+
+
+def predict_by_forest(codes: np.ndarray, plan: Plan, seed: int) -> np.ndarray:
+    """Class index or value of the reported cells."""
+    from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+
+    shared = {"n_estimators": N_TREES, "random_state": seed, "n_jobs": 1}
+
+    def predict(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:
+        # Large leaves: in small ones, a heavy cell of a rare class outvotes all others.
+        leaf = int(np.clip(len(reference) // 50, 3, 10))
+        if n_classes:
+            model = RandomForestClassifier(
+                class_weight="balanced", max_features="sqrt", min_samples_leaf=leaf, **shared
+            )
+        else:
+            model = RandomForestRegressor(max_features=1 / 3, min_samples_leaf=leaf, **shared)
+        return model.fit(reference, values).predict(query)
+
+    return plan.predict(codes, predict)
+
+
+def _vote(neighbors: np.ndarray, values: np.ndarray, n_classes: int) -> np.ndarray:
+    """Class with most votes (n_queries,), each worth one over the size of the class."""
+    weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)
+    votes = np.zeros((len(neighbors), n_classes))
+    rows = np.arange(len(neighbors))
+    for column in neighbors.T:
+        votes[rows, column] += weight[column]
+    return votes.argmax(axis=1)
+
+
+def _by_stratum(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:
+    """Batch in which each stratum has the largest share; the most even guess, the first, for strata never seen."""
+    counts = np.zeros((max(reference.max(), query.max()) + 1, n_classes))
+    np.add.at(counts, (reference, values), 1)
+    return (counts / np.maximum(counts.sum(axis=0), 1)).argmax(axis=1)[query]
+
+
+def _read(covariate: ArrayLike | pd.Series, n_cells: int) -> Covariate:
+    return check_column(covariate, n_cells, "covariate")

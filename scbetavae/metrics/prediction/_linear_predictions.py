@@ -1,0 +1,205 @@
+r"""Held-out predictions of linear models in closed form, so that every permutation can fit them anew.
+
+Predictions that were made once and compared with permuted labels would call twice as many dimensions significant as
+they should: what is learned from three folds is tried on the fourth and the other way round, so that chance has the same
+sign everywhere. Fitting again has no such fault, and is cheap because nothing is needed but sums over folds.
+
+Classes: the linear discriminant with equal prior for every class. With :math:`m_c` the mean of class c, :math:`m` that of all,
+and :math:`W` the covariance within classes, a cell goes to the class with the largest
+
+.. math:: (x - m)^\top W^{-1} (m_c - m) - \tfrac12 (m_c - m)^\top W^{-1} (m_c - m),
+
+which in one dimension is the class with the nearest mean. Numbers: ridge regression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from scipy import special, stats
+
+from scbetavae.metrics import _held_out
+from scbetavae.metrics._contingency import count_tables
+from scbetavae.metrics.disentanglement import _explicitness
+
+RIDGE = 1e-3
+"""Added to variances, in units of the squared standard deviation of a feature: copies of a dimension do no harm."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted and which cells are held out together."""
+
+    target: _held_out.Target
+    """Its ``keep`` counts the cells at hand: 0, 1, 2, ..."""
+    fold: np.ndarray
+    members: np.ndarray | None
+    """Donor of every cell; ``None`` without donors, and where the covariate names them."""
+
+    def permuted(self, rng: np.random.Generator) -> Task:
+        """The same task for labels that have nothing to do with the cells.
+
+        The fold goes with the label, so that folds stay as evenly filled. Labels that are constant within donors
+        change places between donors, others between the cells of a donor: what donors differ in is not at stake there.
+        """
+        n_cells = len(self.fold)
+        if self.members is None:
+            index = rng.permutation(n_cells)
+        elif self.constant_within_donors:
+            representative = np.unique(self.members, return_index=True)[1]
+            index = rng.permutation(representative)[self.members]
+        else:
+            index = np.empty(n_cells, dtype=np.int64)
+            index[np.argsort(self.members, kind="stable")] = np.lexsort((rng.random(n_cells), self.members))
+        values = self.target.values[index]
+        target = _held_out.Target(self.target.keep, values, self.target.n_classes, "")
+        return Task(target, self.fold[index], self.members)
+
+    @cached_property
+    def constant_within_donors(self) -> bool:
+        """Whether every donor has one value."""
+        if self.members is None:
+            return False
+        values, n_classes = self.target.values, self.target.n_classes
+        return _held_out.constant_within(values, self.members, classes=n_classes > 0) is not None
+
+
+def standardize(columns: np.ndarray) -> np.ndarray:
+    """Features as rows (n_features, n_cells), with mean 0 and standard deviation 1 (or 0, if constant)."""
+    rows = np.ascontiguousarray(columns.T, dtype=np.float64)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    # Scaled first: squares of very large or very small values have no room in a float.
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    rows /= np.where(largest > 0, largest, 1.0)
+    spread = rows.std(axis=1, keepdims=True)
+    return rows / np.where(spread > 0, spread, 1.0)
+
+
+def predict_each(sums: FoldSums) -> np.ndarray:
+    """Held-out predictions from every feature alone, (n_features, n_cells): class indices or numbers."""
+    n_classes = sums.n_classes
+    predicted = np.zeros(sums.rows.shape, dtype=np.int64 if n_classes else np.float64)
+    for test, train in sums.splits():
+        values = sums.rows[:, test]
+        if not n_classes:
+            center, (slope,) = train.mean, train.differences / (np.diagonal(train.covariance) + RIDGE)
+            predicted[:, sums.order[test]] = slope[:, None] * (values - center[:, None]) + train.aim
+            continue
+        # The nearest of several means, by counting the midpoints between neighbors that a cell lies above.
+        means = np.where(train.counts[:, None] > 0, train.mean + train.differences, np.inf).T
+        classes = means.argsort(axis=1, kind="stable")
+        means = np.take_along_axis(means, classes, axis=1)
+        above = np.zeros(values.shape, dtype=np.int16)
+        for midpoint in ((means[:, 1:] + means[:, :-1]) / 2).T:
+            above += values > midpoint[:, None]
+        predicted[:, sums.order[test]] = np.take_along_axis(classes, above.astype(np.int64), axis=1)
+    return predicted
+
+
+def joint_scores(sums: FoldSums) -> np.ndarray:
+    """Held-out discriminants (n_cells, n_classes), or predictions (n_cells, 1), from all features together."""
+    n_classes, (n_features, n_cells) = sums.n_classes, sums.rows.shape
+    scores = np.zeros((n_cells, max(n_classes, 1)))
+    if not n_features:
+        return scores
+    for test, train in sums.splits():
+        inverse = np.linalg.solve(train.covariance + RIDGE * np.eye(n_features), train.differences.T)
+        linear = (sums.rows[:, test] - train.mean[:, None]).T @ inverse
+        if n_classes:
+            linear -= (train.differences * inverse.T).sum(axis=1) / 2
+            linear[:, train.counts == 0] = -np.inf
+        else:
+            linear += train.aim
+        scores[sums.order[test]] = linear
+    return scores
+
+
+def read_scores(scores: np.ndarray, task: Task) -> np.ndarray:
+    """Predictions (n_cells,) from discriminants: the class with the largest, or the number itself."""
+    return scores.argmax(axis=1) if task.target.n_classes else scores[:, 0]
+
+
+def accuracies(predicted: np.ndarray, task: Task) -> np.ndarray:
+    """Accuracy of every row of predictions (n_rows, n_cells), as :func:`_held_out.accuracy`."""
+    target = task.target
+    if target.n_classes:
+        tables = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
+        return _held_out.balanced_accuracy(tables)
+    deviation = predicted - predicted.mean(axis=1, keepdims=True)
+    aim = target.values - target.values.mean()
+    return _held_out.signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)
+
+
+def area(scores: np.ndarray, task: Task) -> float:
+    """Mean one-against-rest area under the ROC curve of discriminants; NaN for numbers."""
+    if not task.target.n_classes:
+        return float("nan")
+    total = special.logsumexp(scores, axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):  # a cell that is certain has infinite odds
+        odds = scores - total - np.log(-np.expm1(np.minimum(scores - total, 0.0)))
+    return _explicitness.mean_area(stats.rankdata(odds, axis=0), task.target.values, task.target.n_classes)
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Of the training cells of one fold."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+    """Within classes, if there are classes."""
+    differences: np.ndarray
+    """Class means less the mean (n_classes, n_features), or the covariance with the number (1, n_features)."""
+    counts: np.ndarray
+    """Cells of every class."""
+    aim: float
+    """Mean of the number."""
+
+
+class FoldSums:
+    """Sums over folds, from which the moments of all folds but one follow.
+
+    Parameters
+    ----------
+    rows
+        Features of shape (n_features, n_cells), standardized.
+    task
+        What is predicted.
+    """
+
+    def __init__(self, rows: np.ndarray, task: Task):
+        self.n_classes = task.target.n_classes
+        self.order = np.argsort(task.fold, kind="stable")
+        self.rows = rows[:, self.order]
+        values = task.target.values[self.order]
+        edges = np.searchsorted(task.fold[self.order], np.arange(task.fold.max() + 2))
+        self._tests = [slice(start, end) for start, end in pairwise(edges)]
+        self._parts = [self._of_fold(self.rows[:, test], values[test]) for test in self._tests]
+        self._total = [sum(part) for part in zip(*self._parts, strict=True)]
+
+    def splits(self) -> list[tuple[slice, _Moments]]:
+        """Held-out cells, as a slice of ``order``, and the moments of the other folds."""
+        return [
+            (test, self._moments(*(total - own for total, own in zip(self._total, part, strict=True))))
+            for test, part in zip(self._tests, self._parts, strict=True)
+        ]
+
+    def _of_fold(self, rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
+        # For classes a row for each, for numbers one: then the products have the same form.
+        weights = values == np.arange(self.n_classes)[:, None] if self.n_classes else values[None]
+        weights = weights.astype(np.float64)
+        return np.float64(len(values)), rows.sum(axis=1), rows @ rows.T, weights.sum(axis=1), weights @ rows.T
+
+    def _moments(
+        self, n: np.ndarray, first: np.ndarray, second: np.ndarray, weights: np.ndarray, products: np.ndarray
+    ) -> _Moments:
+        mean = first / n
+        covariance = second / n - np.outer(mean, mean)
+        if not self.n_classes:
+            return _Moments(mean, covariance, products / n - mean * weights[0] / n, np.zeros(0), float(weights[0] / n))
+        differences = products / np.maximum(weights, 1)[:, None] - mean
+        differences[weights == 0] = 0.0
+        covariance -= (differences.T * (weights / n)) @ differences
+        return _Moments(mean, covariance, differences, weights, 0.0)
