@@ -1,8 +1,7 @@
 r"""Contingency tables of (dimension, bin, class), and what the scores read off them.
 
-One ``bincount`` per dimension over (block, bin, class) gives all tables of a covariate. Tables have the shape
-(..., n_dims, n_bins, n_classes); the leading axis counts blocks of cells (donors, for the bootstrap) or replicates
-(bootstrap samples, permutations), and every reader here works over it at once.
+Tables have the shape (..., n_dims, n_bins, n_classes); the leading axis counts blocks of cells (donors, for the bootstrap) or
+replicates (bootstrap samples, permutations), and every reader here works over it at once.
 """
 
 from __future__ import annotations
@@ -13,10 +12,7 @@ import numpy as np
 
 
 class Tables(NamedTuple):
-    """Counts, or sums of weights with the sums of squared weights beside them.
-
-    Both of shape (..., n_dims, n_bins, n_classes). ``squares`` is ``None`` for unweighted counts.
-    """
+    """Counts, or sums of weights with the sums of squared weights, ``None`` for unweighted counts."""
 
     counts: np.ndarray
     squares: np.ndarray | None = None
@@ -31,25 +27,7 @@ def count_tables(
     blocks: np.ndarray | None = None,
     n_blocks: int = 1,
 ) -> np.ndarray:
-    """Number of cells per (block, dimension, bin, class).
-
-    Parameters
-    ----------
-    bins
-        Bin indices of shape (n_dims, n_cells).
-    labels
-        Class indices of shape (n_cells,), none missing.
-    n_bins, n_classes
-        Sizes of the table.
-    blocks
-        Block index of every cell; all cells are one block without it.
-    n_blocks
-        Number of blocks.
-
-    Returns
-    -------
-    Float array of shape (n_blocks, n_dims, n_bins, n_classes).
-    """
+    """Cells per (block, dimension, bin, class), from bins (n_dims, n_cells); all cells are one block without ``blocks``."""
     offset = labels if blocks is None else blocks * (n_bins * n_classes) + labels
     tables = np.empty((n_blocks, len(bins), n_bins, n_classes))
     for dimension, of_cell in enumerate(bins):
@@ -84,11 +62,7 @@ def class_entropy(tables: Tables) -> np.ndarray:
 
 
 def mutual_information(tables: Tables, *, correct: bool) -> np.ndarray:
-    """Mutual information of every dimension with the covariate, in nats, shape (..., n_dims).
-
-    The plug-in estimate, less its bias if ``correct``; NaN where there are no counts. See `remove_bias` about negative
-    values.
-    """
+    """Mutual information of every dimension with the covariate, nats, shape (..., n_dims); NaN where there are no counts."""
     information = plug_in_information(tables.counts)
     return remove_bias(information, tables) if correct else information
 
@@ -104,12 +78,11 @@ def plug_in_information(counts: np.ndarray) -> np.ndarray:
 
 
 def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
-    r"""Subtract the Miller-Madow bias of plug-in information.
+    r"""Subtract the Miller-Madow bias :math:`(m_{xy} - m_x - m_y + 1)/2N`, with :math:`m` the numbers of occupied cells.
 
-    The bias is :math:`(m_{xy} - m_x - m_y + 1)/2N` with :math:`m` the numbers of occupied cells of the table and of its
-    margins. A negative bias (a one-to-one relation) is not added, so that the result never exceeds the entropies. For
-    unrelated columns the result may be a little below 0. It is cut at 0 where a user sees it, and not before: noise would
-    tie at 0, and p-values with it.
+    A negative bias (a one-to-one relation) is not added, so that the result never exceeds the entropies. For unrelated columns
+    the result may be a little below 0. It is cut at 0 where a user sees it, and not before: noise would tie at 0, and p-values
+    with it.
     """
     return information - np.maximum(_table_bias(tables), 0.0)
 
@@ -131,10 +104,9 @@ def _table_bias(tables: Tables) -> np.ndarray:
 
 
 def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
-    """Scaled mutual information of every dimension with every class against the rest.
+    """``I(bin; 1[y = c]) / H(1[y = c])`` of every dimension and class against rest, shape (..., n_dims, n_classes), at most 1.
 
-    ``I(bin; 1[y = c]) / H(1[y = c])``, at most 1 and about 0 for noise (see `remove_bias`), of shape
-    (..., n_dims, n_classes). NaN for a class with fewer than two cells, or with all of them.
+    NaN for a class with fewer than two cells, or with all of them.
     """
     counts, squares = tables
     by_bin = counts.sum(axis=-1, keepdims=True)
@@ -174,10 +146,8 @@ def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:
 
     In a bin, the classifier names each class with its posterior probability there under equal class sizes,
     :math:`p(b|c) / \sum_l p(b|l)`. (Naming the likeliest class instead makes the accuracy of pure noise vary ten times as
-    much, and the gap of the best two dimensions with it.) Each cell is left out of the table that classifies it, so that
-    the accuracy is that of unseen cells; all cells of a (bin, class) have the same answer, and no loop over cells is
-    needed. The mean recall a over the C classes with two cells or more is corrected for chance, :math:`(a - 1/C)/(1 -
-    1/C)`: 1 for a perfect code, 0 on average for noise. NaN with fewer than two such classes.
+    much, and the gap of the best two dimensions with it.) Each cell is left out of the table that classifies it; all cells of
+    a (bin, class) have the same answer, so no loop over cells is needed. NaN with fewer than two classes of two cells.
     """
     size = tables.sum(axis=-2, keepdims=True)
     usable = size >= 2
@@ -196,17 +166,7 @@ def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:
 
 
 def overlap_weights(joint: np.ndarray) -> np.ndarray:
-    r"""Weights :math:`p(a)p(b)/p(a,b)` that make class a independent of confounder b, mean 1 over cells.
-
-    Parameters
-    ----------
-    joint
-        Cells per (class, class of the confounder), shape (..., n_classes, n_strata).
-
-    Returns
-    -------
-    Array of the same shape, 0 where the pair has no cells.
-    """
+    r"""Weights :math:`p(a)p(b)/p(a,b)` of (class a, stratum b) that make them independent, mean 1 over cells; 0 without cells."""
     total = joint.sum(axis=(-1, -2), keepdims=True)
     expected = joint.sum(axis=-1, keepdims=True) * joint.sum(axis=-2, keepdims=True)
     weights = _ratio(expected, joint * total)
@@ -215,10 +175,7 @@ def overlap_weights(joint: np.ndarray) -> np.ndarray:
 
 
 def weighted_tables(tables: np.ndarray, n_strata: int) -> Tables:
-    """Weight tables over (class, stratum) pairs by `overlap_weights` and sum the strata out.
-
-    ``tables`` has the shape (..., n_dims, n_bins, n_classes * n_strata), the stratum running fastest.
-    """
+    """Weight tables of (class, stratum) pairs, the stratum running fastest, by `overlap_weights` and sum the strata out."""
     split = tables.reshape(*tables.shape[:-1], -1, n_strata)
     weights = overlap_weights(split[..., 0, :, :, :].sum(axis=-3))[..., None, None, :, :]
     weighted = split * weights

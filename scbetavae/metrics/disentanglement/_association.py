@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from scbetavae.metrics import _contingency
-from scbetavae.metrics._checks import Covariate, check_factors
+from scbetavae.metrics._binning import rank_rows
+from scbetavae.metrics._checks import Covariate, check_factors, renumber
 from scbetavae.metrics._contingency import Tables
-from scbetavae.metrics.disentanglement._sap import rank_rows
 
 
 def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
@@ -20,8 +19,8 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
     Confounded covariates cap every score: two 4-class covariates that agree with probability 0.8 cap the mutual
     information gap at 0.43. Look at this table before reading a score.
 
-    Two categorical covariates are compared by the bias-corrected Cramer's V of Bergsma, a categorical and a numeric one by
-    the bias-corrected correlation ratio (the square root of :math:`\epsilon^2`) of the ranks, two numeric ones by the
+    Two categorical covariates are compared by the bias-corrected Cramer's V :cite:p:`Bergsma2013`, a categorical and a numeric
+    one by the bias-corrected correlation ratio (the square root of :math:`\epsilon^2`) of the ranks, two numeric ones by the
     absolute Spearman correlation.
 
     Parameters
@@ -31,7 +30,7 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, a row per pair: ``first``, ``second``, ``measure``, ``association`` in [0, 1] (NaN where one of the two is
+    DataFrame, one row per pair: ``first``, ``second``, ``measure``, ``association`` in [0, 1] (NaN where one of the two is
     constant), ``normalized_information`` (mutual information over the smaller entropy; categorical pairs only), ``relation``
     (``"alias"``: one determines the other both ways; ``"first within second"`` or ``"second within first"``: nested;
     otherwise empty), ``n_cells``, ``flag``.
@@ -40,10 +39,6 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
     ------
     ValueError
         If a column holds infinite values, or names occur twice.
-
-    References
-    ----------
-    :cite:p:`Bergsma2013`
 
     Examples
     --------
@@ -57,34 +52,21 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
     covariates = check_factors(factors, len(factors))
     rows = [_relate(first, second) for first, second in combinations(covariates, 2)]
     columns = ["first", "second", "measure", "association", "normalized_information", "relation", "n_cells", "flag"]
-    frame = pd.DataFrame([tuple(row) for row in rows], columns=columns)
     types = {"association": float, "normalized_information": float, "n_cells": np.int64}
-    return frame.astype(types)
+    return pd.DataFrame(rows, columns=columns).astype(types)
 
 
-class _Row(NamedTuple):
-    first: str
-    second: str
-    measure: str
-    association: float
-    normalized_information: float
-    relation: str
-    n_cells: int
-    flag: str
-
-
-def _relate(first: Covariate, second: Covariate) -> _Row:
+def _relate(first: Covariate, second: Covariate) -> tuple[str, str, str, float, float, str, int, str]:
+    """A row of the table."""
     both = first.present & second.present
     n_cells = int(both.sum())
     numeric = (first.is_numeric, second.is_numeric)
     measure = "spearman" if all(numeric) else "correlation_ratio" if any(numeric) else "cramers_v"
-    columns = [(c.values if c.is_numeric else c.labels)[both] for c in (first, second)]
-    distinct = [np.unique(column) for column in columns]
-    if any(len(values) < 2 for values in distinct):
+    columns = [c.values[both] for c in (first, second)]
+    if any(len(np.unique(column)) < 2 for column in columns):
         flag = "one class" if n_cells > 1 else "fewer than two cells have both"
-        return _Row(first.name, second.name, measure, np.nan, np.nan, "", n_cells, flag)
-    relation = ""
-    information = np.nan
+        return first.name, second.name, measure, np.nan, np.nan, "", n_cells, flag
+    relation, information = "", np.nan
     if all(numeric):
         ranks = rank_rows(np.stack(columns))
         association = abs(float(ranks[0] @ ranks[1]))
@@ -93,12 +75,12 @@ def _relate(first: Covariate, second: Covariate) -> _Row:
         labels, values = columns if second.is_numeric else columns[::-1]
         association = _correlation_ratio(labels, rank_rows(values[None])[0])
     else:
-        codes = [np.searchsorted(values, column) for values, column in zip(distinct, columns, strict=True)]
-        table = np.zeros((len(distinct[0]), len(distinct[1])))
+        codes = [renumber(column) for column in columns]
+        table = np.zeros([of_column.max() + 1 for of_column in codes])
         np.add.at(table, tuple(codes), 1)
         association, information = _cramers_v(table), _normalized_information(table)
         relation = _nesting(table)
-    return _Row(first.name, second.name, measure, min(association, 1.0), information, relation, n_cells, "")
+    return first.name, second.name, measure, min(association, 1.0), information, relation, n_cells, ""
 
 
 def _cramers_v(table: np.ndarray) -> float:
@@ -128,7 +110,7 @@ def _nesting(table: np.ndarray) -> str:
 
 
 def _correlation_ratio(labels: np.ndarray, ranks: np.ndarray) -> float:
-    index = np.unique(labels, return_inverse=True)[1].reshape(-1)
+    index = renumber(labels)
     size = np.bincount(index)
     n, n_classes = len(ranks), len(size)
     if n <= n_classes:

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from scbetavae.metrics import _contingency
-from scbetavae.metrics._checks import check_factors
+from scbetavae.metrics._checks import check_inputs, check_matrix
 from scbetavae.metrics._contingency import Tables
-from scbetavae.metrics._information import Estimator, label_cells, read_codes
+from scbetavae.metrics._information import CodeBins, Estimator, label_cells
 from scbetavae.metrics.disentanglement._mig import top_gap
-from scbetavae.metrics.disentanglement._modularity import check_matrix
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-register_score(
-    Score("lms", "LMS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024")
-)
-register_score(
-    Score(
-        "msas", "MSAS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024"
+CLASS_SCORES = ("lms", "msas", "msgs")
+for _name in CLASS_SCORES:
+    _title = f"{_name.upper()} (classes)"
+    register_score(
+        Score(_name, _title, level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024")
     )
-)
-register_score(
-    Score(
-        "msgs", "MSGS (classes)", level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024"
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -57,10 +46,8 @@ class ClassAlignment:
 def alignment_of_similarity(similarity: np.ndarray) -> np.ndarray:
     """LMS, MSAS, MSGS on the last axis, of similarities (..., n_dims, n_classes) without NaN."""
     *lead, n_dims, n_classes = similarity.shape
-    if n_classes == 0:
-        return np.full((*lead, 3), np.nan)
-    if n_dims == 0:
-        return np.zeros((*lead, 3))
+    if n_classes == 0 or n_dims == 0:
+        return np.full((*lead, 3), 0.0 if n_classes else np.nan)
     best = similarity.max(axis=-2).mean(axis=-1)
     gap = top_gap(np.swapaxes(similarity, -1, -2)).mean(axis=-1)
     matched = np.empty(int(np.prod(lead, dtype=np.int64)))
@@ -79,7 +66,7 @@ def usable_classes(similarity: np.ndarray) -> np.ndarray:
 
 
 def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
-    """LMS, MSAS and MSGS of a matrix of similarities.
+    """LMS, MSAS and MSGS of a matrix of similarities :cite:p:`Moinfar2024`.
 
     Parameters
     ----------
@@ -95,10 +82,6 @@ def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
     ValueError
         If the matrix is not two-dimensional, or has a negative or non-finite entry.
 
-    References
-    ----------
-    :cite:p:`Moinfar2024`
-
     Examples
     --------
     >>> from scbetavae.metrics import class_alignment_from_similarity
@@ -106,8 +89,7 @@ def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
     >>> round(result.lms, 3), round(result.msas, 3), round(result.msgs, 3)
     (0.8, 0.8, 0.4)
     """
-    lms, msas, msgs = alignment_of_similarity(check_matrix(similarity, "similarity"))
-    return ClassAlignment(float(lms), float(msas), float(msgs))
+    return ClassAlignment(*alignment_of_similarity(check_matrix(similarity, "similarity")).tolist())
 
 
 def class_alignment(
@@ -119,25 +101,17 @@ def class_alignment(
     correction: str | None = "miller_madow",
     active: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""LMS, MSAS and MSGS of every covariate.
+    r"""LMS, MSAS and MSGS of every covariate :cite:p:`Moinfar2024`.
 
     The similarity of a dimension j and a class c is their scaled mutual information, class against rest:
     :math:`I(z_j; 1[y = c]) / H(1[y = c])`. One dimension per cell type scores near 0 in `mig` of the cell type; here it
-    scores 1.
-
-    ``binning="width", n_bins=10, correction=None`` equals drvi. By default a covariate of two classes counts
-    as one class against the other; with equal-width bins both count, as in drvi.
+    scores 1. ``binning="width", n_bins=10, correction=None`` equals drvi. By default a covariate of two classes counts as one
+    class against the other; with equal-width bins both count, as in drvi.
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell.
-    binning, n_bins, correction
-        See `mutual_information_matrix`; equal-width bins are 10 by default here.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
+    codes, factors, binning, n_bins, correction, active
+        As in :func:`mig`, but equal-width bins are 10 by default.
 
     Returns
     -------
@@ -147,11 +121,7 @@ def class_alignment(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, or an option is unknown.
-
-    References
-    ----------
-    :cite:p:`Moinfar2024`
+        As in :func:`mig`.
 
     Examples
     --------
@@ -163,17 +133,17 @@ def class_alignment(
     np.float64(1.0)
     """
     estimator = Estimator(binning, 10 if binning == "width" and n_bins is None else n_bins, correction)
-    binned, mask = read_codes(codes, active, estimator)
-    covariates = check_factors(factors, binned.values.shape[1])
-    rows = np.full((len(covariates), 3), np.nan)
-    for row, covariate in enumerate(covariates):
+    inputs = check_inputs(codes, factors, active)
+    binned = CodeBins(inputs.values, estimator)
+    rows = np.full((len(inputs.covariates), 3), np.nan)
+    for row, covariate in enumerate(inputs.covariates):
         cells = label_cells(binned, covariate)
         if cells.problem or cells.covariate.is_numeric:
             continue
-        if not mask.any():
+        if not inputs.active.any():
             rows[row] = 0.0
             continue
         similarity = _contingency.class_information(Tables(cells.tables()), correct=estimator.correct)[0]
         usable = ~np.isnan(similarity).any(axis=0) if binning == "width" else usable_classes(similarity)
         rows[row] = np.maximum(alignment_of_similarity(similarity[:, usable]), 0.0)
-    return pd.DataFrame(rows, index=[c.name for c in covariates], columns=["lms", "msas", "msgs"])
+    return pd.DataFrame(rows, index=[c.name for c in inputs.covariates], columns=list(CLASS_SCORES))

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import check_choice, check_codes, check_factors, check_groups
+from scbetavae._core.checks import check_choice
+from scbetavae.metrics._checks import check_inputs, check_matrix
 from scbetavae.metrics.disentanglement._dci_fits import Fit, bin_for_trees, fit_all
-from scbetavae.metrics.disentanglement._modularity import check_matrix
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-_SOURCE = {"family": "dci", "reference": "EastwoodWilliams2018"}
-register_score(Score("dci_disentanglement", "DCI disentanglement", **_SOURCE))
-register_score(Score("dci_completeness", "DCI completeness", per_covariate=True, **_SOURCE))
-register_score(Score("dci_informativeness", "DCI informativeness", per_covariate=True, **_SOURCE))
+for _name, _per_covariate in (("disentanglement", False), ("completeness", True), ("informativeness", True)):
+    _score = Score(
+        f"dci_{_name}", f"DCI {_name}", per_covariate=_per_covariate, family="dci", reference="EastwoodWilliams2018"
+    )
+    register_score(_score)
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class DCIResult:
     disentanglement
         Weighted mean over dimensions, in [0, 1]: does each dimension serve one covariate?
     completeness
-        Weighted mean over covariates, in [0, 1]: is each covariate held by one dimension?
+        Weighted mean over covariates, in [0, 1]: is each covariate encoded by one dimension?
     informativeness
         Mean held-out accuracy over covariates.
     per_code
@@ -64,16 +61,17 @@ def per_row_disentanglement(importance: np.ndarray) -> np.ndarray:
     return np.where(total[..., 0] > 0, np.clip(1.0 - entropy, 0.0, 1.0), np.nan)
 
 
-def _weighted(scores: np.ndarray, weights: np.ndarray) -> float:
-    total = weights.sum()
-    if total <= 0:
-        return 0.0
+def _weighted_rows(matrix: np.ndarray) -> float:
+    """Mean of `per_row_disentanglement`, weighted by importance."""
+    if matrix.shape[1] < 2:
+        return float("nan")
+    scores, weights = per_row_disentanglement(matrix), matrix.sum(axis=1)
     used = weights > 0
-    return float((scores[used] * weights[used]).sum() / total)
+    return float((scores[used] * weights[used]).sum() / weights.sum()) if used.any() else 0.0
 
 
 def disentanglement_from_importance(importance: ArrayLike) -> float:
-    r"""Disentanglement of an importance matrix.
+    r"""Disentanglement of an importance matrix :cite:p:`EastwoodWilliams2018`.
 
     .. math:: \sum_j \frac{\sum_k R_{jk}}{\sum_{jk} R_{jk}} \left(1 - H_K(R_{j\cdot})\right)
 
@@ -93,10 +91,6 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
     ValueError
         If the matrix is not two-dimensional, or has a negative or non-finite entry.
 
-    References
-    ----------
-    :cite:p:`EastwoodWilliams2018`
-
     Examples
     --------
     >>> import numpy as np
@@ -104,14 +98,11 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
     >>> disentanglement_from_importance(5 * np.eye(5))
     1.0
     """
-    matrix = check_matrix(importance, "importance")
-    if matrix.shape[1] < 2:
-        return float("nan")
-    return _weighted(per_row_disentanglement(matrix), matrix.sum(axis=1))
+    return _weighted_rows(check_matrix(importance, "importance"))
 
 
 def completeness_from_importance(importance: ArrayLike) -> float:
-    r"""Completeness of an importance matrix.
+    r"""Completeness of an importance matrix :cite:p:`EastwoodWilliams2018`.
 
     .. math:: \sum_k \frac{\sum_j R_{jk}}{\sum_{jk} R_{jk}} \left(1 - H_D(R_{\cdot k})\right)
 
@@ -129,11 +120,7 @@ def completeness_from_importance(importance: ArrayLike) -> float:
     Raises
     ------
     ValueError
-        If the matrix is not two-dimensional, or has a negative or non-finite entry.
-
-    References
-    ----------
-    :cite:p:`EastwoodWilliams2018`
+        As in :func:`disentanglement_from_importance`.
 
     Examples
     --------
@@ -142,10 +129,7 @@ def completeness_from_importance(importance: ArrayLike) -> float:
     >>> completeness_from_importance(5 * np.eye(5))
     1.0
     """
-    matrix = check_matrix(importance, "importance")
-    if matrix.shape[0] < 2:
-        return float("nan")
-    return _weighted(per_row_disentanglement(matrix.T), matrix.sum(axis=0))
+    return _weighted_rows(check_matrix(importance, "importance").T)
 
 
 def dci(
@@ -157,29 +141,24 @@ def dci(
     active: ArrayLike | None = None,
     seed: int = 0,
 ) -> DCIResult:
-    """Disentanglement, completeness and informativeness.
+    """Disentanglement, completeness and informativeness :cite:p:`EastwoodWilliams2018`.
 
-    Boosted trees (LightGBM, 50 rounds of 8 leaves) predict every covariate from all active dimensions; the importance
-    of a dimension is the gain of its splits. Informativeness is the accuracy on cells held out in four folds: balanced
-    accuracy corrected for chance, or the squared correlation of predicted and true values (negative if they disagree). A
-    covariate without accuracy above that of permuted labels (p above 0.01 over the number of covariates, or accuracy below 0.01)
-    does not vote: boosting finds structure in pure noise. The trees see quantile bins of the codes, so monotone maps and
-    outliers change nothing.
+    Boosted trees (LightGBM, 50 rounds of 8 leaves) predict every covariate from all active dimensions; the importance of a
+    dimension is the gain of its splits. Informativeness is the accuracy on cells held out in four folds: balanced accuracy
+    corrected for chance, or the squared correlation of predicted and true values (negative if they disagree). A covariate without
+    accuracy above that of permuted labels (p above 0.01 over the number of covariates, or accuracy below 0.01) does not vote:
+    boosting finds structure in pure noise. The trees see quantile bins, so monotone maps and outliers change nothing.
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell.
+    codes, factors, active
+        As in :func:`mig`.
     importance
         ``"gain"`` as above. ``"gbt"`` is that of disentanglement_lib: scikit-learn's gradient boosting at its defaults,
-        two thirds of the cells to train, test accuracy as informativeness, all covariates vote.
+        two thirds of the cells for training, test accuracy as informativeness, all covariates vote.
     groups
-        Donor of every cell. Folds then hold out whole donors, and a covariate that is constant within donors is
-        permuted by donor.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
+        Donor of every cell. Folds then hold out whole donors, and a covariate that is constant within donors is permuted by
+        donor.
     seed
         Seed of folds, trees and permutations.
 
@@ -192,11 +171,7 @@ def dci(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, groups are missing, or an option is unknown.
-
-    References
-    ----------
-    :cite:p:`EastwoodWilliams2018`
+        As in :func:`mig`, or if groups are missing.
 
     Examples
     --------
@@ -209,49 +184,45 @@ def dci(
     True
     """
     check_choice(importance, ("gain", "gbt"), "importance")
-    array = check_codes(codes)
-    mask = resolve_active(array, active)
-    covariates = check_factors(factors, len(array))
-    members = check_groups(groups, len(array))
-    values = array[:, mask]
-    if importance == "gain" and mask.any() and len(values):
-        values = bin_for_trees(values)
-    fits = fit_all(values, covariates, mask, members, importance=importance, seed=seed)
+    array, mask, covariates, members = check_inputs(codes, factors, active, groups)
+    values = bin_for_trees(array[:, mask]) if importance == "gain" else array[:, mask]
+    fits = fit_all(values, covariates, members, importance=importance, seed=seed)
     return assemble(fits, mask, [c.name for c in covariates])
 
 
-def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int | None = None) -> DCIResult:
+def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int = 0) -> DCIResult:
     """Scores of the fitted covariates; ``n_codes`` pads the matrix with unused dimensions up to that number."""
     n_active = int(mask.sum())
     n_folds = max((len(fit.importances) for fit in fits), default=1)
-    folds = np.zeros((n_folds, max(n_active, n_codes or 0), len(fits)))
+    folds = np.zeros((n_folds, max(n_active, n_codes), len(fits)))
     for column, fit in enumerate(fits):
         if fit.votes:
-            repeated = fit.importances[np.arange(n_folds) % len(fit.importances)]
-            folds[:, :n_active, column] = repeated
+            folds[:, :n_active, column] = fit.importances[np.arange(n_folds) % len(fit.importances)]
     votes = np.array([fit.votes for fit in fits])
-    active_importance = _normalize(folds.mean(axis=0))
-    disentanglement, completeness = scores_of(active_importance, votes)
+    importance = folds.mean(axis=0)
+    total = importance.sum(axis=0)
+    importance = importance / np.where(total > 0, total, 1.0)
+    disentanglement, completeness = scores_of(importance, votes)
     per_factor = pd.DataFrame(
         {
-            "completeness": np.where(votes, per_row_disentanglement(active_importance.T), np.nan),
-            "informativeness": [np.nan if fit.undefined else fit.accuracy for fit in fits],
-            "p_value": [np.nan if fit.undefined else fit.p_value for fit in fits],
+            "completeness": np.where(votes, per_row_disentanglement(importance.T), np.nan),
+            "informativeness": [fit.accuracy for fit in fits],
+            "p_value": [fit.p_value for fit in fits],
             "votes": votes,
         },
         index=names,
     )
+    per_factor.loc[[fit.undefined for fit in fits], ["informativeness", "p_value"]] = np.nan
     full = np.zeros((len(mask), len(fits)))
-    full[mask] = active_importance[:n_active]
+    full[mask] = importance[:n_active]
     per_code = np.full(len(mask), np.nan)
     if votes.sum() > 1:
-        per_code[mask] = per_row_disentanglement(active_importance[:n_active, votes])
+        per_code[mask] = per_row_disentanglement(importance[:n_active, votes])
     index = pd.RangeIndex(len(mask), name="dimension")
-    accuracies = per_factor["informativeness"].dropna()
     return DCIResult(
         disentanglement,
         completeness,
-        float(accuracies.mean()) if len(accuracies) else float("nan"),
+        float(per_factor["informativeness"].mean()),
         pd.Series(per_code, index=index, name="disentanglement"),
         per_factor,
         pd.DataFrame(full, index=index, columns=names),
@@ -262,12 +233,5 @@ def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int |
 def scores_of(importance: np.ndarray, votes: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness over voting columns."""
     if not votes.any():
-        single_covariate, single_dimension = len(votes) < 2, importance.shape[0] == 1
-        return (np.nan if single_covariate else 0.0), (np.nan if single_dimension else 0.0)
-    voting = importance[:, votes]
-    return disentanglement_from_importance(voting), completeness_from_importance(voting)
-
-
-def _normalize(importance: np.ndarray) -> np.ndarray:
-    total = importance.sum(axis=0)
-    return importance / np.where(total > 0, total, 1.0)
+        return (np.nan if len(votes) < 2 else 0.0), (np.nan if importance.shape[0] == 1 else 0.0)
+    return _weighted_rows(importance[:, votes]), _weighted_rows(importance[:, votes].T)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from scbetavae.metrics._information import Estimator, information
+from scbetavae.metrics.disentanglement._mig import top_gap
 from scbetavae.metrics.disentanglement._records import Score, register_score
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 register_score(Score("dcimig", "DCIMIG", reference="Sepliarskaia2019"))
 
@@ -19,14 +16,10 @@ register_score(Score("dcimig", "DCIMIG", reference="Sepliarskaia2019"))
 def dcimig_of_matrix(matrix: np.ndarray, entropies: np.ndarray) -> np.ndarray:
     """DCIMIG of information matrices (..., n_dims, n_covariates); NaN with fewer than two covariates."""
     n_dims, n_covariates = matrix.shape[-2:]
-    if n_covariates < 2:
-        return np.full(matrix.shape[:-2], np.nan)
-    if n_dims == 0:
-        return np.zeros(matrix.shape[:-2])
-    two = np.partition(matrix, n_covariates - 2, axis=-1)[..., -2:]
-    gap = two[..., 1] - two[..., 0]
+    if n_covariates < 2 or n_dims == 0:
+        return np.full(matrix.shape[:-2], np.nan if n_covariates < 2 else 0.0)
     of_best = np.arange(n_covariates) == matrix.argmax(axis=-1)[..., None]
-    served = np.where(of_best, gap[..., None], 0.0).max(axis=-2)
+    served = np.where(of_best, top_gap(matrix)[..., None], 0.0).max(axis=-2)
     total = entropies.sum(axis=-1)
     # Information with its bias removed may be a little below 0, and a gap so a little too large.
     return np.minimum(served.sum(axis=-1) / np.where(total > 0, total, np.nan), 1.0)
@@ -41,23 +34,17 @@ def dcimig(
     correction: str | None = "miller_madow",
     active: ArrayLike | None = None,
 ) -> float:
-    r"""DCIMIG: catches a dimension that packs two covariates.
+    r"""DCIMIG: catches a dimension that packs two covariates :cite:p:`Sepliarskaia2019`.
 
-    Every dimension is assigned to the covariate it tells most about, and its gap is that information less the
+    Every dimension is assigned to the covariate about which it has most information, and its gap is that information less the
     information about its second covariate. A covariate is served by the largest gap among its dimensions:
 
     .. math:: \frac{\sum_k \max_{j \to k} \left[I(z_j; y_k) - \max_{l \ne k} I(z_j; y_l)\right]}{\sum_k H(y_k)}
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell. Those without two classes are left out.
-    binning, n_bins, correction
-        See `mutual_information_matrix`.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
+    codes, factors, binning, n_bins, correction, active
+        As in :func:`mig`. Covariates without two classes are left out.
 
     Returns
     -------
@@ -66,11 +53,7 @@ def dcimig(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, or an option is unknown.
-
-    References
-    ----------
-    :cite:p:`Sepliarskaia2019`
+        As in :func:`mig`.
 
     Examples
     --------
@@ -80,6 +63,5 @@ def dcimig(
     >>> dcimig(factors.to_numpy(), factors)
     1.0
     """
-    result = information(codes, factors, Estimator(binning, n_bins, correction), active=active)
-    usable = result.entropies > 0
-    return float(dcimig_of_matrix(result.matrix[:, usable], result.entropies[usable]))
+    result = information(codes, factors, Estimator(binning, n_bins, correction), active=active).usable()
+    return float(dcimig_of_matrix(result.matrix, result.entropies))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
 
+from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import check_codes
-from scbetavae.metrics.disentanglement._sap import rank_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
+from scbetavae.metrics._binning import rank_rows
 
 
 class DimensionMatches(NamedTuple):
@@ -55,7 +53,7 @@ def match_dimensions(
     Parameters
     ----------
     codes_per_seed
-        Posterior means of the same cells in the same order, one array of shape ``(n_cells, n_dims)`` per model, at least two.
+        Posterior means of the same cells, at least two, in the same order, one array of shape ``(n_cells, n_dims)`` per model.
     active
         One boolean mask per model, by default :func:`active_dimensions` of each.
 
@@ -78,17 +76,7 @@ def match_dimensions(
     >>> matches.dimensions.tolist(), matches.signs.tolist()
     ([[0, 1, 2], [1, 2, 0]], [[1, 1, 1], [-1, -1, -1]])
     """
-    arrays = [check_codes(codes) for codes in codes_per_seed]
-    sizes = sorted({len(array) for array in arrays})
-    masks = [None] * len(arrays) if active is None else list(active)
-    if len(arrays) < 2 or len(sizes) > 1 or len(masks) != len(arrays):
-        msg = (
-            f"Got {len(arrays)} models of {sizes} cells with {len(masks)} masks. Pass at least two models of the same cells, and "
-            "one mask per model or none."
-        )
-        raise ValueError(msg)
-    columns = [np.flatnonzero(resolve_active(array, mask)) for array, mask in zip(arrays, masks, strict=True)]
-    ranks = [rank_rows(array[:, kept].T) for array, kept in zip(arrays, columns, strict=True)]
+    ranks, columns = ranks_of_models(codes_per_seed, active)
     alike = np.zeros((len(ranks), len(ranks)))
     for a, b in combinations(range(len(ranks)), 2):
         alike[a, b] = alike[b, a] = np.abs(_assign(ranks[a], ranks[b])[1]).sum()
@@ -104,10 +92,25 @@ def match_dimensions(
     return DimensionMatches(reference, dimensions, signs, _agreement(ranks, positions))
 
 
+def ranks_of_models(
+    codes_per_seed: Sequence[ArrayLike], active: Sequence[ArrayLike] | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Scaled ranks of the active dimensions of each model, (n_active, n_cells), and their numbers."""
+    arrays = [finite_matrix(codes, "codes") for codes in codes_per_seed]
+    sizes = sorted({len(array) for array in arrays})
+    masks = [None] * len(arrays) if active is None else list(active)
+    if len(arrays) < 2 or len(sizes) > 1 or sizes[0] < 2 or len(masks) != len(arrays):
+        msg = (
+            f"Got {len(arrays)} models of {sizes} cells with {len(masks)} masks. Pass at least two models of the same cells, at "
+            "least two cells, and one mask per model or none."
+        )
+        raise ValueError(msg)
+    columns = [np.flatnonzero(resolve_active(array, mask)) for array, mask in zip(arrays, masks, strict=True)]
+    return [rank_rows(array[:, kept].T) for array, kept in zip(arrays, columns, strict=True)], columns
+
+
 def _assign(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row of ``second`` for each row of ``first``, -1 for none, and their correlation, 0 for none."""
-    from scipy.optimize import linear_sum_assignment
-
     correlation = first @ second.T
     rows, columns = linear_sum_assignment(-np.abs(correlation))
     position, value = np.full(len(first), -1, dtype=np.int64), np.zeros(len(first))

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from scbetavae.metrics import _contingency
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import check_codes, check_factors
+from scbetavae.metrics._binning import rank_rows
+from scbetavae.metrics._checks import check_inputs
 from scbetavae.metrics._contingency import Tables
-from scbetavae.metrics._information import CodeBins, Estimator, LabeledCells, label_cells
-from scbetavae.metrics.disentanglement._sap import rank_rows
+from scbetavae.metrics._information import CodeBins, LabeledCells, label_cells
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-COLUMNS = (
-    "dimension",
-    "covariate",
-    "class",
-    "mutual_information",
-    "normalized",
-    "p_value",
-    "p_adjusted",
-    "direction",
-    "active",
-)
+_MEASURED = ("mutual_information", "normalized", "p_value", "direction")
 
 
 def dimension_covariate_table(
@@ -38,29 +23,25 @@ def dimension_covariate_table(
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`. The others have NaN.
+    codes, factors, active
+        As in :func:`mig`. Dimensions that are not active have NaN.
 
     Returns
     -------
-    Long DataFrame, a row per (dimension, covariate, class):
+    Long DataFrame, one row per (dimension, covariate, class):
 
     ``dimension``, ``covariate``, ``class``
         The class is empty in the row for the covariate as a whole.
     ``mutual_information``
-        Nats, class against rest or covariate as a whole, bias removed.
+        Nats, class against rest or covariate as a whole, bias removed :cite:p:`Chen2018`.
     ``normalized``
-        The same over the entropy, in [0, 1].
+        The same over the entropy, in [0, 1] :cite:p:`Moinfar2024`.
     ``p_value``, ``p_adjusted``
         Of the G test of independence over cells, and corrected over the table (Benjamini-Hochberg). Cells count as
         independent: with few donors read these with care.
     ``direction``
-        In [-1, 1]: does the class sit at high or low codes (rank-biserial correlation)? Spearman correlation for
-        numeric covariates, NaN for a categorical covariate as a whole.
+        In [-1, 1]: is the class at high or low values (rank-biserial correlation)? Spearman correlation for numeric covariates,
+        NaN for a categorical covariate as a whole.
     ``active``
         Whether the dimension took part.
 
@@ -69,11 +50,7 @@ def dimension_covariate_table(
     Raises
     ------
     ValueError
-        If shapes do not agree or codes are not finite.
-
-    References
-    ----------
-    :cite:p:`Chen2018,Moinfar2024`
+        As in :func:`mig`.
 
     Examples
     --------
@@ -87,60 +64,52 @@ def dimension_covariate_table(
     >>> row["direction"].round(2).item()
     1.0
     """
-    array = check_codes(codes)
-    mask = resolve_active(array, active)
-    covariates = check_factors(factors, len(array))
-    binned = CodeBins(np.ascontiguousarray(array[:, mask].T), Estimator())
+    inputs = check_inputs(codes, factors, active)
+    binned, n_dims = CodeBins(inputs.values), len(inputs.active)
     parts = []
-    for covariate in covariates:
+    for covariate in inputs.covariates:
         cells = label_cells(binned, covariate)
-        values = binned.values[:, covariate.present]
-        parts += _rows_of(cells, values, covariate.values[covariate.present] if covariate.is_numeric else None, mask)
+        for label, measured in _measure(cells, binned.values[:, covariate.present]):
+            full = np.full((4, n_dims), np.nan)
+            full[:, inputs.active] = measured
+            names = {"dimension": np.arange(n_dims), "covariate": covariate.name, "class": label}
+            columns = dict(zip(_MEASURED, full, strict=True))
+            parts.append(pd.DataFrame(names | columns | {"active": inputs.active}))
     table = pd.concat(parts, ignore_index=True)
-    table["p_adjusted"] = _benjamini_hochberg(table["p_value"].to_numpy())
-    order = table["dimension"].argsort(kind="stable")
-    return table.iloc[order].reset_index(drop=True)[list(COLUMNS)]
+    known = table["p_value"].notna().to_numpy()
+    table.insert(6, "p_adjusted", np.nan)
+    if known.any():
+        table.loc[known, "p_adjusted"] = stats.false_discovery_control(table.loc[known, "p_value"])
+    return table.sort_values("dimension", kind="stable", ignore_index=True)
 
 
-def _rows_of(
-    cells: LabeledCells, values: np.ndarray, target: np.ndarray | None, mask: np.ndarray
-) -> list[pd.DataFrame]:
-    """One frame for the covariate as a whole, one for each class."""
-    name = cells.covariate.name
-    if cells.problem or not mask.any():
-        blank = np.full(len(values), np.nan)
-        names = () if cells.covariate.is_numeric else cells.classes
-        return [_frame(mask, name, label, blank, blank, blank, blank) for label in ("", *names)]
-    tables = Tables(cells.tables())
-    information = np.maximum(_contingency.mutual_information(tables, correct=True)[0], 0.0)
-    p_values = _g_test(_contingency.mutual_information(tables, correct=False)[0], tables.counts[0])
-    entropy = _contingency.class_entropy(tables)[0]
-    ranks = rank_rows(values)
-    blank = np.full(len(values), np.nan)
-    if target is not None:
-        direction = ranks @ rank_rows(target[None])[0]
-        return [_frame(mask, name, "", information, information / entropy, p_values, direction)]
-    frames = [_frame(mask, name, "", information, information / entropy, p_values, blank)]
-    frames += _class_frames(cells, tables, ranks, mask)
-    return frames
-
-
-def _class_frames(cells: LabeledCells, tables: Tables, ranks: np.ndarray, mask: np.ndarray) -> list[pd.DataFrame]:
+def _measure(cells: LabeledCells, values: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Information, its scaled value, p-value and direction (4, n_active), of the covariate (named ``""``) and of each class."""
+    is_numeric, blank = cells.covariate.is_numeric, np.full(len(values), np.nan)
+    if cells.problem or not len(values):
+        return [(label, np.stack([blank] * 4)) for label in ("", *(() if is_numeric else cells.classes))]
+    tables, ranks = Tables(cells.tables()), rank_rows(values)
     counts = tables.counts[0]
+    information = np.maximum(_contingency.mutual_information(tables, correct=True)[0], 0.0)
+    p_values = _g_test(_contingency.mutual_information(tables, correct=False)[0], counts)
+    target = cells.covariate.values[cells.keep]
+    whole = ranks @ rank_rows(target[None])[0] if is_numeric else blank
+    scaled = information / _contingency.class_entropy(tables)[0]
+    measured = [("", np.stack([information, scaled, p_values, whole]))]
+    if is_numeric:
+        return measured
     normalized = np.maximum(_contingency.class_information(tables, correct=True)[0], 0.0)
     plug_in = _contingency.class_information(tables, correct=False)[0]
-    sizes = np.bincount(cells.labels, minlength=len(cells.classes))
-    frames = []
     for c, label in enumerate(cells.classes):
-        entropy = float(_contingency.entropy(np.array([sizes[c], len(cells.labels) - sizes[c]], dtype=float)))
+        member = (cells.labels == c).astype(float)
+        size = member.sum()
+        entropy = float(_contingency.entropy(np.array([size, len(member) - size])))
         against_rest = np.stack([counts[..., c], counts.sum(axis=-1) - counts[..., c]], axis=-1)
         p_values = _g_test(plug_in[:, c] * entropy, against_rest)
-        member = (cells.labels == c).astype(float)
-        direction = _rank_biserial(ranks, member) if sizes[c] > 1 else np.full(len(ranks), np.nan)
-        frames.append(
-            _frame(mask, cells.covariate.name, label, normalized[:, c] * entropy, normalized[:, c], p_values, direction)
-        )
-    return frames
+        direction = _rank_biserial(ranks, member) if size > 1 else blank
+        columns = (normalized[:, c] * entropy, normalized[:, c], p_values, direction)
+        measured.append((label, np.stack(columns)))
+    return measured
 
 
 def _rank_biserial(ranks: np.ndarray, member: np.ndarray) -> np.ndarray:
@@ -161,19 +130,3 @@ def _g_test(information: np.ndarray, tables: np.ndarray) -> np.ndarray:
     statistic = 2 * tables.sum(axis=(-1, -2)) * information
     p_values = stats.chi2.sf(statistic, np.maximum(freedom, 1))
     return np.where(freedom > 0, p_values, np.where(np.isnan(information), np.nan, 1.0))
-
-
-def _frame(mask: np.ndarray, covariate: str, label: str, *columns: np.ndarray) -> pd.DataFrame:
-    full = np.full((len(columns), len(mask)), np.nan)
-    full[:, mask] = np.stack(columns)
-    data = {"dimension": np.arange(len(mask)), "covariate": covariate, "class": label}
-    data |= dict(zip(("mutual_information", "normalized", "p_value", "direction"), full, strict=True))
-    return pd.DataFrame(data | {"active": mask})
-
-
-def _benjamini_hochberg(p_values: np.ndarray) -> np.ndarray:
-    known = ~np.isnan(p_values)
-    adjusted = np.full(len(p_values), np.nan)
-    if known.any():
-        adjusted[known] = stats.false_discovery_control(p_values[known])
-    return adjusted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -10,27 +10,17 @@ import numpy as np
 
 from scbetavae._core import columns
 from scbetavae.metrics import _binning, _contingency, _resampling
-from scbetavae.metrics._checks import Covariate
+from scbetavae.metrics._checks import Covariate, take_groups
 from scbetavae.metrics._contingency import Tables
-from scbetavae.metrics._information import (
-    CodeBins,
-    Confounded,
-    Estimator,
-    LabeledCells,
-    confounded_tables,
-    label_against_confounder,
-    label_cells,
-)
+from scbetavae.metrics._information import CodeBins, Confounded, LabeledCells, label_against_confounder, label_cells
 from scbetavae.metrics._resampling import Blocks
-from scbetavae.metrics.disentanglement._class_alignment import alignment_of_similarity, usable_classes
+from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES, alignment_of_similarity, usable_classes
 from scbetavae.metrics.disentanglement._dcimig import dcimig_of_matrix
 from scbetavae.metrics.disentanglement._mig import top_gap
 from scbetavae.metrics.disentanglement._mig_sup import mig_sup_of_matrix
 from scbetavae.metrics.disentanglement._modularity import modularity_of_matrix
-from scbetavae.metrics.disentanglement._sap import rank_rows, spearman_squared
 
-CLASS_METRICS = ("lms", "msas", "msgs")
-JOINT_METRICS = ("modularity", "dcimig", "mig_sup")
+JOINT_SCORES = ("modularity", "dcimig", "mig_sup")
 
 
 class Statistics(NamedTuple):
@@ -42,97 +32,110 @@ class Statistics(NamedTuple):
     """Nats, bias and all, (n_replicates, n_dims)."""
     entropy: np.ndarray
     """Nats, (n_replicates,)."""
-    predictability: np.ndarray
-    """Accuracy of one-dimension predictors, (n_replicates, n_dims)."""
     alignment: np.ndarray
     """LMS, MSAS, MSGS, (n_replicates, 3)."""
+    predictability: np.ndarray
+    """Accuracy of one-dimension predictors, (n_replicates, n_dims)."""
+
+    def without_information(self) -> Statistics:
+        """NaN but for the predictability."""
+        return Statistics(*(np.full_like(part, np.nan) for part in self[:-1]), self.predictability)
 
 
-@dataclass
-class Evidence:
-    """Statistics of one covariate; ``problem`` says why there are none."""
-
-    covariate: Covariate
-    cells: LabeledCells
-    confounded: Confounded | None
-    problem: str
-    confounder_problem: str = ""
-    usable: np.ndarray | None = None
-    """Classes that count at class level."""
-    value: Statistics | None = None
-    null: Statistics | None = None
-    bootstrap: Statistics | None = None
-    ceiling: Statistics | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """Which statistics to compute."""
 
     predictability: bool
     alignment: bool
-    estimator: Estimator = field(default_factory=Estimator)
+
+
+@dataclass
+class Evidence:
+    """Statistics of one covariate, for ``"value"``, ``"null"``, ``"bootstrap"`` and ``"ceiling"``."""
+
+    covariate: Covariate
+    cells: LabeledCells
+    problem: str
+    """Why there are none."""
+    confounded: Confounded | None = None
+    usable: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    """Classes that count at class level."""
+    views: dict[str, Statistics] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def confounder_problem(self) -> str:
+        """Why cells cannot be weighted against the confounder, or an empty string."""
+        return "" if self.confounded is None else self.confounded.problem
+
+    @property
+    def best(self) -> int:
+        """Dimension with most information."""
+        return int(np.nan_to_num(self.views["value"].information[0]).argmax())
 
 
 def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, wanted: Wanted) -> Evidence:
     """Value of one covariate."""
     cells = label_cells(codes, covariate)
-    evidence = Evidence(covariate, cells, None, cells.problem)
+    evidence = Evidence(covariate, cells, cells.problem)
+    if not evidence.problem and not covariate.is_numeric:
+        _note_small_classes(evidence)
     if evidence.problem:
         return evidence
-    if not covariate.is_numeric:
-        sizes = np.bincount(cells.labels).tolist()
-        told = columns.tell_small(dict(zip(cells.classes, sizes, strict=True)), "class")
-        if told.startswith("not possible"):
-            evidence.problem = told
-            return evidence
-        for count, words in ((1, "one cell"), (2, "two cells"), (3, "three cells")):
-            few = [name for name, size in zip(cells.classes, sizes, strict=True) if size == count]
-            if few:
-                evidence.notes.append(f"class of {words}: {', '.join(few[:3])}{' ...' if len(few) > 3 else ''}")
     if confounder is not None and confounder.name != covariate.name:
-        evidence.confounded = label_against_confounder(codes, covariate, confounder)
-        evidence.confounder_problem = evidence.confounded.problem
-        if not evidence.confounder_problem:
-            effective, total = evidence.confounded.effective_cells, evidence.confounded.cells.n_cells
+        pair = evidence.confounded = label_against_confounder(codes, covariate, confounder)
+        if not pair.problem:
+            effective, total = pair.effective_cells, pair.cells.n_cells
             evidence.notes.append(f"adjusted for {confounder.name}: effective sample size {effective:.0f} of {total}")
-    evidence.value = _collect([cells.tables()], evidence, wanted)
-    if covariate.is_numeric:
-        present = covariate.present
-        squared = spearman_squared(codes.values[:, present], covariate.values[present])
-        evidence.value = evidence.value._replace(predictability=squared[None])
-    if evidence.confounded is not None:
-        _read_weighted(evidence, "value", [confounded_tables(evidence.confounded)], wanted)
+    fine = cells.tables()
+    if wanted.alignment and not covariate.is_numeric:
+        coarse = Tables(_contingency.coarsen(fine, cells.refinement))
+        evidence.usable = usable_classes(_contingency.class_information(coarse, correct=True))
+    weighted = (pair.tables() for pair in _weighable(evidence))
+
+    def spearman() -> np.ndarray:
+        return _binning.spearman_squared(codes.values[:, cells.keep], covariate.values[cells.keep])[None]
+
+    evidence.views["value"] = _collect([fine], weighted, evidence, wanted, spearman)
     return evidence
+
+
+def _note_small_classes(evidence: Evidence) -> None:
+    """Say which classes are small, and whether that rules out a comparison."""
+    sizes = dict(zip(evidence.cells.classes, np.bincount(evidence.cells.labels).tolist(), strict=True))
+    small = columns.tell_small(sizes, "class")
+    evidence.problem = small if small.startswith("not possible") else ""
+    for count, words in ((1, "one cell"), (2, "two cells"), (3, "three cells")):
+        few = [name for name, size in sizes.items() if size == count]
+        if few:
+            evidence.notes.append(f"class of {words}: {', '.join(few[:3])}{' ...' if len(few) > 3 else ''}")
+
+
+def _weighable(evidence: Evidence) -> list[Confounded]:
+    """The pair with the confounder, if cells can be weighted against it."""
+    return [evidence.confounded] if evidence.confounded is not None and not evidence.confounder_problem else []
 
 
 def add_bootstrap(evidence: Evidence, codes: CodeBins, blocks: Blocks, wanted: Wanted) -> None:
     """Bootstrap replicates; all covariates must see the same ``blocks``."""
-    cells = evidence.cells
+    cells, covariate = evidence.cells, evidence.covariate
     of_cell = blocks.index[cells.keep]
     tables = cells.tables(blocks=of_cell, n_blocks=blocks.n_blocks)
-    if not wanted.predictability or evidence.covariate.is_numeric:
+    if not wanted.predictability or covariate.is_numeric:
         tables = _contingency.coarsen(tables, cells.refinement)
-    evidence.bootstrap = _collect(_resampling.bootstrap_tables(tables, blocks.weights), evidence, wanted)
-    if evidence.covariate.is_numeric and wanted.predictability:
-        present = evidence.covariate.present
-        squared = _bootstrap_spearman(codes.values[:, present], evidence.covariate.values[present], of_cell, blocks)
-        evidence.bootstrap = evidence.bootstrap._replace(predictability=squared)
-    pair = evidence.confounded
-    if pair is not None and not pair.problem:
-        n_joint = len(pair.cells.classes) * pair.n_strata
-        joint = _contingency.count_tables(
-            pair.cells.bins // pair.cells.refinement,
-            pair.joint_labels,
-            pair.cells.n_bins // pair.cells.refinement,
-            n_joint,
-            blocks=blocks.index[pair.cells.keep],
-            n_blocks=blocks.n_blocks,
+    weighted = (
+        _contingency.weighted_tables(part, pair.n_strata)
+        for pair in _weighable(evidence)
+        for part in _resampling.bootstrap_tables(
+            pair.joint_tables(blocks=blocks.index[pair.cells.keep], n_blocks=blocks.n_blocks), blocks.weights
         )
-        replicates = _resampling.bootstrap_tables(joint, blocks.weights)
-        weighted = (_contingency.weighted_tables(part, pair.n_strata) for part in replicates)
-        _read_weighted(evidence, "bootstrap", weighted, wanted)
+    )
+    drawn = _resampling.bootstrap_tables(tables, blocks.weights)
+
+    def spearman() -> np.ndarray:
+        return _bootstrap_spearman(codes.values[:, cells.keep], covariate.values[cells.keep], of_cell, blocks)
+
+    evidence.views["bootstrap"] = _collect(drawn, weighted, evidence, wanted, spearman)
 
 
 def add_null(
@@ -143,96 +146,78 @@ def add_null(
     rng: np.random.Generator,
     wanted: Wanted,
 ) -> None:
-    """Statistics under permutation of the covariate."""
+    """Statistics under permutation of the covariate; against a confounder within its strata, which keeps the weights."""
     cells, covariate = evidence.cells, evidence.covariate
-    evidence.null = _collect(_resampling.permuted_tables(cells, groups, n_permutations, rng), evidence, wanted)
-    if covariate.is_numeric and wanted.predictability:
-        present = covariate.present
-        members = None if groups is None else np.unique(groups[present], return_inverse=True)[1].reshape(-1)
-        ranks = rank_rows(codes.values[:, present])
-        target = rank_rows(covariate.values[None, present])[0]
+    plain = _resampling.permuted_tables(cells, groups, n_permutations, rng)
+    weighted = (pair.tables(_permute_within(pair, rng)) for pair in _weighable(evidence) for _ in range(n_permutations))
+
+    def spearman() -> np.ndarray:
+        members = take_groups(groups, cells.keep)
+        ranks = _binning.rank_rows(codes.values[:, cells.keep])
+        target = _binning.rank_rows(covariate.values[None, cells.keep])[0]
         squared = np.empty((n_permutations, len(ranks)))
         for i in range(n_permutations):
             shuffled = _resampling.permute_values(target, members, rng, classes=False)
             shuffled = shuffled - shuffled.mean()
             squared[i] = (ranks @ shuffled) ** 2 / max((shuffled**2).sum(), 1e-300)
-        evidence.null = evidence.null._replace(predictability=squared)
-    pair = evidence.confounded
-    if pair is not None and not pair.problem:
-        # Within strata of the confounder: that keeps the weights and leaves nothing but the covariate to explain codes.
-        order = np.argsort(pair.strata, kind="stable")
-        permuted = (confounded_tables(pair, _permute_within(pair, order, rng)) for _ in range(n_permutations))
-        _read_weighted(evidence, "null", permuted, wanted)
+        return squared
+
+    evidence.views["null"] = _collect(plain, weighted, evidence, wanted, spearman)
 
 
-def _permute_within(pair: Confounded, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _permute_within(pair: Confounded, rng: np.random.Generator) -> np.ndarray:
+    """Joint labels, permuted within strata of the confounder."""
+    order = np.argsort(pair.strata, kind="stable")
     shuffled = np.empty_like(pair.joint_labels)
-    within = np.lexsort((rng.random(len(order)), pair.strata))
-    shuffled[order] = pair.joint_labels[within]
+    shuffled[order] = pair.joint_labels[np.lexsort((rng.random(len(order)), pair.strata))]
     return shuffled
 
 
-def _collect(tables: Iterable[np.ndarray], evidence: Evidence, wanted: Wanted) -> Statistics:
-    """Read unweighted tables. A fine table is recognized by its number of bins and merged for information."""
-    cells, correct = evidence.cells, wanted.estimator.correct
-    parts = []
-    for table in tables:
+def _collect(
+    plain: Iterable[np.ndarray],
+    weighted: Iterable[Tables],
+    evidence: Evidence,
+    wanted: Wanted,
+    spearman: Callable[[], np.ndarray],
+) -> Statistics:
+    """Read plain tables, fine or coarse; against a confounder information and alignment are those of the weighted ones.
+
+    The predictability of a numeric covariate is the squared correlation of ranks.
+    """
+    cells, parts, accuracies = evidence.cells, [], []
+    by_tables = wanted.predictability and not cells.covariate.is_numeric
+    for table in plain:
+        accuracies.append(_contingency.one_dimension_accuracy(table) if by_tables else np.full(table.shape[:2], np.nan))
         is_fine = table.shape[-2] == cells.n_bins
-        coarse = Tables(_contingency.coarsen(table, cells.refinement) if is_fine else table)
-        lead = table.shape[:2]
-        accuracy = np.full(lead, np.nan)
-        if wanted.predictability and not cells.covariate.is_numeric:
-            accuracy = _contingency.one_dimension_accuracy(table)
-        alignment = np.full((lead[0], 3), np.nan)
-        if wanted.alignment and not cells.covariate.is_numeric:
-            alignment = _alignment(coarse, evidence, correct)
-        parts.append(Statistics(*read_information(coarse, correct), accuracy, alignment))
-    return Statistics(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+        coarse = _contingency.coarsen(table, cells.refinement) if is_fine else table
+        parts.append(read_tables(Tables(coarse), evidence, wanted))
+    by_ranks = wanted.predictability and cells.covariate.is_numeric
+    predictability = spearman() if by_ranks else np.concatenate(accuracies)
+    if _weighable(evidence):
+        parts = [read_tables(tables, evidence, wanted) for tables in weighted]
+    statistics = Statistics(*map(np.concatenate, zip(*parts, strict=True)), predictability)
+    return statistics.without_information() if evidence.confounder_problem else statistics
 
 
-def read_information(tables: Tables, correct: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Information with and without correction, and entropy of the covariate."""
+def read_tables(tables: Tables, evidence: Evidence, wanted: Wanted) -> tuple[np.ndarray, ...]:
+    """Information with and without correction, entropy of the covariate, and alignment."""
     plug_in = _contingency.plug_in_information(tables.counts)
-    information = _contingency.remove_bias(plug_in, tables) if correct else plug_in
-    return information, plug_in, _contingency.class_entropy(tables)
-
-
-def _alignment(tables: Tables, evidence: Evidence, correct: bool) -> np.ndarray:
-    similarity = _contingency.class_information(tables, correct=correct)
-    if evidence.usable is None:
-        evidence.usable = usable_classes(similarity)
-    # A class may be missing from a resampled table; it then has nothing to tell there.
-    return alignment_of_similarity(np.nan_to_num(similarity[..., evidence.usable]))
-
-
-def _read_weighted(evidence: Evidence, view: str, tables: Iterable[Tables], wanted: Wanted) -> None:
-    """Replace information and alignment of a view by the weighted ones, NaN where weighting was refused."""
-    plain: Statistics = getattr(evidence, view)
-    if evidence.confounder_problem:
-        blank = {
-            name: np.full_like(getattr(plain, name), np.nan) for name in Statistics._fields if name != "predictability"
-        }
-        setattr(evidence, view, plain._replace(**blank))
-        return
-    correct, parts, alignments = wanted.estimator.correct, [], []
-    for weighted in tables:
-        parts.append(read_information(weighted, correct))
-        if wanted.alignment and not evidence.covariate.is_numeric:
-            alignments.append(_alignment(weighted, evidence, correct))
-    information, plug_in, entropy = (np.concatenate(column) for column in zip(*parts, strict=True))
-    alignment = np.concatenate(alignments) if alignments else plain.alignment
-    normalized = plain._replace(information=information, plug_in=plug_in, entropy=entropy, alignment=alignment)
-    setattr(evidence, view, normalized)
+    alignment = np.full((len(plug_in), 3), np.nan)
+    if wanted.alignment and not evidence.covariate.is_numeric:
+        # A class may be missing from a resampled table; it then has no information there.
+        similarity = _contingency.class_information(tables, correct=True)[..., evidence.usable]
+        alignment = alignment_of_similarity(np.nan_to_num(similarity))
+    return _contingency.remove_bias(plug_in, tables), plug_in, _contingency.class_entropy(tables), alignment
 
 
 def _bootstrap_spearman(values: np.ndarray, target: np.ndarray, of_cell: np.ndarray, blocks: Blocks) -> np.ndarray:
     """Squared correlation of the ranks of all cells in every replicate, from sums over blocks."""
-    ranks, aim = rank_rows(values), rank_rows(target[None])[0]
-    one_hot_order = np.argsort(of_cell, kind="stable")
-    edges = np.searchsorted(of_cell[one_hot_order], np.arange(blocks.n_blocks))
+    ranks, aim = _binning.rank_rows(values), _binning.rank_rows(target[None])[0]
+    order = np.argsort(of_cell, kind="stable")
+    edges = np.searchsorted(of_cell[order], np.arange(blocks.n_blocks))
 
     def block_sums(rows: np.ndarray) -> np.ndarray:
-        padded = np.concatenate([np.zeros((len(rows), 1)), np.cumsum(rows[:, one_hot_order], axis=1)], axis=1)
+        padded = np.concatenate([np.zeros((len(rows), 1)), np.cumsum(rows[:, order], axis=1)], axis=1)
         ends = np.append(edges[1:], rows.shape[1])
         return blocks.weights @ (padded[:, ends] - padded[:, edges]).T
 
@@ -245,44 +230,30 @@ def _bootstrap_spearman(values: np.ndarray, target: np.ndarray, of_cell: np.ndar
     return np.where(product > 1e-30, covariance**2 / np.where(product > 1e-30, product, 1.0), 0.0)
 
 
-def read_scores(
-    views: list[Statistics | None], names: list[str], metrics: list[str]
-) -> dict[tuple[str, str], np.ndarray]:
-    """Scores of one view (value, null, bootstrap or ceiling), an array over replicates per (metric, covariate)."""
+def read_scores(evidences: list[Evidence], view: str, metrics: list[str]) -> dict[tuple[str, str], np.ndarray]:
+    """Scores of one view, an array over replicates per (metric, covariate)."""
     scores: dict[tuple[str, str], np.ndarray] = {}
-    for name, view in zip(names, views, strict=True):
-        if view is None:
-            continue
-        entropy = np.where(view.entropy > 0, view.entropy, np.nan)
+    views = {evidence.covariate.name: evidence.views[view] for evidence in evidences if view in evidence.views}
+    for name, statistics in views.items():
+        entropy = np.where(statistics.entropy > 0, statistics.entropy, np.nan)
         if "mig" in metrics:
-            scores["mig", name] = np.minimum(top_gap(view.information) / entropy, 1.0)
+            scores["mig", name] = np.minimum(top_gap(statistics.information) / entropy, 1.0)
         if "sap" in metrics:
-            scores["sap", name] = top_gap(view.predictability)
-        for column, metric in enumerate(CLASS_METRICS):
+            scores["sap", name] = top_gap(statistics.predictability)
+        for column, metric in enumerate(CLASS_SCORES):
             if metric in metrics:
-                scores[metric, name] = view.alignment[:, column]
-    defined = [view for view in views if view is not None and not np.isnan(view.information).all()]
+                scores[metric, name] = statistics.alignment[:, column]
+    defined = [statistics for statistics in views.values() if not np.isnan(statistics.information).all()]
     if len(defined) > 1:
-        matrix = np.stack([view.information for view in defined], axis=-1)
+        matrix = np.stack([statistics.information for statistics in defined], axis=-1)
         # Where noise has its bias removed, zeros make it look modular.
-        plug_in = np.stack([view.plug_in for view in defined], axis=-1)
-        entropies = np.stack([view.entropy for view in defined], axis=-1)
+        plug_in = np.stack([statistics.plug_in for statistics in defined], axis=-1)
+        entropies = np.stack([statistics.entropy for statistics in defined], axis=-1)
         safe = np.where(entropies > 0, entropies, np.nan)[:, None, :]
         joint = {
             "modularity": lambda: modularity_of_matrix(plug_in, weighted=True),
             "dcimig": lambda: dcimig_of_matrix(matrix, entropies),
             "mig_sup": lambda: mig_sup_of_matrix(matrix / safe, weighted=True),
         }
-        scores |= {(metric, "all"): joint[metric]() for metric in JOINT_METRICS if metric in metrics}
+        scores |= {(metric, "all"): joint[metric]() for metric in JOINT_SCORES if metric in metrics}
     return scores
-
-
-def is_discrete(codes: CodeBins, dimension: int, keep: np.ndarray) -> bool:
-    """Whether the values of a dimension are its bins."""
-    values = codes.values[dimension, keep]
-    return len(np.unique(values)) <= codes.estimator.count(int(keep.sum()))
-
-
-def refined_bins(values: np.ndarray, estimator: Estimator, *, refine: bool) -> CodeBins:
-    """Codes ready to be binned, fine enough for one-dimension predictors where these are wanted."""
-    return CodeBins(values, estimator, refinement=_binning.REFINEMENT if refine else 1)

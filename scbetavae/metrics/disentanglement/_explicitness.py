@@ -1,21 +1,17 @@
-"""Explicitness: what a linear model reads off all codes."""
+"""Explicitness: what a linear model predicts from all dimensions."""
 
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from scbetavae.metrics import _held_out
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import Covariate, check_codes, check_factors, check_groups
+from scbetavae.metrics._checks import check_inputs
 from scbetavae.metrics.disentanglement._records import Score, register_score
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 register_score(Score("explicitness", "Explicitness", per_covariate=True, reference="RidgewayMozer2018"))
 
@@ -28,7 +24,7 @@ def explicitness(
     active: ArrayLike | None = None,
     seed: int = 0,
 ) -> pd.Series:
-    r"""Explicitness of every covariate: mean one-against-rest area under the ROC curve, held out.
+    r"""Mean one-against-rest area under the ROC curve of every covariate, held out :cite:p:`RidgewayMozer2018`.
 
     A logistic model on all active dimensions (standardized) predicts the classes of cells held out in four folds. For a
     numeric covariate a linear model predicts it, and the score is the concordance :math:`(1 + \tau)/2` with Kendall's
@@ -36,14 +32,8 @@ def explicitness(
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell.
-    groups
-        Donor of every cell; folds then hold out whole donors.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
+    codes, factors, groups, active
+        As in :func:`dci`.
     seed
         Seed of the folds.
 
@@ -55,11 +45,7 @@ def explicitness(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, or groups are missing.
-
-    References
-    ----------
-    :cite:p:`RidgewayMozer2018`
+        As in :func:`dci`.
 
     Examples
     --------
@@ -71,24 +57,22 @@ def explicitness(
     >>> bool(explicitness(codes, pd.DataFrame({"side": side}))["side"] > 0.95)
     True
     """
-    array = check_codes(codes)
-    mask = resolve_active(array, active)
-    covariates = check_factors(factors, len(array))
-    members = check_groups(groups, len(array))
+    array, mask, covariates, members = check_inputs(codes, factors, active, groups)
     scores = []
     for covariate in covariates:
         target = _held_out.make_target(covariate)
-        predicted = None if target.problem else held_out_scores(array[:, mask], covariate, members, seed)
+        predicted = held_out_scores(array[:, mask], target, members, seed)
         scores.append(float("nan") if predicted is None else concordance(predicted, target))
     return pd.Series(scores, index=[c.name for c in covariates], name="explicitness")
 
 
-def held_out_scores(codes: np.ndarray, covariate: Covariate, groups: np.ndarray | None, seed: int) -> np.ndarray | None:
-    """Decision values (n_kept, n_classes), or predictions (n_kept, 1) of a numeric covariate; ``None`` with one fold."""
+def held_out_scores(
+    codes: np.ndarray, target: _held_out.Target, groups: np.ndarray | None, seed: int
+) -> np.ndarray | None:
+    """Decision values (n_kept, n_classes), or predictions (n_kept, 1) of a number; ``None`` with a problem or one fold."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
-    target = _held_out.make_target(covariate)
-    fold = _held_out.split_folds(target, groups, seed)
+    fold = np.zeros(1, dtype=np.int64) if target.problem else _held_out.split_folds(target, groups, seed)
     if fold.max() < 1:
         return None
     values = codes[target.keep]
@@ -99,10 +83,8 @@ def held_out_scores(codes: np.ndarray, covariate: Covariate, groups: np.ndarray 
         centered = (values - values[train].mean(axis=0)) / np.where(scale > 0, scale, 1.0)
         aim = target.values[train]
         if not target.n_classes:
-            spread = aim.std() or 1.0
-            scores[test, 0] = (
-                Ridge(alpha=1e-3).fit(centered[train], (aim - aim.mean()) / spread).predict(centered[test])
-            )
+            model = Ridge(alpha=1e-3).fit(centered[train], (aim - aim.mean()) / (aim.std() or 1.0))
+            scores[test, 0] = model.predict(centered[test])
             continue
         observed = np.unique(aim)
         if len(observed) < 2:
@@ -121,12 +103,4 @@ def concordance(scores: np.ndarray, target: _held_out.Target) -> float:
     if not target.n_classes:
         tau = stats.kendalltau(scores[:, 0], target.values).statistic if np.ptp(scores) > 0 else 0.0
         return float((1 + tau) / 2)
-    return float(mean_area(stats.rankdata(scores, axis=0), target.values, target.n_classes))
-
-
-def mean_area(ranks: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
-    """Mean area under the curve from the ranks (n_cells, n_classes) of the decision values."""
-    size = np.bincount(labels, minlength=n_classes)
-    own = np.bincount(labels, weights=ranks[np.arange(len(labels)), labels], minlength=n_classes)
-    area = (own - size * (size + 1) / 2) / (size * (len(labels) - size))
-    return float(area.mean())
+    return _held_out.mean_area(stats.rankdata(scores, axis=0), target.values, target.n_classes)

@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from scbetavae.metrics._resampling import Blocks
-from scbetavae.metrics.disentanglement._evidence import CLASS_METRICS, JOINT_METRICS, Evidence
+from scbetavae.metrics._resampling import permutation_p_value, standard_error, t_interval
+from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES
+from scbetavae.metrics.disentanglement._evidence import JOINT_SCORES, Evidence
 from scbetavae.metrics.disentanglement._records import SCORES
 
-COLUMNS = (
-    "metric",
-    "covariate",
-    "level",
-    "value",
-    "null",
-    "p_value",
-    "ceiling",
-    "normalized",
-    "ci_low",
-    "ci_high",
-    "n_cells",
-    "n_classes",
-    "flag",
-)
-MINIMUM_RANGE = 0.05
-"""Ceiling less null, below which a score cannot tell good codes from bad and is not normalized."""
+NUMBERS = ("value", "null", "p_value", "ceiling", "normalized", "ci_low", "ci_high")
+COLUMNS = ("metric", "covariate", "level", *NUMBERS, "n_cells", "n_classes", "flag")
 
-INFORMATION_METRICS = ("mig", "sap", *JOINT_METRICS, *CLASS_METRICS)
-_ADJUSTABLE = ("mig", *JOINT_METRICS, *CLASS_METRICS)
+MINIMUM_RANGE = 0.05
+"""Ceiling less null, below which a score cannot tell good dimensions from bad and is not normalized."""
+
+_ADJUSTABLE = ("mig", *JOINT_SCORES, *CLASS_SCORES)
+INFORMATION_SCORES = ("sap", *_ADJUSTABLE)
 
 
 @dataclass(frozen=True)
 class Views:
     """One row before it is laid out: values of every view, NaN or empty where there are none."""
 
-    value: float
-    null: np.ndarray
-    bootstrap: np.ndarray
-    ceiling: float
+    value: float = np.nan
+    null: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    bootstrap: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    ceiling: float = np.nan
     flag: str = ""
-    standard_error: float = float("nan")
-    """Instead of ``bootstrap``, with ``n_blocks`` the number of jackknife blocks."""
+    error: float = np.nan
+    """Standard error, instead of ``bootstrap``, with ``n_blocks`` the number of jackknife blocks."""
     n_blocks: int = 0
     p_value: float | None = None
     """Instead of the rank among ``null``."""
@@ -55,7 +43,8 @@ class Layout:
     """From scores to rows."""
 
     evidences: list[Evidence]
-    blocks: Blocks
+    n_blocks: int
+    """Of the bootstrap."""
     n_active: int
     n_cells: int
     confounder: str | None
@@ -63,31 +52,25 @@ class Layout:
     def frame(self, scores: dict[tuple[str, str], Views], metrics: list[str]) -> pd.DataFrame:
         rows = []
         for metric in metrics:
+            overall, left_out = scores.get((metric, "all")), []
             if SCORES[metric].per_covariate:
-                of_metric = [scores.get((metric, evidence.covariate.name)) for evidence in self.evidences]
-                for evidence, score in zip(self.evidences, of_metric, strict=True):
-                    rows.append(self._row(metric, evidence, score))
-                overall = scores.get((metric, "all")) or _mean_score([s for s in of_metric if s is not None])
-                left_out = [
-                    evidence.covariate.name
-                    for evidence, score in zip(self.evidences, of_metric, strict=True)
-                    if score is None or np.isnan(score.value)
-                ]
-                rows.append(self._row(metric, None, overall, left_out))
-            else:
-                rows.append(self._row(metric, None, scores.get((metric, "all")), None))
-        frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        numbers = dict.fromkeys(COLUMNS[3:10], np.float64)
-        return frame.astype({**numbers, "n_cells": np.int64, "n_classes": np.int64})
+                views = {e.covariate.name: scores.get((metric, e.covariate.name), Views()) for e in self.evidences}
+                rows += [self._row(metric, e, views[e.covariate.name], []) for e in self.evidences]
+                overall = overall or _mean_score(list(views.values()))
+                left_out = [name for name, score in views.items() if np.isnan(score.value)]
+            rows.append(self._row(metric, None, overall or Views(), left_out))
+        types = dict.fromkeys(NUMBERS, np.float64) | dict.fromkeys(("n_cells", "n_classes"), np.int64)
+        return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types)
 
-    def _row(
-        self, metric: str, evidence: Evidence | None, score: Views | None, left_out: list[str] | None = None
-    ) -> tuple:
+    def _row(self, metric: str, evidence: Evidence | None, score: Views, left_out: list[str]) -> tuple:
         record = SCORES[metric]
-        score = score or Views(np.nan, np.zeros(0), np.zeros(0), np.nan)
-        null = _finite_mean(score.null)
+        known = score.null[~np.isnan(score.null)]
+        null = float(known.mean()) if len(known) else np.nan
         sign = 1 if record.higher_is_better else -1
-        p_value = _rank(score, sign) if score.p_value is None else score.p_value
+        p_value = score.p_value
+        if p_value is None:
+            ranked = len(known) and not np.isnan(score.value)
+            p_value = float(permutation_p_value(sign * score.value, sign * known)) if ranked else np.nan
         if metric != "dci_informativeness":
             # Noise may lie a little below 0 once its bias is removed; what is shown does not, its rank does.
             score = replace(score, value=float(np.maximum(score.value, record.lowest)))
@@ -95,6 +78,7 @@ class Layout:
         normalized = sign * (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
+        ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
         flags = [
             self._reason(metric, evidence, undefined and not score.flag),
             score.flag,
@@ -107,24 +91,21 @@ class Layout:
             flags.append(f"ceiling - null is {room:.3f}: not normalized")
         if undefined:
             null = p_value = np.nan
-        name = "all" if evidence is None else evidence.covariate.name
-        n_cells = self.n_cells if evidence is None else evidence.cells.n_cells
-        is_numeric = evidence is not None and evidence.covariate.is_numeric
-        n_classes = 0 if evidence is None or is_numeric else len(evidence.cells.classes)
+        name, n_cells, n_classes = "all", self.n_cells, 0
+        if evidence is not None:
+            name, n_cells = evidence.covariate.name, evidence.cells.n_cells
+            n_classes = 0 if evidence.covariate.is_numeric else len(evidence.cells.classes)
+        numbers = (score.value, null, p_value, ceiling, normalized, low, high)
         flag = "; ".join(dict.fromkeys(flag for flag in flags if flag))
-        ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
-        return (
-            metric, name, record.level, score.value, null, p_value, ceiling, normalized, low, high, n_cells, n_classes, flag
-        )  # fmt: skip
+        return metric, name, record.level, *numbers, n_cells, n_classes, flag
 
     def _shows_notes(self, metric: str, evidence: Evidence) -> bool:
         models = metric == "explicitness" or SCORES[metric].family == "dci"
-        return not evidence.problem and (models or metric in INFORMATION_METRICS)
+        return not evidence.problem and (models or metric in INFORMATION_SCORES)
 
     def _confounder_flag(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
-        if self.confounder is None or undefined or metric in _ADJUSTABLE:
-            return ""
-        if evidence is not None and evidence.covariate.name == self.confounder:
+        of_confounder = evidence is not None and evidence.covariate.name == self.confounder
+        if self.confounder is None or undefined or metric in _ADJUSTABLE or of_confounder:
             return ""
         return f"not adjusted for {self.confounder}"
 
@@ -144,44 +125,28 @@ class Layout:
         # The first that applies.
         reasons = (
             (bool(problem), problem),
-            (metric in CLASS_METRICS and is_numeric, "a numeric covariate has no classes"),
+            (metric in CLASS_SCORES and is_numeric, "a numeric covariate has no classes"),
             (bool(confounder_problem), confounder_problem),
             (n_defined == 0, "no covariate with two classes"),
-            (n_defined == 1 and metric in (*JOINT_METRICS, "dci_disentanglement"), "one covariate"),
+            (n_defined == 1 and metric in (*JOINT_SCORES, "dci_disentanglement"), "one covariate"),
             (self.n_active == 1 and not needs_no_second, "one dimension"),
-            (metric in CLASS_METRICS, "no class of two cells"),
+            (metric in CLASS_SCORES, "no class of two cells"),
             (True, "too few cells, or classes of one cell"),
         )
         return next(text for applies, text in reasons if applies)
 
     def _interval(self, score: Views, lowest: float, highest: float) -> tuple[float, float, str]:
-        n_blocks = score.n_blocks or self.blocks.n_blocks
-        error = score.standard_error
+        """Ends of the interval, and what to know about them."""
+        error, n_blocks = score.error, score.n_blocks or self.n_blocks
         if np.isnan(error):
-            replicates = score.bootstrap[~np.isnan(score.bootstrap)]
-            if len(replicates) < 2 or len(replicates) < len(score.bootstrap) / 2:
-                return np.nan, np.nan, "no interval: too few replicates" if len(score.bootstrap) else ""
-            error = replicates.std(ddof=1)
+            error = float(standard_error(score.bootstrap))
+        if np.isnan(error):
+            return np.nan, np.nan, "no interval: too few replicates" if len(score.bootstrap) else ""
         if n_blocks < 2 or np.isnan(score.value):
             return np.nan, np.nan, "no interval: one group"
-        reach = stats.t.ppf(0.975, n_blocks - 1) * error
-        low = min(max(score.value - reach, lowest), score.value)
-        high = max(min(score.value + reach, highest), score.value)
-        rough = not score.n_blocks and self.blocks.n_blocks < 5
-        return low, high, f"rough interval: {n_blocks} groups" if rough else ""
-
-
-def _rank(score: Views, sign: int) -> float:
-    """Share of permutations that score as well, the data themselves counted once."""
-    null = score.null[~np.isnan(score.null)]
-    if len(null) == 0 or np.isnan(score.value):
-        return float("nan")
-    return float((1 + (sign * null >= sign * score.value - 1e-12).sum()) / (1 + len(null)))
-
-
-def _finite_mean(values: np.ndarray) -> float:
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else float("nan")
+        low, high = t_interval(np.float64(score.value), np.float64(error), n_blocks, lowest, highest)
+        rough = not score.n_blocks and self.n_blocks < 5
+        return float(low), float(high), f"rough interval: {n_blocks} groups" if rough else ""
 
 
 def _mean_score(scores: list[Views]) -> Views | None:
@@ -194,16 +159,14 @@ def _mean_score(scores: list[Views]) -> Views | None:
         rows = [row for row in rows if len(row)]
         if not rows:
             return np.zeros(0)
-        stacked = np.stack(rows)
-        known = ~np.isnan(stacked)
-        total = np.where(known, stacked, 0.0).sum(axis=0)
+        known = ~np.isnan(rows)
+        total = np.where(known, rows, 0.0).sum(axis=0)
         return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
-    ceilings = [score.ceiling for score in scores]
     return Views(
         float(np.mean([score.value for score in scores])),
         mean_rows([score.null for score in scores]),
         mean_rows([score.bootstrap for score in scores]),
-        float(np.mean(ceilings)),
+        float(np.mean([score.ceiling for score in scores])),
         "; ".join(dict.fromkeys(score.flag for score in scores if score.flag)),
     )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from scbetavae.metrics._information import Estimator, information
 from scbetavae.metrics.disentanglement._records import Score, register_score
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 register_score(Score("mig", "MIG", per_covariate=True, reference="Chen2018"))
 
@@ -19,10 +15,8 @@ register_score(Score("mig", "MIG", per_covariate=True, reference="Chen2018"))
 def top_gap(scores: np.ndarray) -> np.ndarray:
     """Best less second best along the last axis: 0 without any dimension, NaN with only one."""
     n_dims = scores.shape[-1]
-    if n_dims == 0:
-        return np.zeros(scores.shape[:-1])
-    if n_dims == 1:
-        return np.full(scores.shape[:-1], np.nan)
+    if n_dims < 2:
+        return np.full(scores.shape[:-1], np.nan if n_dims else 0.0)
     two = np.partition(scores, n_dims - 2, axis=-1)[..., -2:]
     return two[..., 1] - two[..., 0]
 
@@ -37,27 +31,31 @@ def mig(
     confounder: pd.Series | str | None = None,
     active: ArrayLike | None = None,
 ) -> pd.Series:
-    r"""Mutual information gap of every covariate.
+    r"""Mutual information gap of every covariate :cite:p:`Chen2018`.
 
     .. math:: \mathrm{MIG}_k = \frac{I(z_{(1)}; y_k) - I(z_{(2)}; y_k)}{H(y_k)}
 
-    with :math:`z_{(1)}, z_{(2)}` the two dimensions that tell most about covariate k. It does not see a dimension that
-    packs two covariates; `dcimig` and `modularity` do.
-
-    ``binning="width", n_bins=20, correction=None`` equals disentanglement_lib.
+    with :math:`z_{(1)}, z_{(2)}` the two dimensions with most information about covariate k. It misses a dimension that
+    packs two covariates, unlike `dcimig` and `modularity`. With ``binning="width", n_bins=20, correction=None`` it is that of
+    disentanglement_lib.
 
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims).
+        Latent representation of shape (n_cells, n_dims).
     factors
-        Covariates, one row per cell.
-    binning, n_bins, correction
-        See `mutual_information_matrix`.
+        Covariates, one row per cell: categorical, boolean, string or numeric columns. Cells without a label are left out for that
+        covariate alone.
+    binning
+        ``"quantile"``: tie-safe quantile bins. ``"width"``: equal-width bins, under which integer covariates count as classes.
+    n_bins
+        Number of bins; by default the smallest odd number not below n_cells^(1/3), from 5 to 19, and 20 of equal width.
+    correction
+        ``"miller_madow"`` removes the bias of the plug-in estimate; ``None`` keeps it.
     confounder
-        Confounder: the name of a column of ``factors``, or a column of its own. Cells are weighted by
-        :math:`p(a)p(b)/p(a,b)`, which makes covariate a independent of confounder b. NaN where the two overlap too
-        little (effective sample size below max(200, 0.1 n_cells)).
+        Name of a column of ``factors``, or a column of its own. Cells are weighted by :math:`p(a)p(b)/p(a,b)`, which makes
+        covariate a independent of confounder b. NaN where the two overlap too little (effective sample size below
+        max(200, 0.1 n_cells)).
     active
         Boolean mask of the dimensions that take part, by default `active_dimensions`.
 
@@ -71,10 +69,6 @@ def mig(
     ValueError
         If shapes do not agree, codes are not finite, or an option is unknown.
 
-    References
-    ----------
-    :cite:p:`Chen2018`
-
     Examples
     --------
     >>> import numpy as np, pandas as pd
@@ -87,4 +81,4 @@ def mig(
     """
     estimator = Estimator(binning, n_bins, correction)
     result = information(codes, factors, estimator, active=active, confounder=confounder)
-    return pd.Series(np.minimum(top_gap(result.scaled.T), 1.0), index=list(result.names), name="mig")
+    return pd.Series(np.minimum(top_gap(result.scaled.T), 1.0), index=result.names, name="mig")

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import check_choice
+from scbetavae._core.checks import check_choice
+from scbetavae.metrics._checks import check_matrix
 from scbetavae.metrics._information import Estimator, information
 from scbetavae.metrics.disentanglement._records import Score, register_score
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 register_score(Score("modularity", "Modularity", reference="RidgewayMozer2018"))
 
@@ -33,7 +30,7 @@ def modularity_of_matrix(matrix: np.ndarray, *, weighted: bool) -> np.ndarray:
 
 
 def modularity_from_mi(matrix: ArrayLike) -> float:
-    r"""Modularity of a matrix of mutual information.
+    r"""Modularity of a matrix of mutual information :cite:p:`RidgewayMozer2018`.
 
     .. math:: 1 - \frac{\sum_{k \ne k^*} m_{jk}^2}{m_{jk^*}^2 (K - 1)}, \qquad k^* = \arg\max_k m_{jk}
 
@@ -53,10 +50,6 @@ def modularity_from_mi(matrix: ArrayLike) -> float:
     ValueError
         If the matrix is not two-dimensional, or has a negative or non-finite entry.
 
-    References
-    ----------
-    :cite:p:`RidgewayMozer2018`
-
     Examples
     --------
     >>> import numpy as np
@@ -65,18 +58,6 @@ def modularity_from_mi(matrix: ArrayLike) -> float:
     1.0
     """
     return float(modularity_of_matrix(check_matrix(matrix), weighted=False))
-
-
-def check_matrix(matrix: ArrayLike, name: str = "matrix") -> np.ndarray:
-    """A non-negative, finite matrix (n_dims, n_covariates)."""
-    array = np.asarray(matrix, dtype=np.float64)
-    if array.ndim != 2 or not np.isfinite(array).all() or (array < 0).any():
-        msg = (
-            f"`{name}` must be a matrix (n_dims, n_covariates) of finite numbers of at least 0, "
-            f"but it has shape {array.shape} and values from {array.min(initial=0.0)} to {array.max(initial=0.0)}."
-        )
-        raise ValueError(msg)
-    return array
 
 
 def modularity(
@@ -91,21 +72,17 @@ def modularity(
 ) -> float:
     """Modularity of the active dimensions; see `modularity_from_mi` for the equation.
 
-    A dimension of noise has tiny, arbitrary information and hence an arbitrary modularity. So each
-    dimension counts in proportion to its information about its best covariate.
+    A dimension of noise has tiny, arbitrary information and hence an arbitrary modularity. So each dimension is weighted by its
+    information about its best covariate.
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell. Those without two classes are left out.
-    binning, n_bins, correction
-        See `mutual_information_matrix`. The bias stays by default: where it is removed, zeros make noise look modular.
+    codes, factors, binning, n_bins, active
+        As in :func:`mig`. Covariates without two classes are left out.
+    correction
+        As in :func:`mig`, but the bias stays by default: where it is removed, zeros make noise look modular.
     weighting
         ``"information"``, or ``None`` for the plain mean over active dimensions of the paper.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
 
     Returns
     -------
@@ -114,11 +91,7 @@ def modularity(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, or an option is unknown.
-
-    References
-    ----------
-    :cite:p:`RidgewayMozer2018`
+        As in :func:`mig`.
 
     Examples
     --------
@@ -129,6 +102,5 @@ def modularity(
     1.0
     """
     check_choice(weighting, ("information", None), "weighting")
-    result = information(codes, factors, Estimator(binning, n_bins, correction), active=active)
-    usable = result.entropies > 0
-    return float(modularity_of_matrix(result.matrix[:, usable], weighted=weighting is not None))
+    result = information(codes, factors, Estimator(binning, n_bins, correction), active=active).usable()
+    return float(modularity_of_matrix(result.matrix, weighted=weighting is not None))

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import check_codes
+from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._information import Estimator, information
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 
 def mutual_information_matrix(
@@ -22,40 +18,25 @@ def mutual_information_matrix(
     n_bins: int | None = None,
     correction: str | None = "miller_madow",
 ) -> pd.DataFrame:
-    r"""Mutual information of every dimension with every covariate.
+    r"""Mutual information of every dimension, active or not, with every covariate :cite:p:`Chen2018`.
 
     .. math:: I(z_j; y_k) = \sum_{b, c} p(b, c) \log \frac{p(b, c)}{p(b)\, p(c)}
 
-    with b the bin of :math:`z_j` and c the class of :math:`y_k`. Cells without a label are left out for that covariate
-    alone. Numeric covariates become at most nine quantile classes. All dimensions are in the result, also dead ones.
+    with b the bin of :math:`z_j` and c the class of :math:`y_k`. Numeric covariates become at most nine quantile classes.
 
     Parameters
     ----------
-    codes
-        Codes of shape (n_cells, n_dims).
-    factors
-        Covariates, one row per cell: categorical, boolean, string or numeric columns.
-    binning
-        ``"quantile"``: tie-safe quantile bins. ``"width"``: equal-width bins, under which integer covariates
-        count as classes.
-    n_bins
-        Number of bins; by default the smallest odd number not below n_cells^(1/3), from 5 to 19, and 20 of equal width.
-    correction
-        ``"miller_madow"`` removes the bias of the plug-in estimate; ``None`` keeps it.
+    codes, factors, binning, n_bins, correction
+        As in :func:`mig`.
 
     Returns
     -------
-    DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labeled
-    cells.
+    DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labeled cells.
 
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, or an option is unknown.
-
-    References
-    ----------
-    :cite:p:`Chen2018`
+        As in :func:`mig`.
 
     Examples
     --------
@@ -66,11 +47,8 @@ def mutual_information_matrix(
     >>> mutual_information_matrix(codes, factors).round(3).to_numpy().tolist()
     [[0.0, 0.693], [0.693, 0.0]]
     """
-    array = check_codes(codes)
+    array = finite_matrix(codes, "codes")
     everything = np.ones(array.shape[1], dtype=bool)
     result = information(array, factors, Estimator(binning, n_bins, correction), active=everything)
-    return pd.DataFrame(
-        np.maximum(result.matrix, 0.0),
-        columns=list(result.names),
-        index=pd.RangeIndex(array.shape[1], name="dimension"),
-    )
+    index = pd.RangeIndex(array.shape[1], name="dimension")
+    return pd.DataFrame(np.maximum(result.matrix, 0.0), columns=result.names, index=index)

@@ -1,4 +1,4 @@
-"""The registry of scores: what each is called, its range, and who proposed it. Each record stands next to its function."""
+"""The registry of scores: what each is called, its range, and who proposed it. Each record is next to its function."""
 
 from __future__ import annotations
 

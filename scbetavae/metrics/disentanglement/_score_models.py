@@ -1,22 +1,23 @@
-"""Rows of `score_frame` that come from fitted models: DCI and explicitness."""
+"""Rows of `score_frame` that come from fitted models: DCI, explicitness, and scores that users registered."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from scbetavae.metrics import _held_out
-from scbetavae.metrics._checks import Covariate, take_cells
-from scbetavae.metrics._contingency import count_tables
-from scbetavae.metrics._resampling import Blocks, permute_values
+from scbetavae.metrics._checks import Covariate, take_groups
+from scbetavae.metrics._resampling import Blocks, permutation_p_value, permute_values
 from scbetavae.metrics.disentanglement import _dci, _dci_fits, _explicitness
-from scbetavae.metrics.disentanglement._evidence import Evidence
 from scbetavae.metrics.disentanglement._layout import Views
+from scbetavae.metrics.disentanglement._records import SCORES, Score
 
-DCI_METRICS = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
+DCI_SCORES = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
 MAXIMUM_CELLS = 10_000
 """Models are fitted on at most this many cells, drawn at random."""
 
@@ -26,152 +27,149 @@ MAXIMUM_REFITS = 4
 MAXIMUM_AREA_REPLICATES = 50
 """Bootstrap replicates of the area under the curve, which has to be sorted anew for each."""
 
+Scores = dict[tuple[str, str], Views]
+
 
 class ModelInputs(NamedTuple):
     """What `score_frame` hands over."""
 
     codes: np.ndarray
-    active: np.ndarray
+    """Active dimensions, (n_cells, n_active)."""
     covariates: list[Covariate]
     groups: np.ndarray | None
     blocks: Blocks
     oracle: np.ndarray
     """(n_defined, n_cells)"""
-    defined: list[Evidence]
+    defined: list[str]
+    """Names of the covariates of the oracle."""
     n_permutations: int
     seed: int
 
+    @property
+    def oracle_covariates(self) -> list[Covariate]:
+        by_name = {covariate.name: covariate for covariate in self.covariates}
+        return [by_name[name] for name in self.defined]
 
-def model_scores(inputs: ModelInputs, metrics: list[str]) -> dict[tuple[str, str], Views]:
-    """Scores of the fitted models among ``metrics``."""
-    with_dci = any(metric in DCI_METRICS for metric in metrics)
-    if not with_dci and "explicitness" not in metrics:
-        return {}
-    sampled = _sample(inputs)
-    scores = _dci_scores(sampled) if with_dci else {}
+    def sample(self) -> ModelInputs:
+        """At most `MAXIMUM_CELLS` cells."""
+        n_cells = len(self.codes)
+        if n_cells <= MAXIMUM_CELLS:
+            return self
+        index = np.sort(np.random.default_rng(self.seed).choice(n_cells, MAXIMUM_CELLS, replace=False))
+        return self._replace(
+            codes=self.codes[index],
+            covariates=[covariate.take(index) for covariate in self.covariates],
+            groups=None if self.groups is None else self.groups[index],
+            blocks=self.blocks._replace(index=self.blocks.index[index]),
+            oracle=self.oracle[:, index],
+        )
+
+
+def model_scores(inputs: ModelInputs, metrics: list[str]) -> Scores:
+    """Scores of the fitted models among ``metrics``, and those with a function of their own."""
+    sampled, scores = inputs.sample(), {}
+    if any(metric in DCI_SCORES for metric in metrics):
+        scores |= _dci_scores(sampled)
     if "explicitness" in metrics:
         scores |= _explicitness_scores(sampled)
-    if len(sampled.codes) == len(inputs.codes):
-        return scores
-    note = f"on {len(sampled.codes)} sampled cells"
-    return {key: replace(score, flag="; ".join(filter(None, (score.flag, note)))) for key, score in scores.items()}
+    if len(sampled.codes) < len(inputs.codes):
+        note = f"on {len(sampled.codes)} sampled cells"
+        scores = {
+            key: replace(score, flag="; ".join(filter(None, (score.flag, note)))) for key, score in scores.items()
+        }
+    return scores | _own_scores(inputs, metrics)
 
 
-def _sample(inputs: ModelInputs) -> ModelInputs:
-    n_cells = len(inputs.codes)
-    if n_cells <= MAXIMUM_CELLS:
-        return inputs
-    index = np.sort(np.random.default_rng(inputs.seed).choice(n_cells, MAXIMUM_CELLS, replace=False))
-    return inputs._replace(
-        codes=inputs.codes[index],
-        covariates=[take_cells(covariate, index) for covariate in inputs.covariates],
-        groups=None if inputs.groups is None else inputs.groups[index],
-        blocks=inputs.blocks._replace(index=inputs.blocks.index[index]),
-        oracle=inputs.oracle[:, index],
-    )
-
-
-def _dci_scores(inputs: ModelInputs) -> dict[tuple[str, str], Views]:
+def _dci_scores(inputs: ModelInputs) -> Scores:
     names = [covariate.name for covariate in inputs.covariates]
-    values = inputs.codes[:, inputs.active]
-    values = _dci_fits.bin_for_trees(values) if values.size else values
-    fits = _dci_fits.fit_all(values, inputs.covariates, inputs.active, inputs.groups, seed=inputs.seed)
-    result = _dci.assemble(fits, inputs.active, names)
-    ceiling = _dci_ceiling(inputs)
-    null = _dci_null(inputs, values)
-    errors = _jackknife(result)
+    values = _dci_fits.bin_for_trees(inputs.codes)
+    n_active = values.shape[1]
+    fits = _dci_fits.fit_all(values, inputs.covariates, inputs.groups, seed=inputs.seed)
+    result = _dci.assemble(fits, np.ones(n_active, dtype=bool), names)
+    ceiling, null, errors = _dci_ceiling(inputs), _dci_null(inputs, values), _jackknife(result)
     n_folds = len(result._replicates)
-    scores: dict[tuple[str, str], Views] = {}
-    nothing = np.zeros(0)
-    nulls_of_accuracy, accuracies = [], []
+    scores: Scores = {}
+    nulls, accuracies = [], []
     for column, (name, fit) in enumerate(zip(names, fits, strict=True)):
-        row, top = result.per_factor.loc[name], ceiling.get(name, (np.nan, np.nan))
         if fit.undefined:
             continue
+        row, top = result.per_factor.loc[name], ceiling.get(name, (np.nan, np.nan))
         value = row["completeness"] if fit.votes or not np.isnan(row["completeness"]) else 0.0
-        flag = "" if fit.votes else "no accuracy above permuted labels"
-        value = np.nan if inputs.active.sum() == 1 else value
+        jackknife = {"error": errors[2 + column], "n_blocks": n_folds, "p_value": row["p_value"]}
         scores["dci_completeness", name] = Views(
-            value, null[:, 2 + column], nothing, top[0], flag, errors[2 + column], n_folds, row["p_value"]
+            np.nan if n_active == 1 else value,
+            null[:, 2 + column],
+            ceiling=top[0],
+            flag="" if fit.votes else "no accuracy above permuted labels",
+            **jackknife,
         )
-        replicates = nothing if fit.predicted is None else _bootstrap_accuracy(fit, inputs.blocks)
-        accuracy_null = fit.null if len(fit.null) and inputs.n_permutations else nothing
-        scores["dci_informativeness", name] = Views(fit.accuracy, accuracy_null, replicates, top[1])
+        nothing = np.zeros(0)
+        replicates = nothing if fit.held_out is None else _held_out.bootstrap_accuracy(*fit.held_out, inputs.blocks)
+        of_accuracy = fit.null if inputs.n_permutations else nothing
+        scores["dci_informativeness", name] = Views(fit.accuracy, of_accuracy, replicates, top[1])
         if len(fit.null):
-            nulls_of_accuracy.append(fit.null)
+            nulls.append(fit.null)
             accuracies.append(fit.accuracy)
-    n_voting = int(result.per_factor["votes"].sum())
+    n_voting, flag, p_value = int(result.per_factor["votes"].sum()), "", np.nan
     defined = not all(fit.undefined for fit in fits)
-    flag = (
-        f"{('no', 'only one')[n_voting]} covariate with accuracy above permuted labels"
-        if defined and n_voting < 2
-        else ""
-    )
-    p_value = np.nan
+    if defined and n_voting < 2:
+        flag = f"{('no', 'only one')[n_voting]} covariate with accuracy above permuted labels"
     if accuracies and inputs.n_permutations:
-        mean_null = np.mean(nulls_of_accuracy, axis=0)
-        p_value = (1 + (mean_null >= np.mean(accuracies) - 1e-12).sum()) / (1 + len(mean_null))
+        p_value = float(permutation_p_value(np.mean(accuracies), np.mean(nulls, axis=0)))
     top = ceiling.get("all", (np.nan, np.nan))
-    for i, metric in enumerate(DCI_METRICS[:2]):
-        overall = (result.disentanglement, result.completeness)[i] if defined else np.nan
-        scores[metric, "all"] = Views(overall, null[:, i], nothing, top[i], flag, errors[i], n_folds, p_value)
+    for i, metric in enumerate(DCI_SCORES[:2]):
+        value = (result.disentanglement, result.completeness)[i] if defined else np.nan
+        jackknife = {"error": errors[i], "n_blocks": n_folds, "p_value": p_value}
+        scores[metric, "all"] = Views(value, null[:, i], ceiling=top[i], flag=flag, **jackknife)
     return scores
 
 
 def _dci_ceiling(inputs: ModelInputs) -> dict[str, tuple[float, float]]:
     """(disentanglement, completeness) under ``"all"``; (completeness, informativeness) for each covariate."""
-    if not inputs.defined or not inputs.active.any():
+    if not inputs.defined or not inputs.codes.shape[1]:
         return {}
-    by_name = {covariate.name: covariate for covariate in inputs.covariates}
-    names = [evidence.covariate.name for evidence in inputs.defined]
-    mask = np.ones(len(inputs.oracle), dtype=bool)
-    codes = _dci_fits.bin_for_trees(inputs.oracle.T)
-    fits = _dci_fits.fit_all(codes, [by_name[name] for name in names], mask, inputs.groups, seed=inputs.seed)
-    result = _dci.assemble(fits, mask, names, n_codes=int(inputs.active.sum()))
-    per_factor = result.per_factor
-    ceilings = {
-        name: (float(per_factor.loc[name, "completeness"]), float(per_factor.loc[name, "informativeness"]))
-        for name in names
-    }
+    codes, mask = _dci_fits.bin_for_trees(inputs.oracle.T), np.ones(len(inputs.oracle), dtype=bool)
+    fits = _dci_fits.fit_all(codes, inputs.oracle_covariates, inputs.groups, seed=inputs.seed)
+    result = _dci.assemble(fits, mask, inputs.defined, n_codes=inputs.codes.shape[1])
+    pairs = result.per_factor[["completeness", "informativeness"]].to_numpy(dtype=float)
+    ceilings = {name: (float(pair[0]), float(pair[1])) for name, pair in zip(inputs.defined, pairs, strict=True)}
     return ceilings | {"all": (result.disentanglement, result.completeness)}
 
 
 def _dci_null(inputs: ModelInputs, values: np.ndarray) -> np.ndarray:
-    """Disentanglement, completeness, and completeness of every covariate, for permuted covariates; a row per refit."""
+    """Disentanglement, completeness, and completeness of every covariate, for permuted covariates; one row per refit."""
     n_covariates = len(inputs.covariates)
-    n_refits = min(inputs.n_permutations, MAXIMUM_REFITS)
-    rows = np.zeros((n_refits, 2 + n_covariates))
-    if not inputs.active.any():
+    rows = np.zeros((min(inputs.n_permutations, MAXIMUM_REFITS), 2 + n_covariates))
+    if not values.shape[1]:
         return rows
     # How often a permuted covariate votes is known. A few refits cannot show it, so it enters as a factor.
     level = _dci_fits.vote_level(n_covariates)
     any_votes = 1 - (1 - level) ** n_covariates
     two_vote = any_votes - n_covariates * level * (1 - level) ** (n_covariates - 1)
     rng = np.random.default_rng(inputs.seed + 1)
-    for i in range(n_refits):
+    for i, row in enumerate(rows):
         columns = [
             _dci_fits.first_fold_importance(values, _permuted(c, inputs.groups, rng), inputs.groups, inputs.seed + i)
             for c in inputs.covariates
         ]
         importance = np.stack(columns, axis=1)
         disentanglement, completeness = _dci.scores_of(importance, importance.sum(axis=0) > 0)
-        per_covariate = _dci.per_row_disentanglement(importance.T) * level
-        rows[i] = [disentanglement * two_vote, completeness * any_votes, *per_covariate]
+        row[:2] = disentanglement * two_vote, completeness * any_votes
+        row[2:] = _dci.per_row_disentanglement(importance.T) * level
     return np.nan_to_num(rows)
 
 
 def _permuted(covariate: Covariate, groups: np.ndarray | None, rng: np.random.Generator) -> Covariate:
-    present = covariate.present
-    members = None if groups is None else np.unique(groups[present], return_inverse=True)[1].reshape(-1)
-    column = (covariate.values if covariate.is_numeric else covariate.labels).copy()
-    column[present] = permute_values(column[present], members, rng, classes=not covariate.is_numeric)
-    return replace(covariate, values=column) if covariate.is_numeric else replace(covariate, labels=column)
+    """Labels permuted over the cells that have one, by group where they are constant within groups."""
+    present, values = covariate.present, covariate.values.copy()
+    members = take_groups(groups, present)
+    values[present] = permute_values(values[present], members, rng, classes=not covariate.is_numeric)
+    return replace(covariate, values=values)
 
 
 def _jackknife(result: _dci.DCIResult) -> np.ndarray:
     """Standard errors of disentanglement, completeness, and completeness of every covariate, from the folds."""
-    folds = result._replicates
-    votes = result.per_factor["votes"].to_numpy(dtype=bool)
+    folds, votes = result._replicates, result.per_factor["votes"].to_numpy(dtype=bool)
     n_folds = len(folds)
     if n_folds < 2 or folds.shape[1] == 0:
         return np.full(2 + len(votes), np.nan)
@@ -179,61 +177,30 @@ def _jackknife(result: _dci.DCIResult) -> np.ndarray:
     return np.sqrt((n_folds - 1) ** 2 / n_folds * np.var(np.array(rows, dtype=float), axis=0, ddof=1))
 
 
-def _bootstrap_accuracy(fit: _dci_fits.Fit, blocks: Blocks) -> np.ndarray:
-    """Accuracy of the held-out predictions over resampled blocks."""
-    target, of_cell = fit.target, blocks.index[fit.target.keep]
-    if target.n_classes:
-        confusion = count_tables(
-            fit.predicted[None],
-            target.values,
-            target.n_classes,
-            target.n_classes,
-            blocks=of_cell,
-            n_blocks=blocks.n_blocks,
-        )[:, 0]
-        return _held_out.balanced_accuracy(np.tensordot(blocks.weights, confusion, axes=1))
-    aim, guess = target.values - target.values.mean(), fit.predicted - fit.predicted.mean()
-    columns = (np.ones(len(aim)), aim, guess, aim**2, guess**2, aim * guess)
-    sums = np.stack([np.bincount(of_cell, weights=column, minlength=blocks.n_blocks) for column in columns])
-    n, aims, guesses, aim_squares, guess_squares, products = sums @ blocks.weights.T
-    n = np.maximum(n, 1)
-    return _held_out.signed_square(
-        products - aims * guesses / n, guess_squares - guesses**2 / n, aim_squares - aims**2 / n
-    )
-
-
-def _explicitness_scores(inputs: ModelInputs) -> dict[tuple[str, str], Views]:
-    scores: dict[tuple[str, str], Views] = {}
+def _explicitness_scores(inputs: ModelInputs) -> Scores:
+    scores: Scores = {}
     rng = np.random.default_rng(inputs.seed + 2)
     for covariate in inputs.covariates:
         target = _held_out.make_target(covariate)
-        if target.problem:
-            continue
-        predicted = _explicitness.held_out_scores(inputs.codes[:, inputs.active], covariate, inputs.groups, inputs.seed)
+        predicted = _explicitness.held_out_scores(inputs.codes, target, inputs.groups, inputs.seed)
         if predicted is None:
             continue
-        members = (
-            None if inputs.groups is None else np.unique(inputs.groups[target.keep], return_inverse=True)[1].reshape(-1)
-        )
+        members, classes = take_groups(inputs.groups, target.keep), target.n_classes > 0
         ranks = stats.rankdata(predicted, axis=0)
-
-        def area(values: np.ndarray, ranks: np.ndarray = ranks, target: _held_out.Target = target) -> float:
-            if target.n_classes:
-                complete = len(np.unique(values)) == target.n_classes
-                return _explicitness.mean_area(ranks, values, target.n_classes) if complete else np.nan
-            return _explicitness.concordance(ranks, _held_out.Target(target.keep, values, 0, ""))
-
-        null = np.array(
-            [
-                area(permute_values(target.values, members, rng, classes=target.n_classes > 0))
-                for _ in range(inputs.n_permutations)
-            ]
-        )
+        drawn = (permute_values(target.values, members, rng, classes=classes) for _ in range(inputs.n_permutations))
+        null = np.array([_area(ranks, replace(target, values=values)) for values in drawn])
         replicates = _bootstrap_area(predicted, target, inputs.blocks)
-        scores["explicitness", covariate.name] = Views(
-            _explicitness.concordance(predicted, target), null, replicates, 1.0
-        )
+        value = _explicitness.concordance(predicted, target)
+        scores["explicitness", covariate.name] = Views(value, null, replicates, 1.0)
     return scores
+
+
+def _area(ranks: np.ndarray, target: _held_out.Target) -> float:
+    """`concordance` of ranks for other labels; NaN without a class."""
+    if not target.n_classes:
+        return _explicitness.concordance(ranks, target)
+    complete = len(np.unique(target.values)) == target.n_classes
+    return _held_out.mean_area(ranks, target.values, target.n_classes) if complete else np.nan
 
 
 def _bootstrap_area(predicted: np.ndarray, target: _held_out.Target, blocks: Blocks) -> np.ndarray:
@@ -241,8 +208,49 @@ def _bootstrap_area(predicted: np.ndarray, target: _held_out.Target, blocks: Blo
     replicates = []
     for weights in blocks.weights[:MAXIMUM_AREA_REPLICATES].astype(np.int64):
         index = np.repeat(np.arange(len(of_cell)), weights[of_cell])
-        labels = target.values[index]
-        complete = len(np.unique(labels)) == target.n_classes if target.n_classes else len(np.unique(labels)) > 1
-        drawn = _held_out.Target(target.keep[index], labels, target.n_classes, "")
+        drawn = replace(target, keep=target.keep[index], values=target.values[index])
+        n_values = len(np.unique(drawn.values))
+        complete = n_values == target.n_classes if target.n_classes else n_values > 1
         replicates.append(_explicitness.concordance(predicted[index], drawn) if complete else np.nan)
     return np.array(replicates)
+
+
+def _own_scores(inputs: ModelInputs, metrics: Iterable[str]) -> Scores:
+    """Scores with a function of their own among ``metrics``."""
+    scores: Scores = {}
+    if not inputs.defined or not inputs.codes.shape[1]:
+        return scores
+    for record in (SCORES[name] for name in metrics):
+        if record.function is not None:
+            defined = inputs.oracle_covariates
+            for covariates in [[covariate] for covariate in defined] if record.per_covariate else [defined]:
+                name = covariates[0].name if record.per_covariate else "all"
+                scores[record.name, name] = _views(record, covariates, inputs)
+    return scores
+
+
+def _views(record: Score, covariates: list[Covariate], inputs: ModelInputs) -> Views:
+    """All views of one score for these covariates together, on cells that have all their labels."""
+    keep = np.logical_and.reduce([covariate.present for covariate in covariates])
+    columns = [
+        c.values[keep] if c.is_numeric else np.array(c.classes, dtype=object)[c.values[keep]] for c in covariates
+    ]
+    labels = pd.DataFrame({c.name: column for c, column in zip(covariates, columns, strict=True)})
+    codes, members, rng = inputs.codes[keep], take_groups(inputs.groups, keep), np.random.default_rng(inputs.seed + 3)
+
+    def value(codes: np.ndarray, labels: pd.DataFrame) -> float:
+        function = record.function or (lambda *_: np.nan)
+        return float(function(codes, labels.iloc[:, 0] if record.per_covariate else labels))
+
+    def permuted() -> pd.DataFrame:
+        drawn = {}
+        for covariate in covariates:
+            numbers, names = pd.factorize(labels[covariate.name])
+            drawn[covariate.name] = names[permute_values(numbers, members, rng, classes=not covariate.is_numeric)]
+        return pd.DataFrame(drawn)
+
+    null = np.array([value(codes, permuted()) for _ in range(inputs.n_permutations)])
+    draws = inputs.blocks.weights[:, inputs.blocks.index[keep]].astype(np.int64)
+    rows = (np.repeat(np.arange(len(codes)), drawn) for drawn in draws)
+    bootstrap = np.array([value(codes[row], labels.iloc[row].reset_index(drop=True)) for row in rows])
+    return Views(value(codes, labels), null, bootstrap, value(inputs.oracle.T[keep], labels))

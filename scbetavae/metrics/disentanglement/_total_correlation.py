@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
+from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import check_codes
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
+_RANGE = {"highest": float("inf"), "higher_is_better": False}
 register_score(
-    Score(
-        "gaussian_total_correlation",
-        "Total correlation",
-        highest=float("inf"),
-        higher_is_better=False,
-        needs="codes",
-        reference="Locatello2019",
-    )
+    Score("gaussian_total_correlation", "Total correlation", **_RANGE, needs="codes", reference="Locatello2019")
 )
 
 
 def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
-    r"""Total correlation of a Gaussian with this covariance.
+    r"""Total correlation of a Gaussian with this covariance :cite:p:`Locatello2019`.
 
     .. math:: \mathrm{TC} = \frac{1}{2} \left(\sum_j \log \Sigma_{jj} - \log\det\Sigma\right)
 
@@ -44,10 +34,6 @@ def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
     ------
     ValueError
         If the matrix is not square, symmetric and finite.
-
-    References
-    ----------
-    :cite:p:`Locatello2019`
 
     Examples
     --------
@@ -76,7 +62,7 @@ def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
 def gaussian_total_correlation(
     codes: ArrayLike, variances: ArrayLike | None = None, *, active: ArrayLike | None = None
 ) -> float:
-    r"""Gaussian total correlation of posterior means, or of posterior samples.
+    r"""Gaussian total correlation of posterior means, or of posterior samples :cite:p:`Locatello2019`.
 
     Uncorrelated means do not make uncorrelated samples, and the other way round; report both. Samples have the
     covariance :math:`\operatorname{Cov}(\mu) + \operatorname{diag}(\overline{\sigma^2})`, so none need be drawn.
@@ -100,10 +86,6 @@ def gaussian_total_correlation(
     ValueError
         If codes are not a finite matrix, or variances are negative or of another shape.
 
-    References
-    ----------
-    :cite:p:`Locatello2019`
-
     Examples
     --------
     >>> import numpy as np
@@ -112,7 +94,7 @@ def gaussian_total_correlation(
     >>> gaussian_total_correlation(z) < 0.01
     True
     """
-    array = check_codes(codes)
+    array = finite_matrix(codes, "codes")
     mask = resolve_active(array, active)
     if len(array) < 2:
         return float("nan")

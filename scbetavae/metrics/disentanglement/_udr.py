@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import check_codes, check_positive_integer
-from scbetavae.metrics.disentanglement._modularity import check_matrix
+from scbetavae._core.checks import check_whole_number
+from scbetavae.metrics._checks import check_matrix
+from scbetavae.metrics.disentanglement._dimension_matching import ranks_of_models
 from scbetavae.metrics.disentanglement._records import Score, register_score
-from scbetavae.metrics.disentanglement._sap import rank_rows
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from numpy.typing import ArrayLike
 
 register_score(Score("udr", "UDR", needs="seeds", reference="Duan2020"))
 
@@ -25,11 +20,9 @@ MINIMUM_SEEDS = 5
 
 
 def udr_from_similarity(similarity: ArrayLike) -> float:
-    r"""Agreement of two models from the similarity of their dimensions.
+    r"""Agreement of two models from the similarity of their dimensions :cite:p:`Duan2020`.
 
-    .. math::
-
-        \frac{1}{d_a + d_b} \left[\sum_b \frac{r_b^2}{\sum_a R_{ab}} + \sum_a \frac{r_a^2}{\sum_b R_{ab}}\right]
+    .. math:: \frac{1}{d_a + d_b} \left[\sum_b \frac{r_b^2}{\sum_a R_{ab}} + \sum_a \frac{r_a^2}{\sum_b R_{ab}}\right]
 
     with :math:`r` the largest entry of the column (row): 1 if every dimension has exactly one partner.
 
@@ -46,10 +39,6 @@ def udr_from_similarity(similarity: ArrayLike) -> float:
     ------
     ValueError
         If the matrix is not two-dimensional, or has a negative or non-finite entry.
-
-    References
-    ----------
-    :cite:p:`Duan2020`
 
     Examples
     --------
@@ -74,20 +63,18 @@ def udr(
     active: Sequence[ArrayLike] | None = None,
     minimum_seeds: int = MINIMUM_SEEDS,
 ) -> pd.Series:
-    """Unsupervised disentanglement ranking; needs no labels.
+    """Unsupervised disentanglement ranking, which needs no labels :cite:p:`Duan2020`.
 
-    Models trained alike but for the seed should find the same dimensions, up to order and sign. The similarity of two
-    dimensions is their absolute Spearman correlation over cells, among active dimensions only. The score of a model
-    is the median over the other models of `udr_from_similarity`.
+    Models that differ only in their seed should find the same dimensions, up to order and sign. The similarity of two dimensions
+    is their absolute Spearman correlation over cells, among active dimensions only. The score of a model is the median over
+    the other models of `udr_from_similarity`.
 
     Parameters
     ----------
-    codes_per_seed
-        Codes of the same cells in the same order, one array (n_cells, n_dims) per seed.
-    active
-        One boolean mask per seed, by default `active_dimensions` of each.
+    codes_per_seed, active
+        As in :func:`match_dimensions`, one per seed.
     minimum_seeds
-        Fewer seeds than this are refused: the median over few pairs says little.
+        Fewer seeds than this raise an error: the median over few pairs says little.
 
     Returns
     -------
@@ -98,10 +85,6 @@ def udr(
     ValueError
         If there are too few seeds, or the arrays do not have the same cells.
 
-    References
-    ----------
-    :cite:p:`Duan2020`
-
     Examples
     --------
     >>> import numpy as np
@@ -110,23 +93,14 @@ def udr(
     >>> bool(udr([z, -z, z[:, ::-1], 2 * z, z + 1]).min() > 0.9)
     True
     """
-    minimum_seeds = check_positive_integer(minimum_seeds, "minimum_seeds", minimum=2)
-    arrays = [check_codes(codes) for codes in codes_per_seed]
-    if len(arrays) < minimum_seeds:
+    check_whole_number(minimum_seeds, "minimum_seeds", 2)
+    if len(codes_per_seed) < minimum_seeds:
         msg = (
-            f"UDR got codes of {len(arrays)} seeds and needs at least {minimum_seeds}. "
+            f"UDR got codes of {len(codes_per_seed)} seeds and needs at least {minimum_seeds}. "
             "Train with more seeds, or lower `minimum_seeds` and read the result with care."
         )
         raise ValueError(msg)
-    sizes = sorted({len(array) for array in arrays})
-    if len(sizes) > 1 or sizes[0] < 2:
-        msg = f"UDR needs codes of the same cells from every seed, at least two of them, but got {sizes} cells."
-        raise ValueError(msg)
-    masks = [None] * len(arrays) if active is None else list(active)
-    if len(masks) != len(arrays):
-        msg = f"`active` has {len(masks)} masks for {len(arrays)} seeds. Pass one per seed."
-        raise ValueError(msg)
-    ranks = [rank_rows(array[:, resolve_active(array, mask)].T) for array, mask in zip(arrays, masks, strict=True)]
+    ranks, _ = ranks_of_models(codes_per_seed, active)
     pairwise = np.full((len(ranks), len(ranks)), np.nan)
     for a, b in combinations(range(len(ranks)), 2):
         pairwise[a, b] = pairwise[b, a] = udr_from_similarity(np.minimum(np.abs(ranks[a] @ ranks[b].T), 1.0))

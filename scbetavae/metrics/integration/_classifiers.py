@@ -1,32 +1,24 @@
-"""Classifiers: how well cells that were not looked at tell their batch, or another covariate, from codes."""
+"""Classifiers: how well held-out cells' batch, or another covariate, can be predicted from an embedding."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import (
-    Covariate,
-    check_codes,
-    check_column,
-    check_factors,
-    check_groups,
-    check_positive_integer,
-)
+from scbetavae._core.checks import check_whole_number, finite_matrix
+from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
 from scbetavae.metrics.integration._classifier_plan import Plan, make_plan
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 N_NEIGHBORS = 15
 N_TREES = 50
 
-MAXIMUM_NEIGHBOUR_QUERIES = 5_000
+MAXIMUM_NEIGHBOR_QUERIES = 5_000
 """Cells that the k-nearest-neighbor classifier reports on at most."""
 
-MAXIMUM_NEIGHBOUR_REFERENCES = 50_000
+MAXIMUM_NEIGHBOR_REFERENCES = 50_000
 """Cells among which neighbors are looked for at most."""
 
 MAXIMUM_FOREST_CELLS = 3_000
@@ -53,7 +45,7 @@ def knn_accuracy(
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims).
+        Embedding of shape (n_cells, n_dims).
     covariate
         One value per cell: categorical, boolean, string or numeric. Cells without a value are left out.
     groups
@@ -90,10 +82,11 @@ def knn_accuracy(
     >>> abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
     True
     """
-    array = check_codes(codes)
-    k = check_positive_integer(n_neighbors, "n_neighbors")
-    plan = make_neighbor_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
-    return plan.accuracy(predict_by_neighbors(array, plan, k, seed))
+    array = finite_matrix(codes, "codes")
+    check_whole_number(n_neighbors, "n_neighbors", 1)
+    of_cell = check_column(covariate, len(array), "covariate")
+    plan = make_neighbor_plan(of_cell, check_groups(groups, len(array)), test, seed)
+    return plan.accuracy(predict_by_neighbors(array, plan, seed, n_neighbors))
 
 
 def random_forest_accuracy(
@@ -106,15 +99,15 @@ def random_forest_accuracy(
 ) -> float:
     """Held-out accuracy of a random forest.
 
-    As :func:`knn_accuracy`, but trees find a covariate that few of many dimensions hold, which distances hide. 50 trees,
-    10 cells a leaf (down to 3 with fewer than 500 cells to train on), classes weighted to count alike.
+    As :func:`knn_accuracy`, but trees find a covariate that few of many dimensions encode, which distances hide. 50 trees
+    :cite:p:`Breiman2001`, 10 cells per leaf (down to 3 with fewer than 500 training cells), classes weighted to count alike.
 
     Parameters
     ----------
     codes, covariate, groups, test
         As for :func:`knn_accuracy`.
     seed
-        Seed of the folds, the trees, and the draw where there are more than 3 000 cells to train or to report on.
+        Seed of the folds, the trees, and the draw where there are more than 3 000 training cells or cells to report on.
 
     Returns
     -------
@@ -125,10 +118,6 @@ def random_forest_accuracy(
     ValueError
         As :func:`knn_accuracy`.
 
-    References
-    ----------
-    :cite:p:`Breiman2001`
-
     Examples
     --------
     >>> import numpy as np
@@ -138,8 +127,10 @@ def random_forest_accuracy(
     >>> random_forest_accuracy(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
     True
     """
-    array = check_codes(codes)
-    plan = make_forest_plan(_read(covariate, len(array)), check_groups(groups, len(array)), test, seed)
+    array = finite_matrix(codes, "codes")
+    plan = make_forest_plan(
+        check_column(covariate, len(array), "covariate"), check_groups(groups, len(array)), test, seed
+    )
     return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
@@ -151,18 +142,17 @@ def expected_accuracy(
     test: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    r"""Accuracy for batch that the conserved covariates alone imply.
+    r"""Batch accuracy expected from composition: the one that the conserved covariates alone explain.
 
-    Codes that hold the conserved covariates and nothing else still tell a batch that has its own mix of them. With
+    An embedding that encodes the conserved covariates and nothing else still predicts a batch that has its own mix of them. With
     categories alone, cells of a stratum :math:`s` (a combination of categories) are predicted as the batch
     :math:`\arg\max_b P(s \mid b)`, counted on other cells; in expectation the accuracy is
 
     .. math:: \frac{\frac{1}{B} \sum_s \max_b P(s \mid b) - \frac{1}{B}}{1 - \frac{1}{B}}.
 
-    With a numeric covariate among them, a random forest predicts batch from all. A batch accuracy of codes below this value
-    is a sign that the conserved covariates went with the batch. Classifiers of few cells also fall short of it by themselves,
-    where it
-    is small: look at the accuracy for the conserved covariates, too.
+    With a numeric covariate among them, a random forest predicts batch from all. A batch accuracy of an embedding below this
+    value suggests that conserved covariates were removed with the batch. With few cells, classifiers also fall short of a small
+    value by themselves: look at the accuracy for the conserved covariates, too.
 
     Parameters
     ----------
@@ -175,7 +165,7 @@ def expected_accuracy(
 
     Returns
     -------
-    Accuracy: 0 if the covariates tell nothing about the batch, 1 if they determine it. NaN where undefined.
+    Accuracy: 0 if the covariates carry no information about the batch, 1 if they determine it. NaN where undefined.
 
     Raises
     ------
@@ -193,9 +183,10 @@ def expected_accuracy(
     >>> round(expected_accuracy(batch, pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})), 6)
     0.8
     """
-    covariates = check_factors(conserved, len(conserved))
-    of_batch = _read(batch, len(conserved)).as_classes()
-    return composition_accuracy(of_batch, covariates, check_groups(groups, len(conserved)), test, seed)
+    n_cells = len(conserved)
+    of_batch = check_column(batch, n_cells, "batch").as_classes()
+    members = check_groups(groups, n_cells)
+    return composition_accuracy(of_batch, check_factors(conserved, n_cells), members, test, seed)
 
 
 def composition_accuracy(
@@ -207,13 +198,12 @@ def composition_accuracy(
 ) -> float:
     """`expected_accuracy` of columns that were checked."""
     present = np.all([covariate.present for covariate in covariates], axis=0)
-    of_batch = Covariate(of_batch.name, np.where(present, of_batch.labels, -1), of_batch.classes, None)
+    of_batch = of_batch.where(present)
     if any(covariate.is_numeric for covariate in covariates):
-        columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.labels] for c in covariates]
+        columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.values] for c in covariates]
         plan = make_forest_plan(of_batch, members, test, seed)
         return plan.accuracy(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
-    labels = np.stack([covariate.labels for covariate in covariates], axis=1)
-    strata = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+    strata = renumber(np.stack([covariate.values for covariate in covariates], axis=1))
     plan = make_plan(of_batch, members, test, seed)
     return plan.accuracy(plan.predict(strata, _by_stratum))
 
@@ -221,12 +211,12 @@ def composition_accuracy(
 def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> float:
     """`knn_accuracy` of values that were checked."""
     plan = make_neighbor_plan(covariate, None, None, seed)
-    return plan.accuracy(predict_by_neighbors(codes, plan, N_NEIGHBORS, seed))
+    return plan.accuracy(predict_by_neighbors(codes, plan, seed))
 
 
 def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
     """Plan of the k-nearest-neighbor classifier."""
-    return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES)
+    return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
 
 
 def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
@@ -234,7 +224,7 @@ def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: Arra
     return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
 
 
-def predict_by_neighbors(codes: np.ndarray, plan: Plan, n_neighbors: int, seed: int) -> np.ndarray:
+def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: int = N_NEIGHBORS) -> np.ndarray:
     """Class index or value of the reported cells."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -256,15 +246,13 @@ def predict_by_forest(codes: np.ndarray, plan: Plan, seed: int) -> np.ndarray:
     """Class index or value of the reported cells."""
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-    shared = {"n_estimators": N_TREES, "random_state": seed, "n_jobs": 1}
+    shared: dict[str, Any] = {"n_estimators": N_TREES, "random_state": seed, "n_jobs": 1}
 
     def predict(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:
         # Large leaves: in small ones, a heavy cell of a rare class outvotes all others.
         leaf = int(np.clip(len(reference) // 50, 3, 10))
         if n_classes:
-            model = RandomForestClassifier(
-                class_weight="balanced", max_features="sqrt", min_samples_leaf=leaf, **shared
-            )
+            model = RandomForestClassifier(class_weight="balanced", min_samples_leaf=leaf, **shared)
         else:
             model = RandomForestRegressor(max_features=1 / 3, min_samples_leaf=leaf, **shared)
         return model.fit(reference, values).predict(query)
@@ -287,7 +275,3 @@ def _by_stratum(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_
     counts = np.zeros((max(reference.max(), query.max()) + 1, n_classes))
     np.add.at(counts, (reference, values), 1)
     return (counts / np.maximum(counts.sum(axis=0), 1)).argmax(axis=1)[query]
-
-
-def _read(covariate: ArrayLike | pd.Series, n_cells: int) -> Covariate:
-    return check_column(covariate, n_cells, "covariate")

@@ -1,22 +1,19 @@
-"""How well clusters of the codes agree with labels."""
+"""How well clusters of an embedding agree with labels."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import check_codes, check_column
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import ArrayLike
+from scbetavae._core.checks import finite_matrix
+from scbetavae.metrics._checks import check_column
 
 _STARTS = 10
 
 
 def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0) -> float:
-    r"""Adjusted Rand index of k-means clusters and labels.
+    r"""Adjusted Rand index of k-means clusters and labels :cite:p:`HubertArabie1985`.
 
     As many clusters as there are classes, found without the labels. With :math:`n_{ij}` the cells of class :math:`i` in cluster
     :math:`j`, :math:`a_i` and :math:`b_j` its margins and :math:`n` the cells,
@@ -27,7 +24,7 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims), dimensions as they are.
+        Embedding of shape (n_cells, n_dims), dimensions as they are.
     labels
         One label per cell; numbers are names of classes here. Cells without one are left out.
     seed
@@ -43,10 +40,6 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
     ValueError
         If shapes do not agree or codes are not finite.
 
-    References
-    ----------
-    :cite:p:`HubertArabie1985`
-
     Examples
     --------
     >>> import numpy as np
@@ -59,14 +52,14 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
     from sklearn.cluster import KMeans
     from sklearn.metrics import adjusted_rand_score
 
-    array = check_codes(codes)
+    array = finite_matrix(codes, "codes")
     covariate = check_column(np.asarray(labels, dtype=object), len(array), "labels").as_classes()
-    labeled = covariate.labels >= 0
-    truth = covariate.labels[labeled]
+    labeled = covariate.present
+    truth = covariate.values[labeled]
     n_classes = len(np.unique(truth))
     if n_classes < 2:
         return float("nan")
-    # Codes that take fewer values than there are classes have no more clusters than values.
+    # An embedding that takes fewer values than there are classes has no more clusters than values.
     n_clusters = min(n_classes, len(np.unique(array[labeled], axis=0)))
     clusters = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(array[labeled])
     return float(adjusted_rand_score(truth, clusters))

@@ -1,4 +1,4 @@
-r"""Information that dimensions hold about one covariate within strata of others, against a within-stratum null.
+r"""Information of dimensions about one covariate within strata of others, against a within-stratum null.
 
 .. math:: I(z_j; y \mid s) = \sum_s p(s) \, I(z_j; y \mid s)
 
@@ -10,32 +10,21 @@ variance gives p-values below one over the number of permutations :cite:p:`Winkl
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
 from scbetavae.metrics import _binning, _contingency
-from scbetavae.metrics._information import LabeledCells
+from scbetavae.metrics._checks import Covariate, renumber
+from scbetavae.metrics._information import Estimator, LabeledCells
 from scbetavae.metrics._resampling import permuted_tables
-
-if TYPE_CHECKING:
-    from scbetavae.metrics._checks import Covariate
 
 MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE = 50, 0.1
 """Batch and a conserved covariate are confounded beyond use below the larger of this many cells and this share of them."""
 
 KEPT_BY_CROSSING = 0.8
 """A covariate is crossed into the strata if so much of the overlap that its margins promise is left."""
-
-
-class ConditionalInformation(NamedTuple):
-    """Information of every dimension with a covariate within strata."""
-
-    value: np.ndarray
-    """Nats, bias removed (for unrelated columns it may be a little below 0), shape (n_dims,)."""
-    p_value: np.ndarray
-    """Shape (n_dims,)."""
 
 
 class Strata(NamedTuple):
@@ -51,16 +40,9 @@ class Strata(NamedTuple):
 
 
 def bin_codes(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Quantile bins of codes (n_cells, n_dims): an array (n_dims, n_cells), and how many there are."""
+    """Quantile bins of an embedding (n_cells, n_dims): an array (n_dims, n_cells), and how many there are."""
     n_bins = _binning.default_bin_count(len(codes))
     return _binning.quantile_bins(np.ascontiguousarray(codes.T), n_bins), n_bins
-
-
-def classes_of(covariate: Covariate) -> np.ndarray:
-    """Class of every cell, numbered without holes; all cells must have the covariate."""
-    if covariate.is_numeric:
-        return _binning.bin_covariate(covariate.values, _binning.default_bin_count(len(covariate.values)))
-    return np.unique(covariate.labels, return_inverse=True)[1].reshape(-1)
 
 
 def conditional_information(
@@ -70,24 +52,26 @@ def conditional_information(
     strata: np.ndarray,
     n_permutations: int,
     rng: np.random.Generator,
-) -> ConditionalInformation:
-    """Information of binned codes (n_dims, n_cells) with a covariate within strata, less its permutation mean."""
-    labels = classes_of(covariate)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Information of binned dimensions (n_dims, n_cells) with a covariate within strata, less its permutation mean, and p-values.
+
+    In nats; for unrelated columns it may be a little below 0.
+    """
+    labels = Estimator().classes(covariate, covariate.present)
     n_dims, n_cells = bins.shape
     value, null = np.zeros(n_dims), np.zeros((n_permutations, n_dims))
     for stratum in range(int(strata.max(initial=-1)) + 1):
         inside = strata == stratum
         observed, of_cell = np.unique(labels[inside], return_inverse=True)
         if len(observed) < 2:
-            continue  # one class: nothing to tell, and nothing to permute
-        cells = LabeledCells(
-            covariate, inside, of_cell.reshape(-1), tuple(map(str, observed)), bins[:, inside], n_bins, 1
-        )
+            continue  # one class: no information, and nothing to permute
+        classes = tuple(map(str, observed))
+        cells = LabeledCells(covariate, inside, of_cell.reshape(-1), classes, bins[:, inside], n_bins)
         share = cells.n_cells / n_cells
         value += share * _contingency.plug_in_information(cells.tables())[0]
         permuted = permuted_tables(cells, None, n_permutations, rng)
         null += share * np.concatenate([_contingency.plug_in_information(tables) for tables in permuted])
-    return ConditionalInformation(value - null.mean(axis=0), _gamma_tail(value, null))
+    return value - null.mean(axis=0), _gamma_tail(value, null)
 
 
 def _gamma_tail(value: np.ndarray, null: np.ndarray) -> np.ndarray:
@@ -106,11 +90,6 @@ def effective_cells(batch: np.ndarray, strata: np.ndarray) -> float:
 
     All of them if batch and stratum are independent, none if the stratum determines the batch. It is the number of
     cells over the variance inflation factor of batch given strata (for two batches, N (1 - R^2)).
-
-    Parameters
-    ----------
-    batch, strata
-        Class indices of shape (n_cells,).
     """
     table = np.zeros((strata.max(initial=0) + 1, batch.max(initial=0) + 1))
     np.add.at(table, (strata, batch), 1)
@@ -131,7 +110,7 @@ def stratify(batch: np.ndarray, conserved: list[Covariate]) -> Strata:
     index, crossed, share = np.zeros(n_cells, dtype=np.int64), [], 1.0
     worst, problem = float(n_cells), ""
     for covariate in conserved:
-        labels = classes_of(covariate)
+        labels = Estimator().classes(covariate, covariate.present)
         alone = effective_cells(batch, labels)
         if alone < needed and alone <= worst:
             problem = (
@@ -139,7 +118,7 @@ def stratify(batch: np.ndarray, conserved: list[Covariate]) -> Strata:
                 f"and needs {needed:.0f}"
             )
         worst = min(worst, alone)
-        joint = np.unique(index * (labels.max() + 1) + labels, return_inverse=True)[1].reshape(-1)
+        joint = renumber(index * (labels.max() + 1) + labels)
         joint_share = effective_cells(batch, joint) / n_cells
         if joint_share >= KEPT_BY_CROSSING * share * alone / n_cells and joint_share * n_cells >= min(needed, alone):
             index, share = joint, joint_share

@@ -1,39 +1,27 @@
-"""What a change of codes cost: batch and conserved covariates, before and after."""
+"""What a change of the embedding cost: batch and conserved covariates, before and after."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import Covariate, check_codes, check_column, check_factors, check_groups
+from scbetavae._core.checks import finite_matrix
+from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
 from scbetavae.metrics._resampling import Blocks, make_blocks
-from scbetavae.metrics.integration import _ilisi
-from scbetavae.metrics.integration._classifiers import (
-    N_NEIGHBORS,
-    composition_accuracy,
-    make_forest_plan,
-    make_neighbor_plan,
-    predict_by_forest,
-    predict_by_neighbors,
-)
+from scbetavae.metrics.integration import _classifiers, _ilisi
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from numpy.typing import ArrayLike
-
-    from scbetavae.metrics.integration._classifier_plan import Plan
-
-_LEAST_SKILL = 0.05
-"""Below this a ratio of accuracies says nothing."""
+_LEAST_ACCURACY = 0.05
+"""Below this a ratio of accuracies is meaningless."""
 
 _N_BINS = 4
 """Quantile bins of a numeric conserved covariate, for iLISI within strata."""
 
 _COLUMNS = ("before", "after", "kept")
+_NUMBERS = [f"{name}{end}" for name in _COLUMNS for end in ("", "_ci_low", "_ci_high")]
 
 
 class BeforeAndAfter(NamedTuple):
@@ -58,14 +46,14 @@ def evaluate_batch_removal(
     n_bootstrap: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Batch and conserved covariates in two sets of codes of the same cells.
+    """Batch-removal report: accuracy for batch and conserved covariates in two embeddings of the same cells.
 
-    Both sets are classified on the same cells, in the same folds and resamples, so that differences are of the codes.
+    Both are evaluated on the same cells, in the same folds and resamples, so that differences are of the embeddings.
 
     Parameters
     ----------
     before, after
-        Codes of shape (n_cells, n_dims); the numbers of dimensions may differ.
+        Embeddings of shape (n_cells, n_dims); the numbers of dimensions may differ.
     batch
         Batch of every cell.
     conserved
@@ -81,20 +69,20 @@ def evaluate_batch_removal(
 
     Returns
     -------
-    Tidy DataFrame, a row per covariate and classifier, batch first:
+    Tidy DataFrame, one row per covariate and classifier, batch first:
 
     ``role``, ``covariate``, ``classifier``
         ``"batch"`` or ``"conserved"``; name of the column; ``"knn"`` (:func:`knn_accuracy`), ``"random_forest"``
         (:func:`random_forest_accuracy`) or, for batch alone, ``"ilisi"`` (:func:`ilisi`).
     ``before``, ``after``
-        Accuracy in both sets of codes: 0 by chance, 1 if perfect. For iLISI 0 is separate and 1 is mixed.
+        Accuracy in both embeddings: 0 by chance, 1 if perfect. For iLISI 0 is separate and 1 is mixed.
     ``kept``
         For conserved covariates, ``after / before``; NaN where ``before`` is below 0.05.
     ``before_ci_low``, ``before_ci_high``, and so for ``after`` and ``kept``
         95% bootstrap intervals over held-out cells, or donors. That of ``kept`` is paired.
     ``expected``
-        For batch, what the conserved covariates alone imply: :func:`expected_accuracy`, and for iLISI its value in ``before`` for
-        batches permuted within strata of the conserved covariates (numeric ones cut at quartiles).
+        For batch, what is expected from composition: :func:`expected_accuracy`, and for iLISI its value in ``before`` for batches
+        permuted within strata of the conserved covariates (numeric ones cut at quartiles).
     ``n_cells``, ``n_classes``, ``flag``
         Cells that are reported on, classes (0 for a numeric covariate), and what to know about the row.
 
@@ -102,10 +90,6 @@ def evaluate_batch_removal(
     ------
     ValueError
         If shapes do not agree, codes are not finite, or groups are missing.
-
-    References
-    ----------
-    :cite:p:`Korsunsky2019,Breiman2001`
 
     Examples
     --------
@@ -120,81 +104,74 @@ def evaluate_batch_removal(
     >>> report.loc[report["classifier"] == "ilisi", ["before", "after"]].round(1).to_numpy().tolist()
     [[0.0, 1.0]]
     """
-    first, second = check_codes(before), check_codes(after)
+    first, second = finite_matrix(before, "before"), finite_matrix(after, "after")
     of_batch = check_column(batch, len(first), "batch").as_classes()
     covariates = check_factors(conserved, len(first))
     if len(second) != len(first):
-        msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass codes of the same cells."
+        msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass embeddings of the same cells."
         raise ValueError(msg)
     members = check_groups(groups, len(first))
     mask = None if test is None else np.asarray(test)
-    rng = np.random.default_rng(seed)
-    cells = BeforeAndAfter(first, second, members, mask, make_blocks(len(first), members, n_bootstrap, rng), seed)
-    expected = composition_accuracy(of_batch, covariates, members, mask, seed)
-    rows = [make(cells, of_batch, "batch", expected) for make in (neighbor_row, _forest_row)]
-    rows.append(_ilisi_row(cells, of_batch, covariates))
-    rows += [
-        make(cells, covariate, "conserved", np.nan) for covariate in covariates for make in (neighbor_row, _forest_row)
+    blocks = make_blocks(len(first), members, n_bootstrap, np.random.default_rng(seed))
+    cells = BeforeAndAfter(first, second, members, mask, blocks, seed)
+    expected = _classifiers.composition_accuracy(of_batch, covariates, members, mask, seed)
+    rows = [
+        classifier_row(cells, of_batch, "batch", expected),
+        classifier_row(cells, of_batch, "batch", expected, "random_forest"),
+        _ilisi_row(cells, of_batch, covariates),
     ]
-    return _to_frame(rows)
+    for covariate in covariates:
+        rows += [classifier_row(cells, covariate, "conserved", np.nan, name) for name in ("knn", "random_forest")]
+    frame = pd.DataFrame(rows)
+    types = dict.fromkeys([*_NUMBERS, "expected"], np.float64) | dict.fromkeys(("n_cells", "n_classes"), np.int64)
+    return frame.astype(types)[["role", "covariate", "classifier", *types, "flag"]]
 
 
-def neighbor_row(cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float) -> dict[str, Any]:
-    """The row of k-NN accuracy."""
-    plan = make_neighbor_plan(covariate, cells.groups, cells.test, cells.seed)
-    predict = partial(predict_by_neighbors, plan=plan, n_neighbors=N_NEIGHBORS, seed=cells.seed)
-    return _classifier_row(cells, covariate, role, "knn", plan, predict) | {"expected": expected}
-
-
-def _forest_row(cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float) -> dict[str, Any]:
-    plan = make_forest_plan(covariate, cells.groups, cells.test, cells.seed)
-    predict = partial(predict_by_forest, plan=plan, seed=cells.seed)
-    return _classifier_row(cells, covariate, role, "random_forest", plan, predict) | {"expected": expected}
-
-
-def _classifier_row(
-    cells: BeforeAndAfter,
-    covariate: Covariate,
-    role: str,
-    name: str,
-    plan: Plan,
-    predict: Callable[[np.ndarray], np.ndarray],
+def classifier_row(
+    cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float, name: str = "knn"
 ) -> dict[str, Any]:
-    said = [predict(codes) for codes in (cells.before, cells.after)]
-    values = [plan.accuracy(predicted) for predicted in said]
-    replicates = [plan.replicates(predicted, cells.blocks) for predicted in said]
-    counted = {"n_cells": len(plan.reported), "n_classes": plan.n_classes, "flag": plan.problem}
-    return _row(role, covariate.name, name, values, replicates) | counted
+    """The row of k-NN accuracy or of a random forest."""
+    is_knn = name == "knn"
+    make_plan = _classifiers.make_neighbor_plan if is_knn else _classifiers.make_forest_plan
+    plan = make_plan(covariate, cells.groups, cells.test, cells.seed)
+    predictor = _classifiers.predict_by_neighbors if is_knn else _classifiers.predict_by_forest
+    predict = partial(predictor, plan=plan, seed=cells.seed)
+    predictions = [predict(codes) for codes in (cells.before, cells.after)]
+    values = [plan.accuracy(predicted) for predicted in predictions]
+    replicates = [plan.replicates(predicted, cells.blocks) for predicted in predictions]
+    counted = {"n_cells": len(plan.reported.keep), "n_classes": plan.n_classes, "flag": plan.problem}
+    return _row(role, covariate.name, name, values, replicates) | counted | {"expected": expected}
 
 
 def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariate]) -> dict[str, Any]:
+    labels, seed, blocks = batch.values, cells.seed, cells.blocks
+    before, after = (
+        _ilisi.find_neighborhoods(codes, labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=seed)
+        for codes in (cells.before, cells.after)
+    )
+    within = np.nan if before.is_empty else before.permuted(labels, seed, _strata(conserved))
     values, replicates = [], []
-    for codes in (cells.before, cells.after):
-        hoods = _ilisi.find_neighborhoods(codes, batch.labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=cells.seed)
-        if codes is cells.before:
-            within = np.nan if hoods.is_empty else hoods.permuted(batch.labels, cells.seed, _strata(conserved))
-            expected = hoods.score(within, batch.labels, cells.seed)
-        index = hoods.indices(batch.labels)
-        sums = np.zeros((2, cells.blocks.n_blocks))
+    for hoods in (before, after):
+        index = hoods.indices(labels)
+        sums = np.zeros((2, blocks.n_blocks))
         if not hoods.is_empty:
-            np.add.at(sums, (slice(None), cells.blocks.index[hoods.cells]), np.stack([index, np.ones(len(index))]))
-        total, n = sums @ cells.blocks.weights.T
-        values.append(hoods.score(index.mean(), batch.labels, cells.seed))
-        replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), batch.labels, cells.seed))
-    flag = "fewer than two batches" if hoods.is_empty else ""
-    extra = {"expected": expected, "n_cells": len(hoods.cells), "n_classes": len(batch.classes), "flag": flag}
-    return _row("batch", batch.name, "ilisi", values, replicates) | extra
+            np.add.at(sums, (slice(None), blocks.index[hoods.cells]), np.stack([index, np.ones(len(index))]))
+        total, n = sums @ blocks.weights.T
+        values.append(float(hoods.score(index.mean(), labels, seed)))
+        replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), labels, seed))
+    flag = "fewer than two batches" if after.is_empty else ""
+    extra = {"expected": float(before.score(within, labels, seed)), "n_cells": len(after.cells), "flag": flag}
+    return _row("batch", batch.name, "ilisi", values, replicates) | extra | {"n_classes": len(batch.classes)}
 
 
 def _row(
     role: str, covariate: str, classifier: str, values: list[float], replicates: list[np.ndarray]
 ) -> dict[str, Any]:
-    """Values, and the ends of their intervals."""
+    """Values, and the ends of their percentile intervals."""
     columns: dict[str, Any] = {"role": role, "covariate": covariate, "classifier": classifier}
     kept, kept_replicates = np.nan, np.full(len(replicates[0]), np.nan)
-    if role == "conserved" and values[0] >= _LEAST_SKILL:
-        kept = values[1] / values[0]
-        base = replicates[0]
+    if role == "conserved" and values[0] >= _LEAST_ACCURACY:
+        kept, base = values[1] / values[0], replicates[0]
         kept_replicates = np.where(base > 0, replicates[1] / np.where(base > 0, base, 1.0), np.nan)
     for name, value, drawn in zip(_COLUMNS, (*values, kept), (*replicates, kept_replicates), strict=True):
         finite = drawn[np.isfinite(drawn)]
@@ -208,16 +185,8 @@ def _strata(covariates: list[Covariate]) -> np.ndarray:
     columns = []
     for covariate in covariates:
         if not covariate.is_numeric:
-            columns.append(covariate.labels)
+            columns.append(covariate.values)
             continue
         edges = np.nanquantile(covariate.values, np.arange(1, _N_BINS) / _N_BINS)
         columns.append(np.where(covariate.present, np.searchsorted(edges, covariate.values, side="right"), -1))
-    return np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-
-
-def _to_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    numbers = [f"{name}{end}" for name in _COLUMNS for end in ("", "_ci_low", "_ci_high")]
-    frame[[*numbers, "expected"]] = frame[[*numbers, "expected"]].astype(np.float64)
-    frame[["n_cells", "n_classes"]] = frame[["n_cells", "n_classes"]].astype(np.int64)
-    return frame[["role", "covariate", "classifier", *numbers, "expected", "n_cells", "n_classes", "flag"]]
+    return renumber(np.stack(columns, axis=1))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import check_codes, check_column, check_positive_integer
-from scbetavae.metrics.integration._classifiers import MAXIMUM_NEIGHBOUR_QUERIES, MAXIMUM_NEIGHBOUR_REFERENCES
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import ArrayLike
+from scbetavae._core.checks import check_whole_number, finite_matrix
+from scbetavae.metrics._checks import check_column
+from scbetavae.metrics.integration._classifiers import MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES
 
 N_NEIGHBORS = 30
 _N_PERMUTATIONS = 10
 
 
 def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = N_NEIGHBORS, seed: int = 0) -> float:
-    r"""Integration local inverse Simpson index, on a scale from separate to mixed.
+    r"""Integration local inverse Simpson index, on a scale from separate to mixed :cite:p:`Korsunsky2019`.
 
     The effective number of batches among the nearest other cells of cell :math:`i` is
     :math:`L_i = 1 / \sum_b p_{ib}^2`, with :math:`p_{ib}` the share of batch :math:`b` among them. The score compares its
@@ -27,13 +26,13 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     .. math:: \frac{\bar L - 1}{\bar L_\text{permuted} - 1},
 
-    clipped to [0, 1], so that batches of unequal size and a small neighborhood do not hold mixed cells below 1.
-    Neighbors count alike: 30 of them, the perplexity that :cite:t:`Korsunsky2019` give to their Gaussian weights.
+    clipped to [0, 1], so that mixed cells score 1 in small neighborhoods and with batches of unequal size, too. Neighbors count
+    alike: 30 of them, the perplexity of the Gaussian weights in the original.
 
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims).
+        Embedding of shape (n_cells, n_dims).
     batch
         Batch of every cell; cells without one are left out.
     n_neighbors
@@ -52,10 +51,6 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
     ValueError
         If shapes do not agree, codes are not finite, or ``n_neighbors`` is no integer of at least 2.
 
-    References
-    ----------
-    :cite:p:`Korsunsky2019`
-
     Examples
     --------
     >>> import numpy as np
@@ -67,11 +62,11 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
     >>> ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)
     0.0
     """
-    array = check_codes(codes)
-    covariate = check_column(batch, len(array), "batch").as_classes()
-    k = check_positive_integer(n_neighbors, "n_neighbors", 2)
-    hoods = find_neighborhoods(array, covariate.labels, k, seed=seed)
-    return hoods.score(hoods.indices(covariate.labels).mean(), covariate.labels, seed)
+    array = finite_matrix(codes, "codes")
+    labels = check_column(batch, len(array), "batch").as_classes().values
+    check_whole_number(n_neighbors, "n_neighbors", 2)
+    hoods = find_neighborhoods(array, labels, n_neighbors, seed=seed)
+    return float(hoods.score(hoods.indices(labels).mean(), labels, seed))
 
 
 @dataclass(frozen=True)
@@ -111,13 +106,10 @@ class Neighborhoods:
             means.append(self.indices(drawn).mean())
         return float(np.mean(means))
 
-    def score(self, mean: np.ndarray | float, labels: np.ndarray, seed: int) -> np.ndarray | float:
+    def score(self, mean: Any, labels: np.ndarray, seed: int) -> np.ndarray:
         """Mean index, or several, on the scale from separate (0) to mixed (1)."""
         null = self.permuted(labels, seed) if not self.is_empty else np.nan
-        if not null > 1:
-            return np.full(np.shape(mean), np.nan) if np.ndim(mean) else float("nan")
-        scaled = np.clip((np.asarray(mean) - 1) / (null - 1), 0.0, 1.0)
-        return scaled if np.ndim(mean) else float(scaled)
+        return np.clip((np.asarray(mean) - 1) / (null - 1 if null > 1 else np.nan), 0.0, 1.0)
 
 
 def find_neighborhoods(
@@ -128,9 +120,9 @@ def find_neighborhoods(
 
     rng = np.random.default_rng(seed)
     # In random order, so that equally near cells are taken at random.
-    taken = rng.permutation(np.flatnonzero(labels >= 0))[:MAXIMUM_NEIGHBOUR_REFERENCES]
+    taken = rng.permutation(np.flatnonzero(labels >= 0))[:MAXIMUM_NEIGHBOR_REFERENCES]
     cells = taken if test is None else taken[test[taken]]
-    cells = cells[:MAXIMUM_NEIGHBOUR_QUERIES]
+    cells = cells[:MAXIMUM_NEIGHBOR_QUERIES]
     k = min(n_neighbors, len(taken) - 1)
     if k < 2 or not len(cells) or len(np.unique(labels[taken])) < 2:
         return Neighborhoods(cells, np.zeros((len(cells), 0), dtype=np.int64), taken)

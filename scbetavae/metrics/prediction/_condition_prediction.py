@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 from math import factorial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from scbetavae._core.checks import check_whole_number, finite_matrix
 from scbetavae.metrics import _held_out
 from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import Covariate, check_codes, check_column, check_groups, check_positive_integer
+from scbetavae.metrics._checks import Covariate, check_column, check_groups, take_groups
 from scbetavae.metrics._resampling import make_blocks
-from scbetavae.metrics.prediction import _linear_predictions
-from scbetavae.metrics.prediction._linear_predictions import Task
-from scbetavae.metrics.prediction._prediction_evidence import Predictors
+from scbetavae.metrics.prediction._linear_predictions import Task, standardize
+from scbetavae.metrics.prediction._prediction_evidence import NUMBERS, Predictors
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-_NUMBERS = (
-    "accuracy",
-    "null",
-    "null_low",
-    "null_high",
-    "p_value",
-    "p_adjusted",
-    "ci_low",
-    "ci_high",
-    "auroc",
-    "beyond_technical",
-    "beyond_low",
-    "beyond_high",
-)
 _FEW_GROUPS = 5
 _FEW_WAYS = 100
 
@@ -58,7 +42,7 @@ def condition_prediction(
     Parameters
     ----------
     codes
-        Codes of shape (n_cells, n_dims).
+        Embedding of shape (n_cells, n_dims).
     covariate
         Classes (categorical, boolean, string) or numbers, one per cell. A cell without a label is left out, and so is a
         class of a single cell.
@@ -66,7 +50,7 @@ def condition_prediction(
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
     technical_covariates
-        Columns of shape (n_cells, n_technical covariates) that a dimension should know more than, for example the library size.
+        Columns of shape (n_cells, n_technical), such as the library size, that a dimension should improve on.
     active
         Boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     n_permutations
@@ -78,7 +62,7 @@ def condition_prediction(
 
     Returns
     -------
-    DataFrame, a row a dimension, one for all active dimensions together, and one for the technical covariates alone:
+    DataFrame, one row per dimension, one for all active dimensions together, and one for the technical covariates alone:
 
     ``predictor``, ``dimension``
         ``"dimension"``, ``"all"`` or ``"technical"``; the index of the dimension, -1 for the other two.
@@ -94,7 +78,7 @@ def condition_prediction(
         Share of permutations, the observed labels among them, with at least this accuracy.
     ``p_adjusted``
         The same for the *largest* accuracy of any dimension in each permutation: corrected over dimensions by the largest
-        statistic of Westfall and Young. The rows of all dimensions and of technical covariates are one test each and not
+        statistic :cite:p:`WestfallYoung1993`. The rows of all dimensions and of technical covariates are one test each and not
         corrected.
     ``ci_low``, ``ci_high``
         95% interval of the accuracy of these predictions, from a bootstrap over donors, or over cells without donors.
@@ -102,25 +86,20 @@ def condition_prediction(
         Area under the ROC curve, in [0, 1] and 0.5 by chance; for more than two classes the mean of each against the rest.
         NaN for numbers.
     ``beyond_technical``, ``beyond_low``, ``beyond_high``
-        Accuracy of technical covariates and dimension together less that of technical covariates alone (or 0, if these do
-        worse than chance), and its
-        95% interval.
+        Accuracy of technical covariates and dimension together less that of technical covariates alone (or 0, if these are worse
+        than chance), and its 95% interval.
     ``direction``
         Class with the highest mean in this dimension; ``"+"`` or ``"-"`` for numbers; empty for the last two rows.
     ``n_cells``, ``n_classes``, ``n_groups``
         Cells, classes (0 for numbers) and donors (0 without) that took part.
     ``flag``
-        What to know before believing the row; empty if nothing.
+        Limits of the row; empty if there are none.
 
     Raises
     ------
     ValueError
         If shapes do not agree, values are not finite, the covariate has one class (or one value) or fewer than ten cells, or
         there is one donor only.
-
-    References
-    ----------
-    :cite:p:`WestfallYoung1993`
 
     Examples
     --------
@@ -130,35 +109,69 @@ def condition_prediction(
     >>> treated = rng.random(400) < 0.3
     >>> codes = np.column_stack([rng.normal(size=400), rng.normal(size=400) - 4.0 * treated])
     >>> frame = condition_prediction(codes, np.where(treated, "treated", "control"))
-    >>> told = frame[frame["p_adjusted"] < 0.05]
-    >>> told[["predictor", "dimension", "accuracy", "direction"]].round(1).values.tolist()
+    >>> found = frame[frame["p_adjusted"] < 0.05]
+    >>> found[["predictor", "dimension", "accuracy", "direction"]].round(1).values.tolist()
     [['dimension', 1, 1.0, 'control'], ['all', -1, 1.0, '']]
     """
-    n_permutations = check_positive_integer(n_permutations, "n_permutations", minimum=0)
-    n_bootstrap = check_positive_integer(n_bootstrap, "n_bootstrap", minimum=0)
-    array = check_codes(codes)
+    check_whole_number(n_permutations, "n_permutations")
+    check_whole_number(n_bootstrap, "n_bootstrap")
+    array = finite_matrix(codes, "codes")
     mask = resolve_active(array, active)
     column = check_column(covariate, len(array), "covariate")
     members = check_groups(groups, len(array))
-    extra = _check_technical(technical_covariates, len(array))
+    technical = _check_technical(technical_covariates, len(array))
     setting = _prepare(column, members, seed)
     rng = np.random.default_rng([seed, 1])  # another stream than that of the folds
-    rows = _linear_predictions.standardize(array[np.ix_(setting.keep, np.flatnonzero(mask))])
-    aside = None if extra is None else _linear_predictions.standardize(extra[setting.keep])
+    rows = standardize(array[np.ix_(setting.keep, np.flatnonzero(mask))])
+    extra = None if technical is None else standardize(technical[setting.keep])
     blocks = make_blocks(len(setting.keep), setting.task.members, n_bootstrap, rng)
     if n_bootstrap and setting.task.members is not None and blocks.n_blocks < _FEW_GROUPS:
         setting.notes.append(f"rough interval: {blocks.n_blocks} groups")
-    numbers = Predictors(rows, aside, setting.task, blocks).evaluate(n_permutations, rng)
-    frame = _layout(setting, mask, numbers, _directions(rows, setting))
-    frame.insert(3, "covariate", column.name)
-    if extra is None:
-        frame.loc[frame["predictor"] == "technical", list(_NUMBERS)] = np.nan
-        frame.loc[frame["predictor"] == "technical", ["active", "flag"]] = [False, "no technical covariates given"]
+    numbers = Predictors(rows, extra, setting.task, blocks).evaluate(n_permutations, rng)
+
+    frame = undefined_prediction(column.name, mask, len(setting.keep), setting.task.target.n_classes, "")
+    taking_part = np.append(mask, [True, True])
+    for name in NUMBERS:
+        frame.loc[taking_part, name] = numbers[name]
+    frame.loc[np.append(mask, [False, False]), "direction"] = _directions(rows, setting)
+    frame["n_groups"] = 0 if setting.task.members is None else int(setting.task.members.max()) + 1
+    frame["flag"] = np.where(taking_part, "; ".join(setting.notes), "not active: takes no part").astype(object)
+    all_, alone = len(mask), len(mask) + 1
+    if not mask.any():
+        collapsed = "no active dimension: the embedding is constant, or the model collapsed (try a lower beta)"
+        frame.loc[all_, "flag"] = "; ".join([*setting.notes, collapsed])
+    if technical is None:
+        frame.loc[alone, list(NUMBERS)] = np.nan
+        frame.loc[alone, "flag"] = "no technical covariates given"
+    frame.loc[alone, "active"] = technical is not None
     return frame
 
 
 def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_classes: int, flag: str) -> pd.DataFrame:
-    """The frame of :func:`condition_prediction` where nothing can be predicted, with the reason in every row."""
+    """The frame of :func:`condition_prediction` where nothing can be predicted.
+
+    Parameters
+    ----------
+    covariate
+        Name of the covariate.
+    active
+        Boolean mask of the active dimensions, (n_dims,).
+    n_cells, n_classes
+        Cells with a label, and their classes.
+    flag
+        The reason, for every row.
+
+    Returns
+    -------
+    DataFrame whose numbers are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scbetavae.metrics import undefined_prediction
+    >>> undefined_prediction("condition", np.array([True]), 9, 2, "few cells")["predictor"].tolist()
+    ['dimension', 'all', 'technical']
+    """
     n_dims = len(active)
     frame = pd.DataFrame(
         {
@@ -167,28 +180,20 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
             "active": np.append(active, [active.any(), False]),
             "covariate": covariate,
         }
-        | dict.fromkeys(_NUMBERS, np.nan)
+        | dict.fromkeys(NUMBERS, np.nan)
         | {"direction": "", "n_cells": n_cells, "n_classes": n_classes, "n_groups": 0, "flag": flag}
     )
     return frame.astype({"direction": object, "covariate": object, "flag": object})
 
 
 def _check_technical(technical_covariates: ArrayLike | None, n_cells: int) -> np.ndarray | None:
-    if technical_covariates is None:
+    if technical_covariates is None or np.shape(technical_covariates)[1:] == (0,):
         return None
-    try:
-        array = np.asarray(technical_covariates, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = f"`technical_covariates` must be numbers, but they could not be read as floats: {error}."
-        raise TypeError(msg) from error
-    if array.ndim != 2 or len(array) != n_cells:
-        msg = f"`technical_covariates` has shape {array.shape}; it needs ({n_cells}, n_technical covariates), a row per cell."
+    array = finite_matrix(technical_covariates, "technical_covariates")
+    if len(array) != n_cells:
+        msg = f"`technical_covariates` has shape {array.shape}; it needs ({n_cells}, n_technical), one row per cell."
         raise ValueError(msg)
-    n_broken = int((~np.isfinite(array)).any(axis=1).sum())
-    if n_broken:
-        msg = f"`technical_covariates` holds NaN or infinite values in {n_broken} cells. Leave these cells out, or fill them."
-        raise ValueError(msg)
-    return array if array.shape[1] else None
+    return array
 
 
 class _Setting(NamedTuple):
@@ -209,29 +214,29 @@ def _prepare(column: Covariate, members: np.ndarray | None, seed: int) -> _Setti
         found = "" if column.is_numeric else f" (classes: {', '.join(map(repr, column.classes[:5])) or 'none'})"
         problem = "one class" if len(column.classes) == 1 else target.problem
         msg = (
-            f"{column.name!r} cannot be predicted: {problem} among {len(present)} cells with a label{found}. "
-            "It takes two classes of at least two cells, or numbers that vary, and ten cells."
+            f"{column.name!r} cannot be predicted: {problem} among {len(present)} cells with a label{found}. Pass two classes of "
+            "at least two cells, or numbers that vary, and ten cells."
         )
         raise ValueError(msg)
     notes, classes = [], ()
     if len(present) < len(column.present):
         notes.append(f"{len(column.present) - len(present)} cells without a label left out")
     if not column.is_numeric:
-        classes = tuple(column.classes[i] for i in np.unique(column.labels[target.keep]))
+        classes = tuple(column.classes[i] for i in np.unique(column.values[target.keep]))
         left = [name for name in column.classes if name not in classes]
         if left:
             notes.append(f"class of one cell left out: {', '.join(left[:3])}{' ...' if len(left) > 3 else ''}")
-    donors = None if members is None else np.unique(members[target.keep], return_inverse=True)[1].reshape(-1)
+    donors = take_groups(members, target.keep)
     if donors is not None and donors.max() == 0:
         msg = (
             f"All {len(donors)} cells with a label for {column.name!r} are of one group (donor), so none can be held out. "
-            "Give no groups: cells are then held out, which says nothing about other donors."
+            "Pass no groups: cells are then held out, which says nothing about other donors."
         )
         raise ValueError(msg)
     if donors is not None and classes and _held_out.names_groups(target.values, donors):
         donors = None
         notes.append("every class is a donor: cells are held out, which says nothing about other donors")
-    here = _held_out.Target(np.arange(len(target.keep)), target.values, target.n_classes, "")
+    here = _held_out.Target(np.arange(len(target.keep)), target.values, target.n_classes)
     task = Task(here, _held_out.split_folds(here, donors, seed), donors)
     return _Setting(task, target.keep, classes, notes + _donor_notes(task, classes))
 
@@ -250,14 +255,14 @@ def _donor_notes(task: Task, classes: tuple[str, ...]) -> list[str]:
     notes = []
     if classes and (sizes == 1).any():
         single = [classes[int(kind)] for kind in kinds[sizes == 1]]
-        notes.append(f"of one donor, so not told when it is held out: {', '.join(single[:3])}")
+        notes.append(f"of one donor, so not predicted when it is held out: {', '.join(single[:3])}")
     ways = factorial(n_groups)
     for size in sizes:
         ways //= factorial(int(size))
     if ways < _FEW_WAYS:
         what = ", ".join(f"{size} of {classes[int(k)]!r}" for k, size in zip(kinds, sizes, strict=True) if classes)
         notes.append(
-            f"constant within donors ({what or f'{n_groups} donors'}): the labels can be dealt to them in {ways} ways, "
+            f"constant within donors ({what or f'{n_groups} donors'}): the labels can be assigned to them in {ways} ways, "
             f"so p-values below about {1 / ways:.2g} are out of reach"
         )
     return notes
@@ -271,38 +276,3 @@ def _directions(rows: np.ndarray, setting: _Setting) -> list[str]:
     sizes = np.bincount(target.values)
     means = np.stack([np.bincount(target.values, weights=row) / sizes for row in rows]) if len(rows) else rows[:, :1]
     return [setting.classes[i] for i in means.argmax(axis=1)]
-
-
-def _layout(setting: _Setting, mask: np.ndarray, numbers: dict[str, np.ndarray], directions: list[str]) -> pd.DataFrame:
-    """A row a dimension, active or not, and the two for all and for technical covariates."""
-    n_dims = len(mask)
-    where = np.append(np.flatnonzero(mask), [n_dims, n_dims + 1])
-    columns = {}
-    for name in _NUMBERS:
-        columns[name] = np.full(n_dims + 2, np.nan)
-        columns[name][where] = numbers[name]
-    direction = np.full(n_dims + 2, "", dtype=object)
-    direction[where[:-2]] = directions
-    flags = [list(setting.notes) for _ in range(n_dims + 2)]
-    for dimension in np.flatnonzero(~mask):
-        flags[dimension] = ["not active: takes no part"]
-    if not mask.any():
-        flags[-2].append("no active dimension: the embedding is constant, or the model collapsed (try a lower beta)")
-    task = setting.task
-    frame = pd.DataFrame(
-        {
-            "predictor": ["dimension"] * n_dims + ["all", "technical"],
-            "dimension": np.append(np.arange(n_dims), [-1, -1]),
-            "active": np.append(mask, [mask.any(), True]),
-        }
-        | columns
-        | {
-            "direction": direction,
-            "n_cells": len(setting.keep),
-            "n_classes": task.target.n_classes,
-            "n_groups": 0 if task.members is None else int(task.members.max()) + 1,
-            "flag": ["; ".join(notes) for notes in flags],
-        }
-    )
-    whole = dict.fromkeys(("dimension", "n_cells", "n_classes", "n_groups"), np.int64)
-    return frame.astype(whole | {"active": bool, "direction": object})

@@ -1,10 +1,10 @@
-r"""How near predicted cells come to real ones, relative to doing nothing.
+r"""How close predicted cells come to real ones, relative to no change.
 
 A profile is the mean over cells of the logarithm of normalized counts,
 
 .. math:: m_g = \frac{1}{n} \sum_i \log\Big(1 + 10^4 \, \frac{x_{ig}}{\sum_h x_{ih}}\Big)
 
-and with the profiles of the predicted cells, of the real source and of the real target cells, the error ratio is
+and with the profiles of the predicted cells, of the real source and of the real target cells, the relative error is
 
 .. math:: \frac{\sum_g (m^\text{predicted}_g - m^\text{target}_g)^2}{\sum_g (m^\text{source}_g - m^\text{target}_g)^2}
 
@@ -14,21 +14,19 @@ with the smooth expectation of a decoder.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from scbetavae.metrics._checks import check_positive_integer
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
+from scbetavae._core.checks import check_whole_number
 
 COUNTS_PER_CELL = 1e4
 """Total to which counts are scaled before the logarithm."""
 
 
-def log_profile(counts: ArrayLike) -> np.ndarray:
+def log_profile(counts: Any) -> np.ndarray:
     """Mean over cells of log(1 + counts per 10 000).
 
     Parameters
@@ -52,10 +50,10 @@ def log_profile(counts: ArrayLike) -> np.ndarray:
     >>> log_profile(np.array([[1, 9], [0, 5]])).round(2).tolist()
     [3.45, 9.16]
     """
-    return np.asarray(log_normalize(counts).mean(axis=0)).ravel()
+    return np.asarray(_log_normalize(counts).mean(axis=0)).ravel()
 
 
-def log_normalize(counts: ArrayLike) -> sparse.csr_matrix:
+def _log_normalize(counts: Any) -> sparse.csr_matrix:
     """log(1 + counts per 10 000) of every cell, checked."""
     matrix = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
     if matrix.shape[0] == 0:
@@ -71,7 +69,7 @@ def log_normalize(counts: ArrayLike) -> sparse.csr_matrix:
 
 
 def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> float:
-    """Squared distance of prediction and target over that of source and target.
+    """Squared distance of prediction and target over that of source and target :cite:p:`Lotfollahi2019`.
 
     Parameters
     ----------
@@ -80,17 +78,12 @@ def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -
 
     Returns
     -------
-    0 for a perfect prediction, 1 for the source unchanged, more for what is worse than doing nothing. NaN if source and
-    target are equal.
+    0 for a perfect prediction, 1 for no change, more for what is worse than no change. NaN if source and target are equal.
 
     Raises
     ------
     ValueError
         If the profiles differ in shape or are not finite.
-
-    References
-    ----------
-    :cite:p:`Lotfollahi2019`
 
     Examples
     --------
@@ -106,8 +99,8 @@ def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -
 def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
     """Squared Pearson correlation of two profiles over genes, the R2 of the literature on counterfactuals.
 
-    It flatters: genes differ far more from each other than a gene between conditions, so that the source itself
-    correlates with the target. It also forgives a prediction that is off by a factor.
+    It is optimistic: genes differ far more from each other than a gene between conditions, so that the source itself correlates
+    with the target. It also ignores a constant factor.
 
     Parameters
     ----------
@@ -151,7 +144,7 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
     Raises
     ------
     ValueError
-        If the profiles differ in shape or are not finite, or ``n_top`` is no whole number of at least 1.
+        If the profiles differ in shape or are not finite, or ``n_top`` is no integer of at least 1.
 
     Examples
     --------
@@ -159,22 +152,22 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
     >>> differential_genes([0.0, 0.0, 0.0], [1.0, -3.0, 2.0], n_top=2).tolist()
     [1, 2]
     """
-    check_positive_integer(n_top, "n_top")
+    check_whole_number(n_top, "n_top", 1)
     source, target = _profiles(source, target)
     return np.argsort(-np.abs(target - source), kind="stable")[:n_top]
 
 
 def split_half_error(
     source: ArrayLike,
-    target_counts: ArrayLike,
+    target_counts: Any,
     *,
     genes: ArrayLike | None = None,
     n_splits: int = 20,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Error ratio and squared correlation of half of the target cells, predicted by the other half.
+    """Relative error and squared correlation of half of the target cells, predicted by the other half.
 
-    What sampling the target cells alone does to the error. A prediction is compared with all target cells, whose profile is less
+    This is the error from sampling the target cells alone. A prediction is compared with all target cells, whose profile is less
     noisy than that of a half, so one that is less noisy than real cells can come below it.
 
     Parameters
@@ -192,12 +185,12 @@ def split_half_error(
 
     Returns
     -------
-    Mean error ratio and mean squared correlation, both NaN with fewer than two target cells.
+    Mean relative error and mean squared correlation, both NaN with fewer than two target cells.
 
     Raises
     ------
     ValueError
-        If shapes do not agree, or ``n_splits`` is no whole number of at least 1.
+        If shapes do not agree, or ``n_splits`` is no integer of at least 1.
 
     Examples
     --------
@@ -209,9 +202,9 @@ def split_half_error(
     >>> split_half_error(source, many)[0] < split_half_error(source, few)[0]
     True
     """
-    check_positive_integer(n_splits, "n_splits")
-    logs = log_normalize(target_counts)
-    genes = slice(None) if genes is None else np.asarray(genes)
+    check_whole_number(n_splits, "n_splits", 1)
+    logs = _log_normalize(target_counts)
+    chosen = slice(None) if genes is None else np.asarray(genes)
     source, _ = _profiles(source, np.asarray(logs.mean(axis=0)).ravel())
     n_cells = logs.shape[0]
     if n_cells < 2:
@@ -223,9 +216,9 @@ def split_half_error(
         row[rng.permutation(n_cells)[:half]] = 1.0
     first = (choose @ logs) / half
     second = ((1 - choose) @ logs) / (n_cells - half)
-    pairs = [(a[genes], b[genes]) for a, b in zip(first, second, strict=True)]
-    ratios = [relative_error(a, source[genes], b) for a, b in pairs]
-    return float(np.mean(ratios)), float(np.mean([squared_correlation(a, b) for a, b in pairs]))
+    pairs = [(a[chosen], b[chosen]) for a, b in zip(first, second, strict=True)]
+    errors = [relative_error(a, source[chosen], b) for a, b in pairs]
+    return float(np.mean(errors)), float(np.mean([squared_correlation(a, b) for a, b in pairs]))
 
 
 def _profiles(*profiles: ArrayLike) -> list[np.ndarray]:

@@ -1,8 +1,8 @@
 r"""Held-out predictions of linear models in closed form, so that every permutation can fit them anew.
 
 Predictions that were made once and compared with permuted labels would call twice as many dimensions significant as
-they should: what is learned from three folds is tried on the fourth and the other way round, so that chance has the same
-sign everywhere. Fitting again has no such fault, and is cheap because nothing is needed but sums over folds.
+they should: what is learned from three folds is evaluated on the fourth and the other way round, so that chance has the same
+sign everywhere. Fitting again avoids this, and is cheap because nothing is needed but sums over folds.
 
 Classes: the linear discriminant with equal prior for every class. With :math:`m_c` the mean of class c, :math:`m` that of all,
 and :math:`W` the covariance within classes, a cell goes to the class with the largest
@@ -14,16 +14,15 @@ which in one dimension is the class with the nearest mean. Numbers: ridge regres
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
 from scipy import special, stats
 
-from scbetavae.metrics import _held_out
-from scbetavae.metrics._contingency import count_tables
-from scbetavae.metrics.disentanglement import _explicitness
+from scbetavae.metrics._held_out import Target, mean_area
+from scbetavae.metrics._resampling import constant_within
 
 RIDGE = 1e-3
 """Added to variances, in units of the squared standard deviation of a feature: copies of a dimension do no harm."""
@@ -33,17 +32,16 @@ RIDGE = 1e-3
 class Task:
     """What is predicted and which cells are held out together."""
 
-    target: _held_out.Target
+    target: Target
     """Its ``keep`` counts the cells at hand: 0, 1, 2, ..."""
     fold: np.ndarray
     members: np.ndarray | None
     """Donor of every cell; ``None`` without donors, and where the covariate names them."""
 
     def permuted(self, rng: np.random.Generator) -> Task:
-        """The same task for labels that have nothing to do with the cells.
+        """The same task for permuted labels, each with its fold, so that folds stay as evenly filled.
 
-        The fold goes with the label, so that folds stay as evenly filled. Labels that are constant within donors
-        change places between donors, others between the cells of a donor: what donors differ in is not at stake there.
+        Labels that are constant within donors are permuted between donors, others between the cells of a donor.
         """
         n_cells = len(self.fold)
         if self.members is None:
@@ -54,17 +52,15 @@ class Task:
         else:
             index = np.empty(n_cells, dtype=np.int64)
             index[np.argsort(self.members, kind="stable")] = np.lexsort((rng.random(n_cells), self.members))
-        values = self.target.values[index]
-        target = _held_out.Target(self.target.keep, values, self.target.n_classes, "")
-        return Task(target, self.fold[index], self.members)
+        return Task(replace(self.target, values=self.target.values[index]), self.fold[index], self.members)
 
     @cached_property
     def constant_within_donors(self) -> bool:
         """Whether every donor has one value."""
-        if self.members is None:
-            return False
-        values, n_classes = self.target.values, self.target.n_classes
-        return _held_out.constant_within(values, self.members, classes=n_classes > 0) is not None
+        classes = self.target.n_classes > 0
+        return (
+            self.members is not None and constant_within(self.target.values, self.members, classes=classes) is not None
+        )
 
 
 def standardize(columns: np.ndarray) -> np.ndarray:
@@ -122,17 +118,6 @@ def read_scores(scores: np.ndarray, task: Task) -> np.ndarray:
     return scores.argmax(axis=1) if task.target.n_classes else scores[:, 0]
 
 
-def accuracies(predicted: np.ndarray, task: Task) -> np.ndarray:
-    """Accuracy of every row of predictions (n_rows, n_cells), as :func:`_held_out.accuracy`."""
-    target = task.target
-    if target.n_classes:
-        tables = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
-        return _held_out.balanced_accuracy(tables)
-    deviation = predicted - predicted.mean(axis=1, keepdims=True)
-    aim = target.values - target.values.mean()
-    return _held_out.signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)
-
-
 def area(scores: np.ndarray, task: Task) -> float:
     """Mean one-against-rest area under the ROC curve of discriminants; NaN for numbers."""
     if not task.target.n_classes:
@@ -140,7 +125,7 @@ def area(scores: np.ndarray, task: Task) -> float:
     total = special.logsumexp(scores, axis=1, keepdims=True)
     with np.errstate(divide="ignore"):  # a cell that is certain has infinite odds
         odds = scores - total - np.log(-np.expm1(np.minimum(scores - total, 0.0)))
-    return _explicitness.mean_area(stats.rankdata(odds, axis=0), task.target.values, task.target.n_classes)
+    return mean_area(stats.rankdata(odds, axis=0), task.target.values, task.target.n_classes)
 
 
 @dataclass(frozen=True)
@@ -187,10 +172,10 @@ class FoldSums:
         ]
 
     def _of_fold(self, rows: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, ...]:
-        # For classes a row for each, for numbers one: then the products have the same form.
+        # For classes one row each, for numbers one: then the products have the same form.
         weights = values == np.arange(self.n_classes)[:, None] if self.n_classes else values[None]
         weights = weights.astype(np.float64)
-        return np.float64(len(values)), rows.sum(axis=1), rows @ rows.T, weights.sum(axis=1), weights @ rows.T
+        return np.array(float(len(values))), rows.sum(axis=1), rows @ rows.T, weights.sum(axis=1), weights @ rows.T
 
     def _moments(
         self, n: np.ndarray, first: np.ndarray, second: np.ndarray, weights: np.ndarray, products: np.ndarray

@@ -229,8 +229,8 @@ def test_adjusting_for_a_confounder():
 @pytest.mark.parametrize(
     ("codes", "factors", "error", "match"),
     [
-        (np.zeros(5), pd.DataFrame({"y": list("aabbb")}), ValueError, "two dimensions"),
-        (np.zeros((5, 0)), pd.DataFrame({"y": list("aabbb")}), ValueError, "no columns"),
+        (np.zeros(5), pd.DataFrame({"y": list("aabbb")}), ValueError, "at least one dimension"),
+        (np.zeros((5, 0)), pd.DataFrame({"y": list("aabbb")}), ValueError, "at least one dimension"),
         (np.full((5, 2), np.nan), pd.DataFrame({"y": list("aabbb")}), ValueError, "NaN or infinite"),
         (np.array([["a", "b"]] * 5), pd.DataFrame({"y": list("aabbb")}), TypeError, "numbers"),
         (np.zeros((5, 2)), pd.DataFrame({"y": list("aab")}), ValueError, "3 rows"),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from scbetavae import metrics
 from scbetavae.metrics import expected_accuracy, knn_accuracy, random_forest_accuracy
+from scbetavae.metrics._checks import check_column
 from scbetavae.metrics.integration import _classifiers
 
 PROBES = [knn_accuracy, random_forest_accuracy]
@@ -76,13 +77,13 @@ def test_a_cell_without_label_or_alone_in_its_class_is_left_out():
 
 
 def test_a_draw_keeps_the_rare_class(monkeypatch):
-    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOUR_QUERIES", 40)
-    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOUR_REFERENCES", 60)
+    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOR_QUERIES", 40)
+    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOR_REFERENCES", 60)
     rare = np.arange(3000) < 20
     assert knn_accuracy(one_hot(rare), rare) == 1.0
     # Both classes are drawn alike: twenty of each.
-    plan = _classifiers.make_neighbor_plan(_classifiers._read(pd.Series(rare), 3000), None, None, 0)
-    assert np.bincount(plan.values[plan.reported]).tolist() == [20, 20]
+    plan = _classifiers.make_neighbor_plan(check_column(rare, 3000, "rare"), None, None, 0)
+    assert np.bincount(plan.reported.values).tolist() == [20, 20]
 
 
 @settings(max_examples=20, deadline=None)

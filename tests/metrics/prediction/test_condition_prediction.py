@@ -291,7 +291,7 @@ def test_a_class_of_one_donor_is_named():
     frame = condition_prediction(
         np.random.default_rng(0).normal(size=(200, 2)), np.where(donor == 4, "rare", "usual"), groups=donor
     )
-    assert "of one donor, so not told when it is held out: rare" in frame["flag"][0]
+    assert "of one donor, so not predicted when it is held out: rare" in frame["flag"][0]
 
 
 def test_a_covariate_that_names_the_donors_is_predicted_on_cells():
