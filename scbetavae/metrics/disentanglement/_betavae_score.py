@@ -33,9 +33,10 @@ def betavae_score(
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`; dimensions are standardized first, numeric covariates are binned, and classes of one cell are left out.
+        As in :func:`mig`, and so are errors; dimensions are standardized first, numeric covariates are binned, and classes of one
+        cell are left out.
     batch_size, n_train, n_test
-        Pairs per point, and numbers of points; the defaults are the sizes of disentanglement_lib.
+        Pairs per point, and numbers of points; the defaults are the sizes of disentanglement_lib. At least 2, 10 and 1.
     seed
         Seed of the resampling.
 
@@ -43,14 +44,8 @@ def betavae_score(
     -------
     Accuracy on test points in [0, 1], 1/K by chance. NaN with fewer than two usable covariates or no active dimension.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`, or if a size is too small.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import betavae_score
     >>> factors = pd.DataFrame({"a": np.arange(400) % 4, "b": np.arange(400) // 100})
     >>> betavae_score(factors.to_numpy(), factors, n_train=100, n_test=50)

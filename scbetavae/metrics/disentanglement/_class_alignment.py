@@ -26,21 +26,14 @@ for _name in CLASS_SCORES:
 
 @dataclass(frozen=True)
 class ClassAlignment:
-    """How single dimensions mark single classes.
-
-    Attributes
-    ----------
-    lms
-        Latent matching score: mean similarity under the best one-to-one matching of dimensions and classes.
-    msas
-        Most similar averaging score: mean over classes of the best similarity.
-    msgs
-        Most similar gap score: mean over classes of best less second best; NaN with one dimension.
-    """
+    """How single dimensions mark single classes."""
 
     lms: float
+    """Latent matching score: mean similarity under the best one-to-one matching of dimensions and classes."""
     msas: float
+    """Most similar averaging score: mean over classes of the best similarity."""
     msgs: float
+    """Most similar gap score: mean over classes of best less second best; NaN with one dimension."""
 
 
 def alignment_of_similarity(similarity: np.ndarray) -> np.ndarray:
@@ -71,16 +64,11 @@ def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
     Parameters
     ----------
     similarity
-        Shape (n_dims, n_classes), in [0, 1].
+        Shape (n_dims, n_classes), in [0, 1]; negative or non-finite entries raise a ValueError.
 
     Returns
     -------
     ClassAlignment
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not two-dimensional, or has a negative or non-finite entry.
 
     Examples
     --------
@@ -111,25 +99,18 @@ def class_alignment(
     Parameters
     ----------
     codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, but equal-width bins are 10 by default.
+        As in :func:`mig`, and so are errors, but equal-width bins are 10 by default.
 
     Returns
     -------
     DataFrame indexed by covariate with columns ``lms``, ``msas``, ``msgs``, in [0, 1]. Classes with one cell are left out.
     NaN for numeric covariates, and where fewer than two classes have cells.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import class_alignment
     >>> label = np.arange(900) % 3
-    >>> one_hot = np.eye(3)[label]
-    >>> class_alignment(one_hot, pd.DataFrame({"type": label.astype(str)})).loc["type", "lms"].round(3)
+    >>> class_alignment(np.eye(3)[label], pd.DataFrame({"type": label.astype(str)})).loc["type", "lms"].round(3)
     np.float64(1.0)
     """
     estimator = Estimator(binning, 10 if binning == "width" and n_bins is None else n_bins, correction)

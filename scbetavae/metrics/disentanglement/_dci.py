@@ -22,30 +22,20 @@ for _name, _per_covariate in (("disentanglement", False), ("completeness", True)
 
 @dataclass(frozen=True)
 class DCIResult:
-    """Result of `dci`.
-
-    Attributes
-    ----------
-    disentanglement
-        Weighted mean over dimensions, in [0, 1]: does each dimension serve one covariate?
-    completeness
-        Weighted mean over covariates, in [0, 1]: is each covariate encoded by one dimension?
-    informativeness
-        Mean held-out accuracy over covariates.
-    per_code
-        Disentanglement of every dimension; NaN where it has no importance.
-    per_factor
-        DataFrame indexed by covariate: ``completeness``, ``informativeness``, ``p_value`` (of the accuracy), ``votes``.
-    importance
-        DataFrame (n_dims, n_covariates); columns sum to 1, or are 0 where the covariate does not vote.
-    """
+    """Result of `dci`."""
 
     disentanglement: float
+    """Weighted mean over dimensions, in [0, 1]: does each dimension serve one covariate?"""
     completeness: float
+    """Weighted mean over covariates, in [0, 1]: is each covariate encoded by one dimension?"""
     informativeness: float
+    """Mean held-out accuracy over covariates."""
     per_code: pd.Series
+    """Disentanglement of every dimension; NaN where it has no importance."""
     per_factor: pd.DataFrame
+    """Indexed by covariate: ``completeness``, ``informativeness``, ``p_value`` (of the accuracy), ``votes``."""
     importance: pd.DataFrame
+    """Shape (n_dims, n_covariates); columns sum to 1, or are 0 where the covariate does not vote."""
     _replicates: np.ndarray = field(repr=False, default_factory=lambda: np.zeros((0, 0, 0)))
     """Importances of every fold, for the jackknife interval of `score_frame`."""
 
@@ -80,20 +70,14 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
     Parameters
     ----------
     importance
-        Shape (n_dims, n_covariates), at least 0.
+        Shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised.
 
     Returns
     -------
     A number in [0, 1]; 0 if all is 0, NaN with one covariate.
 
-    Raises
-    ------
-    ValueError
-        If the matrix is not two-dimensional, or has a negative or non-finite entry.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import disentanglement_from_importance
     >>> disentanglement_from_importance(5 * np.eye(5))
     1.0
@@ -102,29 +86,12 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
 
 
 def completeness_from_importance(importance: ArrayLike) -> float:
-    r"""Completeness of an importance matrix :cite:p:`EastwoodWilliams2018`.
+    r"""Completeness of an importance matrix: as :func:`disentanglement_from_importance`, with dimensions and covariates exchanged.
 
     .. math:: \sum_k \frac{\sum_j R_{jk}}{\sum_{jk} R_{jk}} \left(1 - H_D(R_{\cdot k})\right)
 
-    with :math:`H_D` the entropy to base D, the number of dimensions, of the column scaled to sum 1.
-
-    Parameters
-    ----------
-    importance
-        Shape (n_dims, n_covariates), at least 0.
-
-    Returns
-    -------
-    A number in [0, 1]; 0 if all is 0, NaN with one dimension.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`disentanglement_from_importance`.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import completeness_from_importance
     >>> completeness_from_importance(5 * np.eye(5))
     1.0
@@ -152,13 +119,13 @@ def dci(
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`.
+        As in :func:`mig`, and so are errors.
     importance
         ``"gain"`` as above. ``"gbt"`` is that of disentanglement_lib: scikit-learn's gradient boosting at its defaults,
         two thirds of the cells for training, test accuracy as informativeness, all covariates vote.
     groups
-        Donor of every cell. Folds then hold out whole donors, and a covariate that is constant within donors is permuted by
-        donor.
+        Donor of every cell, none missing. Folds then hold out whole donors, and a covariate that is constant within donors is
+        permuted by donor.
     seed
         Seed of folds, trees and permutations.
 
@@ -168,19 +135,12 @@ def dci(
         ``disentanglement`` is NaN with a single (voting) covariate, ``completeness`` with a single active dimension; both
         are 0 if no covariate votes.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`, or if groups are missing.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import dci
     >>> rng = np.random.default_rng(0)
     >>> factors = pd.DataFrame({"a": rng.integers(0, 2, 400).astype(str), "b": rng.uniform(size=400)})
-    >>> codes = np.column_stack([factors["a"].astype(float), factors["b"]])
-    >>> dci(codes, factors).disentanglement > 0.9
+    >>> dci(np.column_stack([factors["a"].astype(float), factors["b"]]), factors).disentanglement > 0.9
     True
     """
     check_choice(importance, ("gain", "gbt"), "importance")

@@ -44,20 +44,14 @@ def dcimig(
     Parameters
     ----------
     codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`. Covariates without two classes are left out.
+        As in :func:`mig`, and so are errors. Covariates without two classes are left out.
 
     Returns
     -------
     A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import dcimig
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> dcimig(factors.to_numpy(), factors)

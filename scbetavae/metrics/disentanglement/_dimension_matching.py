@@ -16,25 +16,16 @@ from scbetavae.metrics._binning import rank_rows
 
 
 class DimensionMatches(NamedTuple):
-    """Dimensions of several models, matched to those of one of them.
-
-    Parameters
-    ----------
-    reference
-        Position of the model whose active dimensions, in their order, the others are matched to.
-    dimensions
-        Dimension of each model (rows) that matches each of the reference (columns); -1 where it has none left.
-    signs
-        1 or -1, so that multiplication orients the dimension as in the reference; 0 where there is no match.
-    agreement
-        Mean absolute Spearman correlation with the matches in the other models, array of shape ``(models, dims)`` in [0, 1];
-        NaN where there is no match.
-    """
+    """Dimensions of several models, matched to those of one of them."""
 
     reference: int
+    """Position of the model whose active dimensions, in their order, the others are matched to."""
     dimensions: np.ndarray
+    """Dimension of each model (rows) that matches each of the reference (columns); -1 where it has none left."""
     signs: np.ndarray
+    """1 or -1, so that multiplication orients the dimension as in the reference; 0 where there is no match."""
     agreement: np.ndarray
+    """Mean absolute Spearman correlation with the matches in the other models, (models, dims), in [0, 1]; NaN without a match."""
 
 
 def match_dimensions(
@@ -53,7 +44,8 @@ def match_dimensions(
     Parameters
     ----------
     codes_per_seed
-        Posterior means of the same cells, at least two, in the same order, one array of shape ``(n_cells, n_dims)`` per model.
+        Posterior means of the same cells, at least two, in the same order, one array of shape (n_cells, n_dims) per model. Fewer
+        than two models, or other cells, raise a ValueError.
     active
         One boolean mask per model, by default :func:`active_dimensions` of each.
 
@@ -62,14 +54,8 @@ def match_dimensions(
     The matches. A model with fewer active dimensions than the reference lacks some of them; dimensions that only other models
     have are left out.
 
-    Raises
-    ------
-    ValueError
-        If there are fewer than two models, or the arrays do not have the same cells.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import match_dimensions
     >>> z = np.random.default_rng(0).normal(size=(500, 3))
     >>> matches = match_dimensions([z, -z[:, [2, 0, 1]]])

@@ -32,27 +32,18 @@ def explicitness(
 
     Parameters
     ----------
-    codes, factors, groups, active
-        As in :func:`dci`.
-    seed
-        Seed of the folds.
+    codes, factors, groups, active, seed
+        As in :func:`dci`, and so are errors.
 
     Returns
     -------
     Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined (fewer than 10 labeled cells, or fewer than
     two classes of two cells). Classes with one cell are left out.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`dci`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import explicitness
-    >>> rng = np.random.default_rng(0)
-    >>> codes = rng.normal(size=(300, 2))
+    >>> codes = np.random.default_rng(0).normal(size=(300, 2))
     >>> side = np.where(codes.sum(axis=1) > 0, "right", "left")
     >>> bool(explicitness(codes, pd.DataFrame({"side": side}))["side"] > 0.95)
     True

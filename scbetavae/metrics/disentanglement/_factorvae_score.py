@@ -24,26 +24,12 @@ def factorvae_score(
 ) -> float:
     """Surrogate of the FactorVAE score: which covariate was held fixed, by the least variable dimension :cite:p:`KimMnih2018`.
 
-    Cells that share a value of the covariate stand in for simulated ones (see `betavae_score`). A point is the dimension whose
-    variance over ``batch_size`` cells, relative to all cells, is smallest; a majority vote per dimension predicts the covariate.
-
-    Parameters
-    ----------
-    codes, factors, batch_size, n_train, n_test, active, seed
-        As in :func:`betavae_score`.
-
-    Returns
-    -------
-    Accuracy on test points in [0, 1], 1/K by chance. NaN with fewer than two usable covariates or no active dimension.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`betavae_score`.
+    Cells that share a value of the covariate stand in for simulated ones. A point is the dimension whose variance over
+    ``batch_size`` cells, relative to all cells, is smallest; a majority vote per dimension predicts the covariate. Arguments,
+    result and errors are those of :func:`betavae_score`.
 
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import factorvae_score
     >>> factors = pd.DataFrame({"a": np.arange(400) % 4, "b": np.arange(400) // 100})
     >>> factorvae_score(factors.to_numpy(), factors, n_train=100, n_test=50)

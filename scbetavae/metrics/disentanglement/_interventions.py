@@ -29,12 +29,7 @@ class _Members(NamedTuple):
 
 
 def draw_features(
-    codes: ArrayLike,
-    factors: pd.DataFrame,
-    active: ArrayLike | None,
-    kind: str,
-    sizes: tuple[int, int, int],
-    seed: int,
+    codes: ArrayLike, factors: pd.DataFrame, active: ArrayLike | None, kind: str, sizes: tuple[int, int, int], seed: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None:
     """Features and covariates of training and of test points; ``None`` with fewer than two covariates or no dimension.
 

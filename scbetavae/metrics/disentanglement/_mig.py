@@ -35,8 +35,8 @@ def mig(
 
     .. math:: \mathrm{MIG}_k = \frac{I(z_{(1)}; y_k) - I(z_{(2)}; y_k)}{H(y_k)}
 
-    with :math:`z_{(1)}, z_{(2)}` the two dimensions with most information about covariate k. It misses a dimension that
-    packs two covariates, unlike `dcimig` and `modularity`. With ``binning="width", n_bins=20, correction=None`` it is that of
+    with :math:`z_{(1)}, z_{(2)}` the two dimensions with most information about covariate k. It misses a dimension that packs two
+    covariates, unlike `dcimig` and `modularity`. With ``binning="width", n_bins=20, correction=None`` it is that of
     disentanglement_lib.
 
     Parameters
@@ -71,7 +71,6 @@ def mig(
 
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import mig
     >>> rng = np.random.default_rng(0)
     >>> label = rng.integers(0, 3, 600)

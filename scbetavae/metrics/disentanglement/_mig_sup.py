@@ -45,7 +45,7 @@ def mig_sup(
     Parameters
     ----------
     codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`. Covariates without two classes are left out.
+        As in :func:`mig`, and so are errors. Covariates without two classes are left out.
     weighting
         ``"information"``, or ``None`` for the plain mean of the paper.
 
@@ -53,14 +53,8 @@ def mig_sup(
     -------
     A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import mig_sup
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> mig_sup(factors.to_numpy(), factors)

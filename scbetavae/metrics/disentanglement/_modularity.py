@@ -39,20 +39,14 @@ def modularity_from_mi(matrix: ArrayLike) -> float:
     Parameters
     ----------
     matrix
-        Mutual information of shape (n_dims, n_covariates), at least 0.
+        Mutual information of shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised.
 
     Returns
     -------
     A number in [0, 1]; 0 if all is 0, NaN with fewer than two covariates.
 
-    Raises
-    ------
-    ValueError
-        If the matrix is not two-dimensional, or has a negative or non-finite entry.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import modularity_from_mi
     >>> modularity_from_mi(5 * np.eye(5))
     1.0
@@ -77,10 +71,9 @@ def modularity(
 
     Parameters
     ----------
-    codes, factors, binning, n_bins, active
-        As in :func:`mig`. Covariates without two classes are left out.
-    correction
-        As in :func:`mig`, but the bias stays by default: where it is removed, zeros make noise look modular.
+    codes, factors, binning, n_bins, correction, active
+        As in :func:`mig`, and so are errors. Covariates without two classes are left out. The bias stays by default: where it is
+        removed, zeros make noise look modular.
     weighting
         ``"information"``, or ``None`` for the plain mean over active dimensions of the paper.
 
@@ -88,14 +81,8 @@ def modularity(
     -------
     A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import modularity
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> modularity(factors.to_numpy(), factors)

@@ -27,20 +27,14 @@ def mutual_information_matrix(
     Parameters
     ----------
     codes, factors, binning, n_bins, correction
-        As in :func:`mig`.
+        As in :func:`mig`, and so are errors.
 
     Returns
     -------
     DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labeled cells.
 
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import mutual_information_matrix
     >>> codes = np.array([[1, 1], [2, 1], [1, 2], [2, 2]])
     >>> factors = pd.DataFrame({"a": [2, 2, 1, 1], "b": [1, 2, 1, 2]})

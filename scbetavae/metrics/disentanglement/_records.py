@@ -15,46 +15,29 @@ LEVELS = ("covariate", "class")
 
 @dataclass(frozen=True)
 class Score:
-    """A score as it appears in the ``metric`` column of `score_frame`.
-
-    Attributes
-    ----------
-    name
-        Name of the score.
-    title
-        Title in plots.
-    lowest, highest
-        Range; ``highest`` may be infinite.
-    level
-        ``"covariate"`` (the covariate as a whole) or ``"class"`` (each class against the rest).
-    per_covariate
-        Whether each covariate has a value, in addition to the one over all.
-    higher_is_better
-        Direction.
-    needs
-        ``"labels"``; ``"intervention"``, ``"seeds"`` or ``"codes"`` for scores that `score_frame` does not compute.
-    family
-        Another name under which ``metrics=`` finds it together with others, such as ``"dci"``.
-    reference
-        Citation key.
-    function
-        For a score of your own: ``function(codes, factor)`` if ``per_covariate``, with the codes of active dimensions
-        (n_cells, n_dims) and a Series of labels without missing values; otherwise ``function(codes, factors)`` with a
-        DataFrame. It returns a number, NaN where it is not defined. `score_frame` computes null, ceiling and interval
-        by calling it on permuted labels, oracle codes and resampled cells.
-    """
+    """A score as it appears in the ``metric`` column of `score_frame`."""
 
     name: str
     title: str
+    """Title in plots."""
     lowest: float = 0.0
     highest: float = 1.0
+    """End of the range; may be infinite."""
     level: str = "covariate"
+    """``"covariate"`` (the covariate as a whole) or ``"class"`` (each class against the rest)."""
     per_covariate: bool = False
+    """Whether each covariate has a value, in addition to the one over all."""
     higher_is_better: bool = True
     needs: str = "labels"
+    """``"labels"``; ``"intervention"``, ``"seeds"`` or ``"codes"`` for scores that `score_frame` does not compute."""
     family: str = ""
+    """Another name under which ``metrics=`` finds it together with others, such as ``"dci"``."""
     reference: str = ""
+    """Citation key."""
     function: Callable[..., Any] | None = None
+    """For a score of your own: ``function(codes, factor)`` if ``per_covariate``, with the active dimensions (n_cells, n_dims) and a
+    Series of labels, none missing; otherwise ``function(codes, factors)`` with a DataFrame. It returns a number, NaN where it is not
+    defined. `score_frame` calls it on permuted labels, oracle dimensions and resampled cells, too."""
 
     @property
     def in_frame(self) -> bool:
@@ -72,19 +55,13 @@ def register_score(score: Score) -> Score:
     Parameters
     ----------
     score
-        Record of the score, with its ``function`` unless it is one of the package's.
+        Record of the score, with its ``function`` unless it is one of the package's. A TypeError says that it is not a `Score`, a
+        ValueError that its name is taken or not an identifier, its level unknown, or its range empty. A score defined again in a
+        notebook replaces the earlier one.
 
     Returns
     -------
     The record.
-
-    Raises
-    ------
-    TypeError
-        If it is not a `Score`.
-    ValueError
-        If the name is taken or not an identifier, the level is unknown, or the range is empty. A score defined again in a
-        notebook replaces the earlier one.
 
     Examples
     --------
@@ -123,16 +100,8 @@ def score_names(metrics: str | Iterable[str] | None = None) -> list[str]:
     Parameters
     ----------
     metrics
-        Names of scores and families; ``None`` for the default ones.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ValueError
-        If a name is unknown (the nearest is named), or the score needs more than codes and labels of one model.
+        Names of scores and families; ``None`` for the default ones. An unknown name (the nearest is named), and a score that needs
+        more than an embedding and labels of one model, raise a ValueError.
 
     Examples
     --------

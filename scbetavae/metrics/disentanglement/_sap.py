@@ -22,12 +22,7 @@ TEST_FRACTION = 1 / 3
 
 
 def sap(
-    codes: ArrayLike,
-    factors: pd.DataFrame,
-    *,
-    method: str = "bins",
-    active: ArrayLike | None = None,
-    seed: int = 0,
+    codes: ArrayLike, factors: pd.DataFrame, *, method: str = "bins", active: ArrayLike | None = None, seed: int = 0
 ) -> pd.Series:
     r"""Separated attribute predictability of every covariate :cite:p:`Kumar2018`.
 
@@ -39,7 +34,7 @@ def sap(
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`.
+        As in :func:`mig`, and so are errors.
     method
         ``"bins"`` as above. ``"linear_svm"`` is that of disentanglement_lib: accuracy of ``LinearSVC(C=0.01,
         class_weight="balanced")`` on a third of the cells, squared Pearson correlation for numeric covariates. A perfect
@@ -49,17 +44,10 @@ def sap(
 
     Returns
     -------
-    Series indexed by covariate, in [0, 1] up to the noise of chance correction. NaN where undefined; 0 if no dimension is
-    active.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
+    Series indexed by covariate, in [0, 1] up to the noise of chance correction. NaN where undefined; 0 if no dimension is active.
 
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import sap
     >>> rng = np.random.default_rng(0)
     >>> age = rng.uniform(size=500)

@@ -23,17 +23,11 @@ def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
     Parameters
     ----------
     covariance
-        Symmetric, positive semi-definite, of shape (n_dims, n_dims).
+        Positive semi-definite, of shape (n_dims, n_dims). If it is not square, symmetric and finite, a ValueError is raised.
 
     Returns
     -------
-    Nats, at least 0. NaN if the matrix is singular: two dimensions are collinear and the total correlation has no
-    finite value.
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square, symmetric and finite.
+    Nats, at least 0. NaN if the matrix is singular: dimensions are collinear, and there is no finite value.
 
     Examples
     --------
@@ -70,28 +64,20 @@ def gaussian_total_correlation(
     Parameters
     ----------
     codes
-        Posterior means of shape (n_cells, n_dims).
+        Posterior means of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
     variances
-        Posterior variances of the same shape; with them the result is that of samples.
+        Posterior variances of the same shape, at least 0; with them the result is that of samples.
     active
         Boolean mask of the dimensions that take part, by default `active_dimensions`.
 
     Returns
     -------
-    Nats, at least 0; 0 with fewer than two active dimensions. NaN if dimensions are collinear, or with fewer than two
-    cells.
-
-    Raises
-    ------
-    ValueError
-        If codes are not a finite matrix, or variances are negative or of another shape.
+    Nats, at least 0; 0 with fewer than two active dimensions. NaN if dimensions are collinear, or with fewer than two cells.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import gaussian_total_correlation
-    >>> z = np.random.default_rng(0).normal(size=(5000, 2))
-    >>> gaussian_total_correlation(z) < 0.01
+    >>> gaussian_total_correlation(np.random.default_rng(0).normal(size=(5000, 2))) < 0.01
     True
     """
     array = finite_matrix(codes, "codes")

@@ -29,20 +29,15 @@ def udr_from_similarity(similarity: ArrayLike) -> float:
     Parameters
     ----------
     similarity
-        Absolute similarity in [0, 1] of the informative dimensions of one model (rows) and the other (columns).
+        Absolute similarity in [0, 1] of the informative dimensions of one model (rows) and the other (columns); negative or
+        non-finite entries raise a ValueError.
 
     Returns
     -------
     A number in [0, 1]; 0 if nothing is similar, NaN if a model has no informative dimension.
 
-    Raises
-    ------
-    ValueError
-        If the matrix is not two-dimensional, or has a negative or non-finite entry.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import udr_from_similarity
     >>> udr_from_similarity(np.eye(3))
     1.0
@@ -72,22 +67,16 @@ def udr(
     Parameters
     ----------
     codes_per_seed, active
-        As in :func:`match_dimensions`, one per seed.
+        As in :func:`match_dimensions`, one per seed, and so are errors.
     minimum_seeds
-        Fewer seeds than this raise an error: the median over few pairs says little.
+        Fewer seeds than this raise a ValueError: the median over few pairs says little.
 
     Returns
     -------
     Series, one value in [0, 1] per seed; NaN for a model without active dimensions.
 
-    Raises
-    ------
-    ValueError
-        If there are too few seeds, or the arrays do not have the same cells.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import udr
     >>> z = np.random.default_rng(0).normal(size=(2000, 3))
     >>> bool(udr([z, -z, z[:, ::-1], 2 * z, z + 1]).min() > 0.9)

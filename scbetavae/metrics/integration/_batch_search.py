@@ -45,40 +45,26 @@ Status = Literal["found", "none", "refused", "not possible"]
 
 @dataclass(frozen=True)
 class BatchSearch:
-    """Result of a search for batch dimensions.
-
-    Attributes
-    ----------
-    dimensions
-        One row per dimension: information about batch and conserved covariates, rank, and whether it was chosen.
-    report
-        One row per covariate, batch first: k-NN accuracy with and without the chosen dimensions on held-out cells.
-    steps
-        One row per step of backward elimination and covariate.
-    status
-        ``"found"``, ``"none"``, ``"refused"`` (batch and a conserved covariate are confounded) or ``"not possible"`` (too few
-        cells of a batch or class).
-    reason
-        Why no dimension was chosen: ``"insignificant"``, ``"mixed"``, ``"conservation"``, ``"no gain"``, ``"all"``; or empty.
-    problem
-        Why batches cannot be compared within the conserved covariates; empty if they can.
-    stratified_by
-        Conserved covariates that were held constant.
-    effective_cells
-        Number of cells that a comparison of batches within strata is worth.
-    held_out
-        Boolean mask of the cells that took no part in the decision, (n_cells,).
-    """
+    """Result of a search for batch dimensions."""
 
     dimensions: pd.DataFrame
+    """One row per dimension: information about batch and conserved covariates, rank, and whether it was chosen."""
     report: pd.DataFrame
+    """One row per covariate, batch first: k-NN accuracy with and without the chosen dimensions on held-out cells."""
     steps: pd.DataFrame
+    """One row per step of backward elimination and covariate."""
     status: Status
+    """``"refused"``: batch and a conserved covariate are confounded. ``"not possible"``: too few cells of a batch or class."""
     reason: Reason
+    """Why no dimension was chosen, or empty."""
     problem: str
+    """Why batches cannot be compared within the conserved covariates; empty if they can."""
     stratified_by: tuple[str, ...]
+    """Conserved covariates that were held constant."""
     effective_cells: float
+    """Number of cells that a comparison of batches within strata is worth."""
     held_out: np.ndarray
+    """Boolean mask of the cells that took no part in the decision, (n_cells,)."""
 
     @property
     def chosen(self) -> list[int]:

@@ -49,7 +49,7 @@ def knn_accuracy(
     covariate
         One value per cell: categorical, boolean, string or numeric. Cells without a value are left out.
     groups
-        Donor of every cell; neighbors then come from other donors.
+        Donor of every cell, none missing; neighbors then come from other donors.
     n_neighbors
         Neighbors that vote, at least 1; all, if there are fewer.
     test
@@ -67,20 +67,16 @@ def knn_accuracy(
     Raises
     ------
     ValueError
-        If shapes do not agree, codes are not finite, groups are missing, ``test`` is no mask or holds all cells or none,
-        or ``n_neighbors`` is no positive integer.
+        If shapes do not agree, codes are not finite, groups are missing, or ``test`` is not a mask or holds all cells or none.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import knn_accuracy
     >>> rng = np.random.default_rng(0)
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
     >>> codes = rng.normal(size=(400, 2)) + 8 * (batch == "plate 1")[:, None]
-    >>> knn_accuracy(codes, batch)
-    1.0
-    >>> abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
-    True
+    >>> knn_accuracy(codes, batch), abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
+    (1.0, True)
     """
     array = finite_matrix(codes, "codes")
     check_whole_number(n_neighbors, "n_neighbors", 1)
@@ -97,33 +93,16 @@ def random_forest_accuracy(
     test: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    """Held-out accuracy of a random forest.
+    """Held-out accuracy of a random forest :cite:p:`Breiman2001`.
 
-    As :func:`knn_accuracy`, but trees find a covariate that few of many dimensions encode, which distances hide. 50 trees
-    :cite:p:`Breiman2001`, 10 cells per leaf (down to 3 with fewer than 500 training cells), classes weighted to count alike.
-
-    Parameters
-    ----------
-    codes, covariate, groups, test
-        As for :func:`knn_accuracy`.
-    seed
-        Seed of the folds, the trees, and the draw where there are more than 3 000 training cells or cells to report on.
-
-    Returns
-    -------
-    Accuracy: 1 if perfect, 0 by chance. NaN where undefined.
-
-    Raises
-    ------
-    ValueError
-        As :func:`knn_accuracy`.
+    As :func:`knn_accuracy`, with its arguments, result and errors, but trees find a covariate that few of many dimensions encode,
+    which distances hide. 50 trees, 10 cells per leaf (down to 3 with fewer than 500 training cells), classes weighted to count
+    alike; at most 3 000 training cells and 3 000 to report on.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import random_forest_accuracy
-    >>> rng = np.random.default_rng(0)
-    >>> codes = rng.normal(size=(300, 3))
+    >>> codes = np.random.default_rng(0).normal(size=(300, 3))
     >>> random_forest_accuracy(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
     True
     """
@@ -161,26 +140,20 @@ def expected_accuracy(
     conserved
         Conserved covariates, one row per cell; cells that lack one of them are left out.
     groups, test, seed
-        As for :func:`knn_accuracy`.
+        As in :func:`knn_accuracy`, and so are errors.
 
     Returns
     -------
     Accuracy: 0 if the covariates carry no information about the batch, 1 if they determine it. NaN where undefined.
 
-    Raises
-    ------
-    ValueError
-        As :func:`knn_accuracy`.
-
     Examples
     --------
     Nine of ten cells of batch 1 are T cells, and one of ten of batch 2: mean recall is 0.9, the accuracy 0.8.
 
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import expected_accuracy
-    >>> batch = pd.Series(np.repeat(["1", "2"], 100))
     >>> is_t_cell = np.r_[np.arange(100) < 90, np.arange(100) < 10]
-    >>> round(expected_accuracy(batch, pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})), 6)
+    >>> conserved = pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})
+    >>> round(expected_accuracy(np.repeat(["1", "2"], 100), conserved), 6)
     0.8
     """
     n_cells = len(conserved)

@@ -26,27 +26,19 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
     codes
         Embedding of shape (n_cells, n_dims), dimensions as they are.
     labels
-        One label per cell; numbers are names of classes here. Cells without one are left out.
+        One label per cell, otherwise a ValueError is raised; numbers are names of classes. Cells without one are left out.
     seed
         Seed of the starts, of which there are ten.
 
     Returns
     -------
-    1 if clusters and classes are the same, 0 in the mean over random partitions, at least -0.5. NaN with fewer than
-    two classes.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not agree or codes are not finite.
+    1 if clusters and classes are the same, 0 in the mean over random partitions, at least -0.5. NaN with fewer than two classes.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import kmeans_ari
     >>> labels = np.repeat(["B cell", "T cell"], 50)
-    >>> codes = np.random.default_rng(0).normal(size=(100, 2)) + 20 * (labels == "B cell")[:, None]
-    >>> kmeans_ari(codes, labels)
+    >>> kmeans_ari(np.random.default_rng(0).normal(size=(100, 2)) + 20 * (labels == "B cell")[:, None], labels)
     1.0
     """
     from sklearn.cluster import KMeans

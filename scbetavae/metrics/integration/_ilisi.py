@@ -32,7 +32,7 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
     Parameters
     ----------
     codes
-        Embedding of shape (n_cells, n_dims).
+        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
     batch
         Batch of every cell; cells without one are left out.
     n_neighbors
@@ -43,24 +43,16 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     Returns
     -------
-    Score in [0, 1]: 0 if every neighborhood holds one batch, 1 if neighborhoods look like random cells. NaN with fewer
-    than two batches or three cells.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not agree, codes are not finite, or ``n_neighbors`` is no integer of at least 2.
+    Score in [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells. NaN with fewer than two
+    batches or three cells.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import ilisi
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
     >>> codes = np.random.default_rng(0).normal(size=(400, 2))
-    >>> round(ilisi(codes, batch), 1)
-    1.0
-    >>> ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)
-    0.0
+    >>> round(ilisi(codes, batch), 1), ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)
+    (1.0, 0.0)
     """
     array = finite_matrix(codes, "codes")
     labels = check_column(batch, len(array), "batch").as_classes().values

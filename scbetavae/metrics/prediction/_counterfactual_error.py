@@ -27,25 +27,16 @@ COUNTS_PER_CELL = 1e4
 
 
 def log_profile(counts: Any) -> np.ndarray:
-    """Mean over cells of log(1 + counts per 10 000).
+    """Mean over cells of log(1 + counts per 10 000), natural logarithm, of shape (n_genes,).
 
     Parameters
     ----------
     counts
-        Counts of shape (n_cells, n_genes), an array or sparse matrix, at least 0. A cell without counts adds zeros.
-
-    Returns
-    -------
-    Array of shape (n_genes,), natural logarithm.
-
-    Raises
-    ------
-    ValueError
-        If there is no cell, or a value is negative or not finite.
+        Counts of shape (n_cells, n_genes), an array or sparse matrix. A cell without counts adds zeros. No cell, and values that
+        are negative or not finite, raise a ValueError.
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import log_profile
     >>> log_profile(np.array([[1, 9], [0, 5]])).round(2).tolist()
     [3.45, 9.16]
@@ -74,16 +65,11 @@ def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -
     Parameters
     ----------
     predicted, source, target
-        Profiles of shape (n_genes,).
+        Profiles of shape (n_genes,). Profiles of different shapes, or not finite, raise a ValueError.
 
     Returns
     -------
     0 for a perfect prediction, 1 for no change, more for what is worse than no change. NaN if source and target are equal.
-
-    Raises
-    ------
-    ValueError
-        If the profiles differ in shape or are not finite.
 
     Examples
     --------
@@ -100,21 +86,8 @@ def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
     """Squared Pearson correlation of two profiles over genes, the R2 of the literature on counterfactuals.
 
     It is optimistic: genes differ far more from each other than a gene between conditions, so that the source itself correlates
-    with the target. It also ignores a constant factor.
-
-    Parameters
-    ----------
-    predicted, target
-        Profiles of shape (n_genes,).
-
-    Returns
-    -------
-    A number in [0, 1]; NaN if a profile is constant.
-
-    Raises
-    ------
-    ValueError
-        If the profiles differ in shape or are not finite.
+    with the target. It also ignores a constant factor. In [0, 1]; NaN if a profile is constant. Profiles are as in
+    :func:`relative_error`.
 
     Examples
     --------
@@ -133,18 +106,13 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
     Parameters
     ----------
     source, target
-        Profiles of shape (n_genes,).
+        As in :func:`relative_error`.
     n_top
         How many, at least 1; all if there are fewer.
 
     Returns
     -------
     Positions of the genes, the largest absolute difference first; among equals the first gene.
-
-    Raises
-    ------
-    ValueError
-        If the profiles differ in shape or are not finite, or ``n_top`` is no integer of at least 1.
 
     Examples
     --------
@@ -158,12 +126,7 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
 
 
 def split_half_error(
-    source: ArrayLike,
-    target_counts: Any,
-    *,
-    genes: ArrayLike | None = None,
-    n_splits: int = 20,
-    seed: int = 0,
+    source: ArrayLike, target_counts: Any, *, genes: ArrayLike | None = None, n_splits: int = 20, seed: int = 0
 ) -> tuple[float, float]:
     """Relative error and squared correlation of half of the target cells, predicted by the other half.
 
@@ -175,7 +138,7 @@ def split_half_error(
     source
         Profile of the source cells, of shape (n_genes,).
     target_counts
-        Counts of the target cells, of shape (n_cells, n_genes).
+        Counts of the target cells, of shape (n_cells, n_genes), as in :func:`log_profile`.
     genes
         Positions of the genes to compare; all unless given.
     n_splits
@@ -187,14 +150,8 @@ def split_half_error(
     -------
     Mean relative error and mean squared correlation, both NaN with fewer than two target cells.
 
-    Raises
-    ------
-    ValueError
-        If shapes do not agree, or ``n_splits`` is no integer of at least 1.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import log_profile, split_half_error
     >>> rng = np.random.default_rng(0)
     >>> few, many = (rng.poisson([[1, 2, 20, 9]] * n) for n in (10, 1000))
