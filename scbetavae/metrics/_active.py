@@ -1,7 +1,5 @@
 """Which dimensions take part."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -5,8 +5,6 @@ A group of equal values goes as a whole to the bin of its mid-rank. The default 
 middle cell has a bin of its own and a flip of sign mirrors the bins exactly.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import stats
 

@@ -4,8 +4,6 @@ Tables have the shape (..., n_dims, n_bins, n_classes); the leading axis counts 
 replicates (bootstrap samples, permutations), and every reader here works over it at once.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -88,13 +86,8 @@ def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
 
 
 def _table_bias(tables: Tables) -> np.ndarray:
-    counts, squares = tables
+    counts, squares = tables.counts, tables.counts if tables.squares is None else tables.squares
     total = counts.sum(axis=(-1, -2))
-    if squares is None:
-        occupied = np.count_nonzero(counts, axis=(-1, -2))
-        bins = np.count_nonzero(counts.sum(axis=-1), axis=-1)
-        classes = np.count_nonzero(counts.sum(axis=-2), axis=-1)
-        return (occupied - bins - classes + 1) / (2 * np.where(total > 0, total, 1.0))
     # With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1.
     joint = _ratio(squares, counts).sum(axis=(-1, -2))
     bins = _ratio(squares.sum(axis=-1), counts.sum(axis=-1)).sum(axis=-1)
@@ -108,7 +101,7 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
 
     NaN for a class with fewer than two cells, or with all of them.
     """
-    counts, squares = tables
+    counts, squares = tables.counts, tables.counts if tables.squares is None else tables.squares
     by_bin = counts.sum(axis=-1, keepdims=True)
     rest = by_bin - counts
     total = by_bin.sum(axis=-2)
@@ -120,18 +113,15 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
     if correct:
         information = information - np.maximum(_class_bias(counts, squares, by_bin, rest, safe), 0.0)
     normalizer = (x_log_x(total) - margin) / safe
-    effective = size if squares is None else _ratio(size**2, squares.sum(axis=-2))
+    effective = _ratio(size**2, squares.sum(axis=-2))
     defined = (effective > 1.5) & (total - size > 1e-9 * safe)
     scaled = information / np.where(defined, normalizer, 1.0)
     return np.where(defined, np.minimum(scaled, 1.0), np.nan)
 
 
 def _class_bias(
-    counts: np.ndarray, squares: np.ndarray | None, by_bin: np.ndarray, rest: np.ndarray, total: np.ndarray
+    counts: np.ndarray, squares: np.ndarray, by_bin: np.ndarray, rest: np.ndarray, total: np.ndarray
 ) -> np.ndarray:
-    if squares is None:
-        occupied = np.count_nonzero(counts, axis=-2) + np.count_nonzero(rest, axis=-2)
-        return (occupied - np.count_nonzero(by_bin, axis=-2) - 1) / (2 * total)
     squares_by_bin = squares.sum(axis=-1, keepdims=True)
     joint = (_ratio(squares, counts) + _ratio(squares_by_bin - squares, rest)).sum(axis=-2)
     bins = _ratio(squares_by_bin, by_bin).sum(axis=-2)

@@ -1,7 +1,5 @@
 """Cells held out to evaluate predictions, and the accuracy of predictions: its value, its null, its bootstrap replicates."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

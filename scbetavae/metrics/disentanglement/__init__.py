@@ -31,35 +31,19 @@ from scbetavae.metrics.disentanglement._total_correlation import (
 )
 from scbetavae.metrics.disentanglement._udr import udr, udr_from_similarity
 
-__all__ = [
-    "SCORES",
-    "ClassAlignment",
-    "DCIResult",
-    "DimensionMatches",
-    "Score",
-    "betavae_score",
-    "class_alignment",
-    "class_alignment_from_similarity",
-    "completeness_from_importance",
-    "covariate_association",
-    "dci",
+__all__ = ["SCORES", "Score", "register_score", "score_frame", "score_names"]
+__all__ += [
     "dcimig",
-    "dimension_covariate_table",
-    "disentanglement_from_importance",
     "explicitness",
-    "factorvae_score",
-    "gaussian_total_correlation",
-    "gaussian_total_correlation_from_covariance",
-    "match_dimensions",
     "mig",
     "mig_sup",
     "modularity",
     "modularity_from_mi",
     "mutual_information_matrix",
-    "register_score",
     "sap",
-    "score_frame",
-    "score_names",
-    "udr",
-    "udr_from_similarity",
 ]
+__all__ += ["ClassAlignment", "betavae_score", "class_alignment", "class_alignment_from_similarity", "factorvae_score"]
+__all__ += ["DCIResult", "completeness_from_importance", "dci", "disentanglement_from_importance"]
+__all__ += ["DimensionMatches", "match_dimensions", "udr", "udr_from_similarity"]
+__all__ += ["gaussian_total_correlation", "gaussian_total_correlation_from_covariance"]
+__all__ += ["covariate_association", "dimension_covariate_table"]

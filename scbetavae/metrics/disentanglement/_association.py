@@ -1,7 +1,5 @@
 """How the covariates relate to each other."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Class level: do single dimensions mark single classes? LMS, MSAS and MSGS of DRVI."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

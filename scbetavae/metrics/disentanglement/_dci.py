@@ -1,7 +1,5 @@
 """Disentanglement, completeness, informativeness."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,7 +84,7 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
 
 
 def completeness_from_importance(importance: ArrayLike) -> float:
-    r"""Completeness of an importance matrix: as :func:`disentanglement_from_importance`, with dimensions and covariates exchanged.
+    r"""Completeness of an importance matrix: as :func:`disentanglement_from_importance`, dimensions and covariates exchanged.
 
     .. math:: \sum_k \frac{\sum_j R_{jk}}{\sum_{jk} R_{jk}} \left(1 - H_D(R_{\cdot k})\right)
 

@@ -1,7 +1,5 @@
 """Boosted trees behind `dci`: importances and held-out accuracy of one covariate."""
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass, field
 from typing import Any

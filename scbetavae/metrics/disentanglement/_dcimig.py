@@ -1,7 +1,5 @@
 """DCIMIG: the information gap seen from the dimensions."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

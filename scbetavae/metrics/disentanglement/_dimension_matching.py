@@ -1,7 +1,5 @@
 """Which dimension of one model is which of another."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple

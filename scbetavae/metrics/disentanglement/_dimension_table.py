@@ -1,7 +1,5 @@
 """What is dimension 3? Every dimension against every covariate and class."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

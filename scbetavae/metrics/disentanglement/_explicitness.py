@@ -1,7 +1,5 @@
 """Explicitness: what a linear model predicts from all dimensions."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,12 +1,10 @@
 """FactorVAE score (surrogate)."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from scbetavae.metrics.disentanglement._interventions import draw_features
+from scbetavae.metrics.disentanglement._betavae_score import draw_features
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
 register_score(Score("factorvae_score", "FactorVAE score", needs="intervention", reference="KimMnih2018"))

@@ -1,7 +1,5 @@
 """From scores to the rows of the tidy frame."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np

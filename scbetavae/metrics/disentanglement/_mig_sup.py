@@ -1,7 +1,5 @@
 """MIG-sup: the mutual information gap between covariates, for each dimension."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

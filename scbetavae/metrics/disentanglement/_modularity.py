@@ -1,7 +1,5 @@
 """Modularity: each dimension should serve one covariate."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

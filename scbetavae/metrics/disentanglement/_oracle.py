@@ -1,7 +1,5 @@
 """Ceilings: the same scores on oracle dimensions that know the covariates."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The registry of scores: what each is called, its range, and who proposed it. Each record is next to its function."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -35,9 +33,9 @@ class Score:
     reference: str = ""
     """Citation key."""
     function: Callable[..., Any] | None = None
-    """For a score of your own: ``function(codes, factor)`` if ``per_covariate``, with the active dimensions (n_cells, n_dims) and a
-    Series of labels, none missing; otherwise ``function(codes, factors)`` with a DataFrame. It returns a number, NaN where it is not
-    defined. `score_frame` calls it on permuted labels, oracle dimensions and resampled cells, too."""
+    """For a score of your own: ``function(codes, factor)`` if ``per_covariate``, with the active dimensions (n_cells, n_dims) and
+    a Series of labels, none missing; otherwise ``function(codes, factors)`` with a DataFrame. It returns a number, NaN where it
+    is not defined. `score_frame` calls it on permuted labels, oracle dimensions and resampled cells, too."""
 
     @property
     def in_frame(self) -> bool:
@@ -100,8 +98,8 @@ def score_names(metrics: str | Iterable[str] | None = None) -> list[str]:
     Parameters
     ----------
     metrics
-        Names of scores and families; ``None`` for the default ones. An unknown name (the nearest is named), and a score that needs
-        more than an embedding and labels of one model, raise a ValueError.
+        Names of scores and families; ``None`` for the default ones. An unknown name (the nearest is named), and a score that
+        needs more than an embedding and labels of one model, raise a ValueError.
 
     Examples
     --------

@@ -1,7 +1,5 @@
 """Separated attribute predictability."""
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The tidy frame: every score with its null, ceiling, interval and the reason where it is not defined."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import numpy as np

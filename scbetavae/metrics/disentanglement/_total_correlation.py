@@ -1,7 +1,5 @@
 """Total correlation of a Gaussian with the covariance of the codes."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike
 

@@ -1,7 +1,5 @@
 """Unsupervised disentanglement ranking: seeds should find the same dimensions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 

@@ -1,7 +1,5 @@
 """Which dimensions encode batch and can be removed, and what removing them costs on held-out cells."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal

@@ -1,7 +1,5 @@
 """Training and held-out cells of a classifier, and the accuracy of its predictions with its uncertainty."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Classifiers: how well held-out cells' batch, or another covariate, can be predicted from an embedding."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How well clusters of an embedding agree with labels."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike

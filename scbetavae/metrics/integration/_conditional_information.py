@@ -8,8 +8,6 @@ reaches: under the null the statistic is close to a scaled chi-squared, so a gam
 variance gives p-values below one over the number of permutations :cite:p:`Winkler2016`.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

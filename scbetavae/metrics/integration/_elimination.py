@@ -22,24 +22,10 @@ REPEATED_CELLS, MAXIMUM_REPEATS = 1_500, 5
 MAXIMUM_STEP_CELLS = 5_000
 """Cells on which steps measure accuracies at most."""
 
-COLUMNS = (
-    "dimension",
-    "active",
-    "batch",
-    "batch_given_conserved",
-    "batch_p_value",
-    "batch_p_adjusted",
-    "conserved_given_batch",
-    "conserved_covariate",
-    "conserved_p_value",
-    "conserved_p_adjusted",
-    "rank",
-    "batch_left",
-    "conserved_kept",
-    "batch_alone",
-    "conserved_alone",
-    "chosen",
-)
+_OF_BATCH = ("batch", "batch_given_conserved", "batch_p_value", "batch_p_adjusted")
+_OF_CONSERVED = ("conserved_given_batch", "conserved_covariate", "conserved_p_value", "conserved_p_adjusted")
+_OF_STEPS = ("batch_left", "conserved_kept", "batch_alone", "conserved_alone")
+COLUMNS = ("dimension", "active", *_OF_BATCH, *_OF_CONSERVED, "rank", *_OF_STEPS, "chosen")
 
 Reason = Literal["", "insignificant", "mixed", "conservation", "no gain", "all"]
 
@@ -123,19 +109,11 @@ def weigh_dimensions(question: Question, strata: np.ndarray, n_permutations: int
     p_conserved = np.minimum(p_values[most, columns] * len(covariates), 1.0)
     rank = np.empty(len(columns), dtype=np.int64)
     rank[np.argsort(values - given, kind="stable")] = columns + 1
-    measured = {
-        "batch": np.maximum(marginal, 0.0),
-        "batch_given_conserved": np.maximum(given, 0.0),
-        "batch_p_value": p_given,
-        "batch_p_adjusted": stats.false_discovery_control(p_given),
-        "conserved_given_batch": np.maximum(values, 0.0),
-        "conserved_covariate": [covariates[i].name for i in most],
-        "conserved_p_value": p_conserved,
-        "conserved_p_adjusted": stats.false_discovery_control(p_conserved),
-        "rank": rank,
-    }
+    names = [covariates[i].name for i in most]
+    of_batch = (np.maximum(marginal, 0.0), np.maximum(given, 0.0), p_given, stats.false_discovery_control(p_given))
+    of_conserved = (np.maximum(values, 0.0), names, p_conserved, stats.false_discovery_control(p_conserved))
     frame = empty_frame(question.active)
-    for name, column in measured.items():
+    for name, column in zip((*_OF_BATCH, *_OF_CONSERVED, "rank"), (*of_batch, *of_conserved, rank), strict=True):
         frame.loc[question.active, name] = column
     return frame
 

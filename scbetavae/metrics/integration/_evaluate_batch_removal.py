@@ -1,7 +1,5 @@
 """What a change of the embedding cost: batch and conserved covariates, before and after."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """iLISI: how many batches there are, effectively, among a cell's neighbors."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

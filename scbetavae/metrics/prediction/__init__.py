@@ -9,12 +9,5 @@ from scbetavae.metrics.prediction._counterfactual_error import (
     squared_correlation,
 )
 
-__all__ = [
-    "condition_prediction",
-    "differential_genes",
-    "log_profile",
-    "relative_error",
-    "split_half_error",
-    "squared_correlation",
-    "undefined_prediction",
-]
+__all__ = ["condition_prediction", "undefined_prediction"]
+__all__ += ["differential_genes", "log_profile", "relative_error", "split_half_error", "squared_correlation"]

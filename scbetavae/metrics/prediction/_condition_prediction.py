@@ -1,7 +1,5 @@
 """How well a covariate can be predicted from single dimensions, from all, and from technical covariates alone."""
 
-from __future__ import annotations
-
 from math import factorial
 from typing import NamedTuple
 
@@ -14,8 +12,7 @@ from scbetavae.metrics import _held_out
 from scbetavae.metrics._active import resolve_active
 from scbetavae.metrics._checks import Covariate, check_column, check_groups, take_groups
 from scbetavae.metrics._resampling import make_blocks
-from scbetavae.metrics.prediction._linear_predictions import Task, standardize
-from scbetavae.metrics.prediction._prediction_evidence import NUMBERS, Predictors
+from scbetavae.metrics.prediction._linear_predictions import NUMBERS, Predictors, Task, standardize
 
 _FEW_GROUPS = 5
 _FEW_WAYS = 100

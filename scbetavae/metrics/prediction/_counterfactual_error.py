@@ -12,8 +12,6 @@ The logarithm is not linear: noisy counts have a lower profile than their expect
 with the smooth expectation of a decoder.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
