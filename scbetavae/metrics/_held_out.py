@@ -119,10 +119,9 @@ def bootstrap_accuracy(predicted: np.ndarray, target: Target, blocks: Blocks, *,
     """Accuracy over resampled blocks, (n_bootstrap,). Without some class NaN if ``complete``, else of the others."""
     of_cell, aim = blocks.index[target.keep], target.values
     if target.n_classes:
-        counts = np.zeros((blocks.n_blocks, 2, target.n_classes))
-        np.add.at(counts, (of_cell, 0, aim), predicted == aim)
-        np.add.at(counts, (of_cell, 1, aim), 1)
-        hits, sizes = np.moveaxis(np.tensordot(blocks.weights, counts, axes=1), 1, 0)
+        index, shape = of_cell * target.n_classes + aim, (blocks.n_blocks, target.n_classes)
+        counts = (np.bincount(index, weights=hit, minlength=np.prod(shape)) for hit in (predicted == aim, None))
+        hits, sizes = (blocks.weights @ of_block.reshape(shape) for of_block in counts)
         n_drawn = (sizes > 0).sum(axis=1)
         recall = (hits / np.maximum(sizes, 1)).sum(axis=1) / np.maximum(n_drawn, 1)
         usable = n_drawn >= (target.n_classes if complete else 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 
 from scbetavae.metrics import _contingency
@@ -64,15 +65,16 @@ def standard_error(replicates: np.ndarray) -> np.ndarray:
 
 
 def t_interval(
-    values: np.ndarray, errors: np.ndarray, n_blocks: int, lowest: float, highest: float
+    values: ArrayLike, errors: np.ndarray, n_blocks: int, lowest: float, highest: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """95% interval value ± t · standard error, with one degree of freedom less than there are blocks, cut to the range."""
     reach = stats.t.ppf(0.975, max(n_blocks - 1, 1)) * errors
+    values = np.asarray(values)
     low, high = np.maximum(values - reach, lowest), np.minimum(values + reach, highest)
     return np.minimum(low, values), np.maximum(high, values)
 
 
-def permutation_p_value(values: np.ndarray | float, null: np.ndarray) -> np.ndarray:
+def permutation_p_value(values: ArrayLike, null: np.ndarray) -> np.ndarray:
     """(1 + k) / (1 + n), where k of n rows of ``null`` are at least ``values``: the data count as one permutation."""
     return (1 + (null >= np.asarray(values) - 1e-12).sum(axis=0)) / (1 + len(null))
 
@@ -106,14 +108,13 @@ def permuted_tables(
     members = take_groups(groups, cells.keep)
     classes = not cells.covariate.is_numeric
     of_group = None if members is None else constant_within(cells.labels, members, classes=classes)
-    by_group = None if members is None or of_group is None else _tables_of_groups(cells, members, len(of_group))
     for part in _chunks(n_permutations, len(cells.bins) * size):
         n = len(range(*part.indices(n_permutations)))
-        if by_group is not None:
+        if members is not None and of_group is not None:
             labels = np.stack([rng.permutation(of_group) for _ in range(n)])
             one_hot = (labels[:, None, :] == np.arange(len(cells.classes))[:, None]).astype(np.float64)
-            tables = (one_hot @ by_group).reshape(n, len(cells.classes), len(cells.bins), cells.n_bins)
-            yield np.moveaxis(tables, 1, -1)
+            tables = one_hot @ _tables_of_groups(cells, members, len(of_group))
+            yield np.moveaxis(tables.reshape(n, len(cells.classes), len(cells.bins), cells.n_bins), 1, -1)
         elif cells.n_cells < _SHUFFLE_COST * size:
             yield np.concatenate([cells.tables(rng.permutation(cells.labels)) for _ in range(n)])
         else:

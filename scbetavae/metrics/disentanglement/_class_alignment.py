@@ -50,7 +50,7 @@ def alignment_of_similarity(similarity: np.ndarray) -> np.ndarray:
 
 def usable_classes(similarity: np.ndarray) -> np.ndarray:
     """Classes that count: not NaN, and only one of a pair, whose two one-against-rest problems are the same."""
-    usable = ~np.isnan(similarity).any(axis=tuple(range(similarity.ndim - 1)))
+    usable = np.asarray(~np.isnan(similarity.reshape(-1, similarity.shape[-1])).any(axis=0))
     if len(usable) == 2:
         usable[0] &= not usable[1]
     return usable

@@ -39,7 +39,7 @@ class Statistics(NamedTuple):
 
     def without_information(self) -> Statistics:
         """NaN but for the predictability."""
-        return Statistics(*(np.full_like(part, np.nan) for part in self[:-1]), self.predictability)
+        return self._replace(**{name: np.full_like(getattr(self, name), np.nan) for name in self._fields[:-1]})
 
 
 class Wanted(NamedTuple):
@@ -195,7 +195,8 @@ def _collect(
     predictability = spearman() if by_ranks else np.concatenate(accuracies)
     if _weighable(evidence):
         parts = [read_tables(tables, evidence, wanted) for tables in weighted]
-    statistics = Statistics(*map(np.concatenate, zip(*parts, strict=True)), predictability)
+    information, plug_in, entropy, alignment = map(np.concatenate, zip(*parts, strict=True))
+    statistics = Statistics(information, plug_in, entropy, alignment, predictability)
     return statistics.without_information() if evidence.confounder_problem else statistics
 
 

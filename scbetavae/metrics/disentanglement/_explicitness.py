@@ -1,6 +1,7 @@
 """Explicitness: what a linear model predicts from all dimensions."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,6 @@ def held_out_scores(
 def concordance(scores: np.ndarray, target: _held_out.Target) -> float:
     """Mean one-against-rest area under the curve, or ``(1 + tau) / 2``."""
     if not target.n_classes:
-        tau = stats.kendalltau(scores[:, 0], target.values).statistic if np.ptp(scores) > 0 else 0.0
-        return float((1 + tau) / 2)
+        tau: Any = stats.kendalltau(scores[:, 0], target.values)[0] if np.ptp(scores) > 0 else 0.0
+        return (1 + float(tau)) / 2
     return _held_out.mean_area(stats.rankdata(scores, axis=0), target.values, target.n_classes)

@@ -142,7 +142,7 @@ class Layout:
             return np.nan, np.nan, "no interval: too few replicates" if len(score.bootstrap) else ""
         if n_blocks < 2 or np.isnan(score.value):
             return np.nan, np.nan, "no interval: one group"
-        low, high = t_interval(np.float64(score.value), np.float64(error), n_blocks, lowest, highest)
+        low, high = t_interval(score.value, np.array(error), n_blocks, lowest, highest)
         rough = not score.n_blocks and self.n_blocks < 5
         return float(low), float(high), f"rough interval: {n_blocks} groups" if rough else ""
 

@@ -93,16 +93,12 @@ def _dci_scores(inputs: ModelInputs) -> Scores:
     for column, (name, fit) in enumerate(zip(names, fits, strict=True)):
         if fit.undefined:
             continue
-        row, top = result.per_factor.loc[name], ceiling.get(name, (np.nan, np.nan))
-        value = row["completeness"] if fit.votes or not np.isnan(row["completeness"]) else 0.0
-        jackknife = {"error": errors[2 + column], "n_blocks": n_folds, "p_value": row["p_value"]}
-        scores["dci_completeness", name] = Views(
-            np.nan if n_active == 1 else value,
-            null[:, 2 + column],
-            ceiling=top[0],
-            flag="" if fit.votes else "no accuracy above permuted labels",
-            **jackknife,
-        )
+        top = ceiling.get(name, (np.nan, np.nan))
+        value = float(result.per_factor["completeness"].iloc[column]) if fit.votes else 0.0
+        value = np.nan if n_active == 1 else value
+        flag = "" if fit.votes else "no accuracy above permuted labels"
+        jackknife = {"error": errors[2 + column], "n_blocks": n_folds, "p_value": fit.p_value}
+        scores["dci_completeness", name] = Views(value, null[:, 2 + column], ceiling=top[0], flag=flag, **jackknife)
         nothing = np.zeros(0)
         replicates = nothing if fit.held_out is None else _held_out.bootstrap_accuracy(*fit.held_out, inputs.blocks)
         of_accuracy = fit.null if inputs.n_permutations else nothing
@@ -115,7 +111,7 @@ def _dci_scores(inputs: ModelInputs) -> Scores:
     if defined and n_voting < 2:
         flag = f"{('no', 'only one')[n_voting]} covariate with accuracy above permuted labels"
     if accuracies and inputs.n_permutations:
-        p_value = float(permutation_p_value(np.mean(accuracies), np.mean(nulls, axis=0)))
+        p_value = float(permutation_p_value(float(np.mean(accuracies)), np.mean(nulls, axis=0)))
     top = ceiling.get("all", (np.nan, np.nan))
     for i, metric in enumerate(DCI_SCORES[:2]):
         value = (result.disentanglement, result.completeness)[i] if defined else np.nan

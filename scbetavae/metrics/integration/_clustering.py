@@ -1,5 +1,7 @@
 """How well clusters of an embedding agree with labels."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -7,7 +9,7 @@ from numpy.typing import ArrayLike
 from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._checks import check_column
 
-_STARTS = 10
+_STARTS: Any = 10
 
 
 def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0) -> float:

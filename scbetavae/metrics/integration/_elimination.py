@@ -154,11 +154,12 @@ def dominant(question: Question, frame: pd.DataFrame, fdr: float) -> tuple[Choic
     frame = frame.copy()
     others = np.arange(len(frame))
     for dimension in np.flatnonzero(frame["active"]):
-        alone = question.accuracies(np.delete(others, dimension))
+        alone = question.accuracies(np.delete(others, dimension).tolist())
         frame.loc[dimension, "batch_alone"] = alone.pop("")
         frame.loc[dimension, "conserved_alone"] = np.nanmax([0.0, *alone.values()])
     order = _candidates(frame, fdr)
-    chosen = [d for d in order if frame.loc[d, "batch_alone"] > max(frame.loc[d, "conserved_alone"], LEAST_GAIN)]
+    dominated = frame["batch_alone"] > frame["conserved_alone"].clip(lower=LEAST_GAIN)
+    chosen = [dimension for dimension in order if dominated.iloc[dimension]]
     reason = "insignificant" if not order else "" if chosen else "no gain"
     if len(chosen) == int(frame["active"].sum()):
         chosen, reason = [], "all"

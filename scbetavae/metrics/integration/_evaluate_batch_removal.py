@@ -151,10 +151,11 @@ def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariat
     values, replicates = [], []
     for hoods in (before, after):
         index = hoods.indices(labels)
-        sums = np.zeros((2, blocks.n_blocks))
-        if not hoods.is_empty:
-            np.add.at(sums, (slice(None), blocks.index[hoods.cells]), np.stack([index, np.ones(len(index))]))
-        total, n = sums @ blocks.weights.T
+        if hoods.is_empty:
+            total = n = np.zeros(len(blocks.weights))
+        else:
+            of_cell, size = blocks.index[hoods.cells], blocks.n_blocks
+            total, n = (blocks.weights @ np.bincount(of_cell, weights=w, minlength=size) for w in (index, None))
         values.append(float(hoods.score(index.mean(), labels, seed)))
         replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), labels, seed))
     flag = "fewer than two batches" if after.is_empty else ""

@@ -174,7 +174,7 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
         {
             "predictor": ["dimension"] * n_dims + ["all", "technical"],
             "dimension": np.append(np.arange(n_dims), [-1, -1]),
-            "active": np.append(active, [active.any(), False]),
+            "active": np.append(active, [bool(active.any()), False]),
             "covariate": covariate,
         }
         | dict.fromkeys(NUMBERS, np.nan)

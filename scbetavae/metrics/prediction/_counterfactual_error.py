@@ -42,9 +42,9 @@ def log_profile(counts: Any) -> np.ndarray:
     return np.asarray(_log_normalize(counts).mean(axis=0)).ravel()
 
 
-def _log_normalize(counts: Any) -> sparse.csr_matrix:
+def _log_normalize(counts: Any) -> Any:
     """log(1 + counts per 10 000) of every cell, checked."""
-    matrix = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
+    matrix: Any = sparse.csr_matrix(counts, dtype=np.float64, copy=True)
     if matrix.shape[0] == 0:
         msg = "`counts` has no cells, so it has no mean. Pass at least one cell."
         raise ValueError(msg)
@@ -75,9 +75,9 @@ def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -
     >>> relative_error([1.0, 2.0], source=[0.0, 0.0], target=[2.0, 4.0])
     0.25
     """
-    predicted, source, target = _profiles(predicted, source, target)
-    scale = ((source - target) ** 2).sum()
-    return float(((predicted - target) ** 2).sum() / scale) if scale > 0 else float("nan")
+    of_predicted, of_source, of_target = _profiles(predicted, source, target)
+    scale = ((of_source - of_target) ** 2).sum()
+    return float(((of_predicted - of_target) ** 2).sum() / scale) if scale > 0 else float("nan")
 
 
 def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
@@ -93,9 +93,9 @@ def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
     >>> round(squared_correlation([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]), 6)
     1.0
     """
-    predicted, target = (profile - profile.mean() for profile in _profiles(predicted, target))
-    scale = (predicted**2).sum() * (target**2).sum()
-    return float(min((predicted @ target) ** 2 / scale, 1.0)) if scale > 0 else float("nan")
+    first, second = (profile - profile.mean() for profile in _profiles(predicted, target))
+    scale = (first**2).sum() * (second**2).sum()
+    return float(min((first @ second) ** 2 / scale, 1.0)) if scale > 0 else float("nan")
 
 
 def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) -> np.ndarray:
