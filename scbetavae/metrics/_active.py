@@ -12,7 +12,7 @@ _SPREAD_AT_MINIMUM_KL = np.sqrt(2 * ACTIVE_KL)
 
 
 def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.ndarray:
-    r"""Dimensions that carry information about the cells.
+    r"""Dimensions that carry information about the cells, a boolean array of shape (n_dims,).
 
     A variational autoencoder switches dimensions off: their posterior means shrink to about :math:`10^{-3}` but may
     still order the cells, so that a score based on ranks would give a dead dimension full marks.
@@ -25,25 +25,14 @@ def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.nd
     Parameters
     ----------
     codes
-        Posterior means, or any embedding, of shape (n_cells, n_dims).
+        Posterior means, or any embedding, of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
     kl
         Mean divergence from the prior per dimension, of shape (n_dims,), in nats.
 
-    Returns
-    -------
-    Boolean array of shape (n_dims,).
-
-    Raises
-    ------
-    ValueError
-        If ``codes`` is not a finite matrix, or ``kl`` does not have one value per dimension.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import active_dimensions
-    >>> codes = np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 0.8, 0.001]
-    >>> active_dimensions(codes).tolist()
+    >>> active_dimensions(np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 0.8, 0.001]).tolist()
     [True, True, False]
     """
     array = finite_matrix(codes, "codes")

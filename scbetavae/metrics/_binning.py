@@ -8,9 +8,7 @@ middle cell has a bin of its own and a flip of sign mirrors the bins exactly.
 import numpy as np
 from scipy import stats
 
-MINIMUM_BINS, MAXIMUM_BINS = 5, 19
-"""Bounds of the default number of quantile bins, :math:`N^{1/3}` in between."""
-
+MINIMUM_BINS, MAXIMUM_BINS = 5, 19  # bounds of the default number of quantile bins, N^(1/3) in between
 MAXIMUM_NUMERIC_CLASSES = 9
 """Quantile classes of a numeric covariate: fewer than bins, so that a little noise does not read as another class."""
 

@@ -22,8 +22,7 @@ class Covariate:
     values: np.ndarray
     classes: tuple[str, ...] = ()
     is_numeric: bool = False
-    integer: bool = False
-    """A numeric column held integers, which the parity modes read as classes."""
+    integer: bool = False  # a numeric column held integers, which the parity modes read as classes
 
     @property
     def present(self) -> np.ndarray:

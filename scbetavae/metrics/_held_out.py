@@ -11,22 +11,17 @@ from scbetavae.metrics._resampling import Blocks, permute_values
 N_FOLDS = 4
 N_PERMUTATIONS = 999
 
-MINIMUM_LABELED = 10
-"""Cells with a label that a prediction needs."""
+MINIMUM_LABELED = 10  # cells with a label that a prediction needs
 
 
 @dataclass(frozen=True)
 class Target:
     """A covariate ready to be predicted."""
 
-    keep: np.ndarray
-    """Indices of the cells that have it."""
-    values: np.ndarray
-    """Class indices or floats of these cells."""
-    n_classes: int
-    """0 for a numeric covariate."""
-    problem: str = ""
-    """Why it cannot be predicted."""
+    keep: np.ndarray  # indices of the cells that have it
+    values: np.ndarray  # class indices or floats of these cells
+    n_classes: int  # 0 for a numeric covariate
+    problem: str = ""  # why it cannot be predicted
 
 
 def make_target(covariate: Covariate) -> Target:

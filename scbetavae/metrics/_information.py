@@ -58,8 +58,7 @@ class Estimator:
 class CodeBins:
     """Active dimensions, sorted once, binned once for every set of labeled cells."""
 
-    values: np.ndarray
-    """Shape (n_dims, n_cells)."""
+    values: np.ndarray  # shape (n_dims, n_cells)
     estimator: Estimator = field(default_factory=Estimator)
     refinement: int = 1
     _order: np.ndarray | None = None
@@ -92,8 +91,7 @@ class LabeledCells:
     labels: np.ndarray
     classes: tuple[str, ...]
     bins: np.ndarray
-    n_bins: int
-    """Fine bins."""
+    n_bins: int  # fine bins
     refinement: int = 1
 
     @property
@@ -185,10 +183,8 @@ def _overlap_problem(pairs: np.ndarray, effective: float, name: str) -> str:
 class Information:
     """Mutual information of the active dimensions with every covariate, in nats."""
 
-    matrix: np.ndarray
-    """Shape (n_active, n_covariates)."""
-    entropies: np.ndarray
-    """Entropy of every covariate, shape (n_covariates,); NaN where it is not defined."""
+    matrix: np.ndarray  # shape (n_active, n_covariates)
+    entropies: np.ndarray  # entropy of every covariate, shape (n_covariates,); NaN where it is not defined
     names: list[str]
 
     @property

@@ -18,21 +18,16 @@ if TYPE_CHECKING:
 MAXIMUM_BLOCKS = 100
 """Blocks of cells, or of donors, that the bootstrap resamples. More make larger tables and no better intervals."""
 
-_CHUNK = 3_000_000
-"""Table entries held at once."""
-
-_SHUFFLE_COST = 60
-"""A shuffled cell costs one unit, an entry of a random table about this many."""
+_CHUNK = 3_000_000  # table entries held at once
+_SHUFFLE_COST = 60  # a shuffled cell costs one unit, an entry of a random table about this many
 
 
 class Blocks(NamedTuple):
     """What the bootstrap resamples."""
 
-    index: np.ndarray
-    """Block of every cell."""
+    index: np.ndarray  # block of every cell
     n_blocks: int
-    weights: np.ndarray
-    """How often each replicate draws each block, (n_bootstrap, n_blocks)."""
+    weights: np.ndarray  # how often each replicate draws each block, (n_bootstrap, n_blocks)
 
 
 def make_blocks(n_cells: int, groups: np.ndarray | None, n_bootstrap: int, rng: np.random.Generator) -> Blocks:

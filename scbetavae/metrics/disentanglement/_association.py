@@ -24,7 +24,7 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     factors
-        Covariates, one row per cell. Pairs are compared on the cells that have both.
+        Covariates as in :func:`mig`. Pairs are compared on the cells that have both.
 
     Returns
     -------
@@ -33,18 +33,13 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
     (``"alias"``: one determines the other both ways; ``"first within second"`` or ``"second within first"``: nested;
     otherwise empty), ``n_cells``, ``flag``.
 
-    Raises
-    ------
-    ValueError
-        If a column holds infinite values, or names occur twice.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import covariate_association
     >>> donor = pd.Series(np.arange(400) % 4)
-    >>> factors = pd.DataFrame({"donor": donor.astype(str), "sex": np.where(donor < 2, "f", "m")})
-    >>> covariate_association(factors)["relation"].item()
+    >>> covariate_association(pd.DataFrame({"donor": donor.astype(str), "sex": np.where(donor < 2, "f", "m")}))[
+    ...     "relation"
+    ... ].item()
     'first within second'
     """
     covariates = check_factors(factors, len(factors))

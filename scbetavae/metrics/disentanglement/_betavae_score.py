@@ -12,8 +12,7 @@ from scbetavae.metrics._checks import check_inputs
 from scbetavae.metrics._information import CodeBins, label_cells
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
-_CHUNK = 2_000_000
-"""Numbers gathered at once, to bound memory."""
+_CHUNK = 2_000_000  # numbers gathered at once, to bound memory
 
 register_score(Score("betavae_score", "BetaVAE score", needs="intervention", reference="Higgins2017"))
 

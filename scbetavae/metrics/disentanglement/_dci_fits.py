@@ -21,16 +21,14 @@ is at least this large."""
 class Fit:
     """Trees of one covariate."""
 
-    importances: np.ndarray
-    """Shape (n_folds, n_active)."""
+    importances: np.ndarray  # shape (n_folds, n_active)
     accuracy: float = np.nan
     p_value: float = np.nan
     votes: bool = False
     undefined: bool = False
     null: np.ndarray = field(default_factory=lambda: np.zeros(0))
     """Accuracy of the same predictions against permuted labels."""
-    held_out: tuple[np.ndarray, _held_out.Target] | None = None
-    """Predictions, and what was predicted."""
+    held_out: tuple[np.ndarray, _held_out.Target] | None = None  # predictions, and what was predicted
 
 
 def bin_for_trees(values: np.ndarray) -> np.ndarray:

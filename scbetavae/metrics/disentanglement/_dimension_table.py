@@ -22,44 +22,32 @@ def dimension_covariate_table(
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`. Dimensions that are not active have NaN.
+        As in :func:`mig`, and so are errors. Dimensions that are not active have NaN.
 
     Returns
     -------
-    Long DataFrame, one row per (dimension, covariate, class):
+    Long DataFrame, one row per (dimension, covariate, class), NaN where undefined (one class, a class of one cell):
 
-    ``dimension``, ``covariate``, ``class``
-        The class is empty in the row for the covariate as a whole.
-    ``mutual_information``
-        Nats, class against rest or covariate as a whole, bias removed :cite:p:`Chen2018`.
-    ``normalized``
-        The same over the entropy, in [0, 1] :cite:p:`Moinfar2024`.
+    ``dimension``, ``covariate``, ``class``, ``active``
+        The class is empty in the row for the covariate as a whole; ``active`` says whether the dimension took part.
+    ``mutual_information``, ``normalized``
+        Nats, class against rest or covariate as a whole, bias removed :cite:p:`Chen2018`; and the same over the entropy, in
+        [0, 1] :cite:p:`Moinfar2024`.
     ``p_value``, ``p_adjusted``
         Of the G test of independence over cells, and corrected over the table (Benjamini-Hochberg). Cells count as
         independent: with few donors read these with care.
     ``direction``
         In [-1, 1]: is the class at high or low values (rank-biserial correlation)? Spearman correlation for numeric covariates,
         NaN for a categorical covariate as a whole.
-    ``active``
-        Whether the dimension took part.
-
-    Undefined entries (one class, a class of one cell) are NaN.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`.
 
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import dimension_covariate_table
     >>> rng = np.random.default_rng(0)
     >>> label = np.where(rng.random(300) < 0.5, "case", "control")
     >>> codes = np.column_stack([rng.normal(size=300), (label == "case") + 0.1 * rng.normal(size=300)])
     >>> table = dimension_covariate_table(codes, pd.DataFrame({"group": label}))
-    >>> row = table[(table["dimension"] == 1) & (table["class"] == "case")]
-    >>> row["direction"].round(2).item()
+    >>> table[(table["dimension"] == 1) & (table["class"] == "case")]["direction"].round(2).item()
     1.0
     """
     inputs = check_inputs(codes, factors, active)

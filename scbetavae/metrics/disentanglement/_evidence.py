@@ -26,16 +26,11 @@ JOINT_SCORES = ("modularity", "dcimig", "mig_sup")
 class Statistics(NamedTuple):
     """What the scores read, one row per replicate."""
 
-    information: np.ndarray
-    """Nats, bias removed, (n_replicates, n_dims)."""
-    plug_in: np.ndarray
-    """Nats, bias and all, (n_replicates, n_dims)."""
-    entropy: np.ndarray
-    """Nats, (n_replicates,)."""
-    alignment: np.ndarray
-    """LMS, MSAS, MSGS, (n_replicates, 3)."""
-    predictability: np.ndarray
-    """Accuracy of one-dimension predictors, (n_replicates, n_dims)."""
+    information: np.ndarray  # nats, bias removed, (n_replicates, n_dims)
+    plug_in: np.ndarray  # nats, bias and all, (n_replicates, n_dims)
+    entropy: np.ndarray  # nats, (n_replicates,)
+    alignment: np.ndarray  # LMS, MSAS, MSGS, (n_replicates, 3)
+    predictability: np.ndarray  # accuracy of one-dimension predictors, (n_replicates, n_dims)
 
     def without_information(self) -> Statistics:
         """NaN but for the predictability."""
@@ -55,11 +50,9 @@ class Evidence:
 
     covariate: Covariate
     cells: LabeledCells
-    problem: str
-    """Why there are none."""
+    problem: str  # why there are none
     confounded: Confounded | None = None
-    usable: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    """Classes that count at class level."""
+    usable: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))  # classes that count at class level
     views: dict[str, Statistics] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

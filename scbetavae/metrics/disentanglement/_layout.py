@@ -29,11 +29,9 @@ class Views:
     bootstrap: np.ndarray = field(default_factory=lambda: np.zeros(0))
     ceiling: float = np.nan
     flag: str = ""
-    error: float = np.nan
-    """Standard error, instead of ``bootstrap``, with ``n_blocks`` the number of jackknife blocks."""
+    error: float = np.nan  # standard error, instead of ``bootstrap``, with ``n_blocks`` the number of jackknife blocks
     n_blocks: int = 0
-    p_value: float | None = None
-    """Instead of the rank among ``null``."""
+    p_value: float | None = None  # instead of the rank among ``null``
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,7 @@ class Layout:
     """From scores to rows."""
 
     evidences: list[Evidence]
-    n_blocks: int
-    """Of the bootstrap."""
+    n_blocks: int  # of the bootstrap
     n_active: int
     n_cells: int
     confounder: str | None

@@ -39,15 +39,15 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`. Integers are numbers, so convert codes of classes.
+        As in :func:`mig`, and so are errors. Integers are numbers, so convert codes of classes.
     groups
         Donor of every cell. The bootstrap then draws donors, models are evaluated on held-out donors, and a covariate that is
         constant within donors is permuted by donor.
     confounder
         As in :func:`mig`, for the information scores. The other scores say in ``flag`` that they do not use it.
     metrics
-        Names of scores (column ``metric``), also of your own (`register_score`), or of the families ``"class_alignment"`` and
-        ``"dci"``. ``None`` for the default ones.
+        Names of scores, also of your own (`register_score`), or of the families ``"class_alignment"`` and ``"dci"``. ``None`` for
+        the default ones. For an unknown name the error names the nearest.
     n_permutations
         Permutations behind ``null`` and ``p_value``. DCI refits trees for at most 4 of them.
     n_bootstrap
@@ -57,7 +57,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
 
     Returns
     -------
-    DataFrame, one row per (metric, covariate or ``"all"``, level):
+    DataFrame, one row per (``metric``, ``covariate`` or ``"all"``, ``level``):
 
     ``value``
         The score; the mean over covariates in rows ``"all"`` of scores that have one per covariate.
@@ -71,19 +71,12 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     ``ci_low``, ``ci_high``
         95% interval of ``value``: t interval with the bootstrap standard error, cut to the range of the score. For
         disentanglement and completeness a jackknife over folds.
-    ``n_cells``, ``n_classes``
-        Cells with a label, and their classes (0 for numeric covariates and in rows ``"all"``).
-    ``flag``
-        Why something is not defined or needs care; empty otherwise.
-
-    Raises
-    ------
-    ValueError
-        As in :func:`mig`, or if a metric is unknown (the nearest is named).
+    ``n_cells``, ``n_classes``, ``flag``
+        Cells with a label, and their classes (0 for numeric covariates and in rows ``"all"``); why something is not defined or
+        needs care, otherwise empty.
 
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import score_frame
     >>> rng = np.random.default_rng(0)
     >>> label = rng.integers(0, 4, 500)

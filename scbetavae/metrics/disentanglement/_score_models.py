@@ -18,30 +18,21 @@ from scbetavae.metrics.disentanglement._layout import Views
 from scbetavae.metrics.disentanglement._records import SCORES, Score
 
 DCI_SCORES = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
-MAXIMUM_CELLS = 10_000
-"""Models are fitted on at most this many cells, drawn at random."""
-
-MAXIMUM_REFITS = 4
-"""Permutations for which trees are fitted again."""
-
-MAXIMUM_AREA_REPLICATES = 50
-"""Bootstrap replicates of the area under the curve, which has to be sorted anew for each."""
-
+MAXIMUM_CELLS = 10_000  # models are fitted on at most this many cells, drawn at random
+MAXIMUM_REFITS = 4  # permutations for which trees are fitted again
+MAXIMUM_AREA_REPLICATES = 50  # bootstrap replicates of the area under the curve, which has to be sorted anew for each
 Scores = dict[tuple[str, str], Views]
 
 
 class ModelInputs(NamedTuple):
     """What `score_frame` hands over."""
 
-    codes: np.ndarray
-    """Active dimensions, (n_cells, n_active)."""
+    codes: np.ndarray  # active dimensions, (n_cells, n_active)
     covariates: list[Covariate]
     groups: np.ndarray | None
     blocks: Blocks
-    oracle: np.ndarray
-    """(n_defined, n_cells)"""
-    defined: list[str]
-    """Names of the covariates of the oracle."""
+    oracle: np.ndarray  # (n_defined, n_cells)
+    defined: list[str]  # names of the covariates of the oracle
     n_permutations: int
     seed: int
 

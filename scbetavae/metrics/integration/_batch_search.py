@@ -12,25 +12,13 @@ from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._checks import check_column, check_factors
 from scbetavae.metrics._held_out import stratified_order
 from scbetavae.metrics._resampling import make_blocks
+from scbetavae.metrics.integration import _elimination
 from scbetavae.metrics.integration._classifiers import composition_accuracy
 from scbetavae.metrics.integration._conditional_information import stratify
-from scbetavae.metrics.integration._elimination import (
-    Choice,
-    Question,
-    Reason,
-    add_steps,
-    dominant,
-    empty_frame,
-    steps_frame,
-    stepwise,
-    thin,
-    weigh_dimensions,
-)
+from scbetavae.metrics.integration._elimination import Choice, Question, Reason
 from scbetavae.metrics.integration._evaluate_batch_removal import BeforeAndAfter, classifier_row
 
-N_BOOTSTRAP = 200
-"""Replicates behind the intervals of the report."""
-
+N_BOOTSTRAP = 200  # replicates behind the intervals of the report
 REPORTED = {
     f"{name}{end}": f"{column}{end}"
     for name, column in (("before", "accuracy_before"), ("after", "accuracy_after"), ("kept", "kept"))
@@ -66,7 +54,7 @@ class BatchSearch:
 
     @property
     def chosen(self) -> list[int]:
-        """Dimensions that encode batch and can be given up, in order of number."""
+        """Dimensions that encode batch and can be removed, in order of number."""
         return sorted(int(d) for d in self.dimensions.loc[self.dimensions["chosen"].astype(bool), "dimension"])
 
 
@@ -81,18 +69,17 @@ def search_batch_dimensions(
     fdr: float = 0.05,
     seed: int = 0,
 ) -> BatchSearch:
-    r"""Search for dimensions that encode batch and can be given up without loss of the conserved covariates.
+    """Search for dimensions that encode batch and can be removed without loss of the conserved covariates.
 
     Decides on half of the cells and reports on the other; :func:`scbetavae.tl.find_batch_dimensions` says how.
 
     Parameters
     ----------
     codes
-        Embedding of shape (n_cells, n_dims).
-    batch
-        Batch of every cell.
-    conserved
-        Conserved covariates, one row per cell, at least one column. Cells without batch or one of them take no part.
+        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
+    batch, conserved
+        Batch of every cell; conserved covariates, one row per cell, at least one column. Cells without batch or one of them take
+        no part.
     active
         Boolean mask of the dimensions that take part, (n_dims,).
     method
@@ -104,18 +91,8 @@ def search_batch_dimensions(
     seed
         Seed of halves, permutations and folds.
 
-    Returns
-    -------
-    BatchSearch
-
-    Raises
-    ------
-    ValueError
-        If shapes do not agree or the embedding is not finite.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
     >>> from scbetavae.metrics import search_batch_dimensions
     >>> rng = np.random.default_rng(0)
     >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
@@ -133,18 +110,18 @@ def search_batch_dimensions(
     decide = np.zeros(len(keep), dtype=bool)
     decide[stratified_order(strata.index, question.batch.values, seed)[::2]] = True
     half = question.subset(np.flatnonzero(decide))
-    frame = weigh_dimensions(half, strata.index[decide], n_permutations)
-    half = thin(half, strata.index[decide])
+    frame = _elimination.weigh_dimensions(half, strata.index[decide], n_permutations)
+    half = _elimination.thin(half, strata.index[decide])
     if strata.problem:
-        choice = Choice((), "", steps_frame(half, (), [half.accuracies(())]))
+        choice = Choice((), "", _elimination.steps_frame(half, (), [half.accuracies(())]))
     elif method == "stepwise":
-        choice = stepwise(half, frame, fdr)
+        choice = _elimination.stepwise(half, frame, fdr)
     else:
-        choice, frame = dominant(half, frame, fdr)
+        choice, frame = _elimination.dominant(half, frame, fdr)
     held_out = np.zeros(len(array), dtype=bool)
     held_out[keep[~decide]] = True
     return BatchSearch(
-        dimensions=add_steps(frame, choice),
+        dimensions=_elimination.add_steps(frame, choice),
         report=report(question, ~decide, choice.dimensions),
         steps=choice.steps,
         status="refused" if strata.problem else "found" if choice.dimensions else "none",
@@ -163,7 +140,7 @@ def impossible_search(active: np.ndarray, batch: str, conserved: Sequence[str], 
     unknown = dict.fromkeys((*REPORTED.values(), "expected_accuracy"), np.nan)
     steps = {"n_zeroed": 0, "dimension": -1, "covariate": names, "role": roles, "accuracy": np.nan, "kept": np.nan}
     return BatchSearch(
-        dimensions=empty_frame(active),
+        dimensions=_elimination.empty_frame(active),
         report=pd.DataFrame({"covariate": names, "role": roles} | unknown),
         steps=pd.DataFrame(steps),
         status="not possible",

@@ -16,14 +16,10 @@ from scbetavae.metrics._resampling import Blocks
 class Plan:
     """Splits of the cells for one covariate. Embeddings before and after a change share it, so that they can be compared."""
 
-    values: np.ndarray
-    """Class index or number of every cell, arbitrary where it takes no part."""
-    n_classes: int
-    """0 for a numeric covariate."""
-    splits: tuple[tuple[np.ndarray, np.ndarray], ...]
-    """Training cells, and cells to report on."""
-    problem: str = ""
-    """Why there is nothing to report."""
+    values: np.ndarray  # class index or number of every cell, arbitrary where it takes no part
+    n_classes: int  # 0 for a numeric covariate
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...]  # training cells, and cells to report on
+    problem: str = ""  # why there is nothing to report
 
     @property
     def reported(self) -> Target:

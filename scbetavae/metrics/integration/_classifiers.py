@@ -13,14 +13,9 @@ from scbetavae.metrics.integration._classifier_plan import Plan, make_plan
 N_NEIGHBORS = 15
 N_TREES = 50
 
-MAXIMUM_NEIGHBOR_QUERIES = 5_000
-"""Cells that the k-nearest-neighbor classifier reports on at most."""
-
-MAXIMUM_NEIGHBOR_REFERENCES = 50_000
-"""Cells among which neighbors are looked for at most."""
-
-MAXIMUM_FOREST_CELLS = 3_000
-"""Cells that a random forest is trained on at most, and reports on at most."""
+MAXIMUM_NEIGHBOR_QUERIES = 5_000  # cells that the k-nearest-neighbor classifier reports on at most
+MAXIMUM_NEIGHBOR_REFERENCES = 50_000  # cells among which neighbors are looked for at most
+MAXIMUM_FOREST_CELLS = 3_000  # cells that a random forest is trained on at most, and reports on at most
 
 
 def knn_accuracy(

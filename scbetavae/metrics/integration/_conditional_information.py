@@ -28,13 +28,10 @@ KEPT_BY_CROSSING = 0.8
 class Strata(NamedTuple):
     """Classes of cells that agree in the conserved covariates."""
 
-    index: np.ndarray
-    """Stratum of every cell."""
-    crossed: tuple[str, ...]
-    """Names of the covariates that the strata hold constant."""
+    index: np.ndarray  # stratum of every cell
+    crossed: tuple[str, ...]  # names of the covariates that the strata hold constant
     effective_cells: float
-    problem: str
-    """Why batch cannot be compared within strata, or an empty string."""
+    problem: str  # why batch cannot be compared within strata, or an empty string
 
 
 def bin_codes(codes: np.ndarray) -> tuple[np.ndarray, int]:

@@ -19,9 +19,7 @@ from scbetavae.metrics.integration._conditional_information import bin_codes, co
 REPEATED_CELLS, MAXIMUM_REPEATS = 1_500, 5
 """Folds are drawn again until this many cells were predicted, or this often: a decision must not depend on one draw."""
 
-MAXIMUM_STEP_CELLS = 5_000
-"""Cells on which steps measure accuracies at most."""
-
+MAXIMUM_STEP_CELLS = 5_000  # cells on which steps measure accuracies at most
 _OF_BATCH = ("batch", "batch_given_conserved", "batch_p_value", "batch_p_adjusted")
 _OF_CONSERVED = ("conserved_given_batch", "conserved_covariate", "conserved_p_value", "conserved_p_adjusted")
 _OF_STEPS = ("batch_left", "conserved_kept", "batch_alone", "conserved_alone")

@@ -63,12 +63,9 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 class Neighborhoods:
     """Nearest other cells of some cells."""
 
-    cells: np.ndarray
-    """Cells whose neighbors were looked for, (n_queries,)."""
-    neighbors: np.ndarray
-    """(n_queries, n_neighbors)"""
-    taken: np.ndarray
-    """Cells among which they were looked for."""
+    cells: np.ndarray  # cells whose neighbors were looked for, (n_queries,)
+    neighbors: np.ndarray  # (n_queries, n_neighbors)
+    taken: np.ndarray  # cells among which they were looked for
 
     @property
     def is_empty(self) -> bool:

@@ -41,8 +41,8 @@ def condition_prediction(
     codes
         Embedding of shape (n_cells, n_dims).
     covariate
-        Classes (categorical, boolean, string) or numbers, one per cell. A cell without a label is left out, and so is a
-        class of a single cell.
+        Classes (categorical, boolean, string) or numbers, one per cell. Cells without a label, and alone in their class, are left
+        out.
     groups
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
@@ -61,22 +61,17 @@ def condition_prediction(
     -------
     DataFrame, one row per dimension, one for all active dimensions together, and one for the technical covariates alone:
 
-    ``predictor``, ``dimension``
-        ``"dimension"``, ``"all"`` or ``"technical"``; the index of the dimension, -1 for the other two.
-    ``active``
-        Whether the dimension took part. If not, its numbers are NaN.
-    ``covariate``
-        Its name.
+    ``predictor``, ``dimension``, ``active``, ``covariate``
+        ``"dimension"``, ``"all"`` or ``"technical"``; the index of the dimension, -1 for the other two; whether it took part (if
+        not, its numbers are NaN); name of the covariate.
     ``accuracy``
         As above: 1 at best, 0 by chance; it can be negative.
     ``null``, ``null_low``, ``null_high``
         Mean, 2.5% and 97.5% quantile of the accuracy for permuted labels.
-    ``p_value``
-        Share of permutations, the observed labels among them, with at least this accuracy.
-    ``p_adjusted``
-        The same for the *largest* accuracy of any dimension in each permutation: corrected over dimensions by the largest
-        statistic :cite:p:`WestfallYoung1993`. The rows of all dimensions and of technical covariates are one test each and not
-        corrected.
+    ``p_value``, ``p_adjusted``
+        Share of permutations, the observed labels among them, with at least this accuracy; and the same for the *largest*
+        accuracy of any dimension in each permutation, the correction over dimensions of :cite:t:`WestfallYoung1993`. The last two
+        rows are one test each and not corrected.
     ``ci_low``, ``ci_high``
         95% interval of the accuracy of these predictions, from a bootstrap over donors, or over cells without donors.
     ``auroc``
@@ -87,10 +82,8 @@ def condition_prediction(
         than chance), and its 95% interval.
     ``direction``
         Class with the highest mean in this dimension; ``"+"`` or ``"-"`` for numbers; empty for the last two rows.
-    ``n_cells``, ``n_classes``, ``n_groups``
-        Cells, classes (0 for numbers) and donors (0 without) that took part.
-    ``flag``
-        Limits of the row; empty if there are none.
+    ``n_cells``, ``n_classes``, ``n_groups``, ``flag``
+        Cells, classes (0 for numbers) and donors (0 without) that took part; limits of the row, empty if there are none.
 
     Raises
     ------
@@ -100,14 +93,12 @@ def condition_prediction(
 
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import condition_prediction
     >>> rng = np.random.default_rng(0)
     >>> treated = rng.random(400) < 0.3
     >>> codes = np.column_stack([rng.normal(size=400), rng.normal(size=400) - 4.0 * treated])
     >>> frame = condition_prediction(codes, np.where(treated, "treated", "control"))
-    >>> found = frame[frame["p_adjusted"] < 0.05]
-    >>> found[["predictor", "dimension", "accuracy", "direction"]].round(1).values.tolist()
+    >>> frame[frame["p_adjusted"] < 0.05][["predictor", "dimension", "accuracy", "direction"]].round(1).values.tolist()
     [['dimension', 1, 1.0, 'control'], ['all', -1, 1.0, '']]
     """
     check_whole_number(n_permutations, "n_permutations")
@@ -145,26 +136,19 @@ def condition_prediction(
 
 
 def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_classes: int, flag: str) -> pd.DataFrame:
-    """The frame of :func:`condition_prediction` where nothing can be predicted.
+    """The frame of :func:`condition_prediction` where nothing can be predicted: numbers are NaN, and ``flag`` says why.
 
     Parameters
     ----------
-    covariate
-        Name of the covariate.
-    active
-        Boolean mask of the active dimensions, (n_dims,).
+    covariate, active
+        Name of the covariate; boolean mask of the active dimensions, (n_dims,).
     n_cells, n_classes
         Cells with a label, and their classes.
     flag
         The reason, for every row.
 
-    Returns
-    -------
-    DataFrame whose numbers are NaN.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import undefined_prediction
     >>> undefined_prediction("condition", np.array([True]), 9, 2, "few cells")["predictor"].tolist()
     ['dimension', 'all', 'technical']
@@ -197,11 +181,9 @@ class _Setting(NamedTuple):
     """What is predicted of which cells."""
 
     task: Task
-    keep: np.ndarray
-    """Cells that take part."""
+    keep: np.ndarray  # cells that take part
     classes: tuple[str, ...]
-    notes: list[str]
-    """What to know about folds, cells and donors."""
+    notes: list[str]  # what to know about folds, cells and donors
 
 
 def _prepare(column: Covariate, members: np.ndarray | None, seed: int) -> _Setting:

@@ -20,8 +20,7 @@ from scipy import sparse
 
 from scbetavae._core.checks import check_whole_number
 
-COUNTS_PER_CELL = 1e4
-"""Total to which counts are scaled before the logarithm."""
+COUNTS_PER_CELL = 1e4  # total to which counts are scaled before the logarithm
 
 
 def log_profile(counts: Any) -> np.ndarray:

@@ -35,11 +35,9 @@ RIDGE = 1e-3
 class Task:
     """What is predicted and which cells are held out together."""
 
-    target: Target
-    """Its ``keep`` counts the cells at hand: 0, 1, 2, ..."""
+    target: Target  # its `keep` counts the cells at hand: 0, 1, 2 ...
     fold: np.ndarray
-    members: np.ndarray | None
-    """Donor of every cell; ``None`` without donors, and where the covariate names them."""
+    members: np.ndarray | None  # donor of every cell; ``None`` without donors, and where the covariate names them
 
     def permuted(self, rng: np.random.Generator) -> Task:
         """The same task for permuted labels, each with its fold, so that folds stay as evenly filled.
@@ -136,14 +134,11 @@ class _Moments:
     """Of the training cells of one fold."""
 
     mean: np.ndarray
-    covariance: np.ndarray
-    """Within classes, if there are classes."""
+    covariance: np.ndarray  # within classes, if there are classes
     differences: np.ndarray
     """Class means less the mean (n_classes, n_features), or the covariance with the number (1, n_features)."""
-    counts: np.ndarray
-    """Cells of every class."""
-    aim: float
-    """Mean of the number."""
+    counts: np.ndarray  # cells of every class
+    aim: float  # mean of the number
 
 
 class FoldSums:
@@ -197,8 +192,7 @@ class FoldSums:
 class Predictors:
     """Features as rows, ready to predict."""
 
-    rows: np.ndarray
-    """Active dimensions."""
+    rows: np.ndarray  # active dimensions
     technical_covariates: np.ndarray | None
     task: Task
     blocks: Blocks
