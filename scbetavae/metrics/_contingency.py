@@ -78,22 +78,22 @@ def plug_in_information(counts: np.ndarray) -> np.ndarray:
 def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
     r"""Subtract the Miller-Madow bias :math:`(m_{xy} - m_x - m_y + 1)/2N`, with :math:`m` the numbers of occupied cells.
 
-    A negative bias (a one-to-one relation) is not added, so that the result never exceeds the entropies. For unrelated columns
-    the result may be a little below 0. It is cut at 0 where a user sees it, and not before: noise would tie at 0, and p-values
-    with it.
+    With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1. A negative bias (a
+    one-to-one relation) is not added, so that the result never exceeds the entropies. For unrelated columns the result may be a
+    little below 0. It is cut at 0 where a user sees it, and not before: noise would tie at 0, and p-values with it.
     """
-    return information - np.maximum(_table_bias(tables), 0.0)
-
-
-def _table_bias(tables: Tables) -> np.ndarray:
     counts, squares = tables.counts, tables.counts if tables.squares is None else tables.squares
     total = counts.sum(axis=(-1, -2))
-    # With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1.
     joint = _ratio(squares, counts).sum(axis=(-1, -2))
-    bins = _ratio(squares.sum(axis=-1), counts.sum(axis=-1)).sum(axis=-1)
-    classes = _ratio(squares.sum(axis=-2), counts.sum(axis=-2)).sum(axis=-1)
+    bins, classes = (_ratio(squares.sum(axis=a), counts.sum(axis=a)).sum(axis=-1) for a in (-1, -2))
     whole = _ratio(squares.sum(axis=(-1, -2)), total)
-    return (joint - bins - classes + whole) / (2 * np.where(total > 0, total, 1.0))
+    return information - np.maximum((joint - bins - classes + whole) / (2 * np.where(total > 0, total, 1.0)), 0.0)
+
+
+def against_rest(counts: np.ndarray) -> np.ndarray:
+    """Tables (..., n_dims, n_classes, n_bins, 2) of each class and the rest."""
+    rest = np.maximum(counts.sum(axis=-1, keepdims=True) - counts, 0.0)
+    return np.stack([counts, rest], axis=-1).swapaxes(-2, -3)
 
 
 def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
@@ -101,34 +101,13 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
 
     NaN for a class with fewer than two cells, or with all of them.
     """
-    counts, squares = tables.counts, tables.counts if tables.squares is None else tables.squares
-    by_bin = counts.sum(axis=-1, keepdims=True)
-    rest = by_bin - counts
-    total = by_bin.sum(axis=-2)
-    size = counts.sum(axis=-2)
-    safe = np.where(total > 0, total, 1.0)
-    joint = x_log_x(counts).sum(axis=-2) + x_log_x(np.maximum(rest, 0.0)).sum(axis=-2)
-    margin = x_log_x(size) + x_log_x(np.maximum(total - size, 0.0))
-    information = (joint - x_log_x(by_bin).sum(axis=-2) - margin + x_log_x(total)) / safe
-    if correct:
-        information = information - np.maximum(_class_bias(counts, squares, by_bin, rest, safe), 0.0)
-    normalizer = (x_log_x(total) - margin) / safe
-    effective = _ratio(size**2, squares.sum(axis=-2))
-    defined = (effective > 1.5) & (total - size > 1e-9 * safe)
-    scaled = information / np.where(defined, normalizer, 1.0)
+    squares = None if tables.squares is None else against_rest(tables.squares)
+    pairs = Tables(against_rest(tables.counts), squares)
+    sizes = pairs.counts.sum(axis=-2)
+    effective = sizes[..., 0] if squares is None else _ratio(sizes[..., 0] ** 2, squares.sum(axis=-2)[..., 0])
+    defined = (effective > 1.5) & (sizes[..., 1] > 1e-9 * sizes.sum(axis=-1))
+    scaled = mutual_information(pairs, correct=correct) / np.where(defined, entropy(sizes), 1.0)
     return np.where(defined, np.minimum(scaled, 1.0), np.nan)
-
-
-def _class_bias(
-    counts: np.ndarray, squares: np.ndarray, by_bin: np.ndarray, rest: np.ndarray, total: np.ndarray
-) -> np.ndarray:
-    squares_by_bin = squares.sum(axis=-1, keepdims=True)
-    joint = (_ratio(squares, counts) + _ratio(squares_by_bin - squares, rest)).sum(axis=-2)
-    bins = _ratio(squares_by_bin, by_bin).sum(axis=-2)
-    size, squares_of_class = counts.sum(axis=-2), squares.sum(axis=-2)
-    whole = squares_by_bin.sum(axis=-2)
-    classes = _ratio(squares_of_class, size) + _ratio(whole - squares_of_class, total - size)
-    return (joint - bins - classes + _ratio(whole, total)) / (2 * total)
 
 
 def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:

@@ -85,16 +85,14 @@ def _measure(cells: LabeledCells, values: np.ndarray) -> list[tuple[str, np.ndar
     if is_numeric:
         return measured
     normalized = np.maximum(_contingency.class_information(tables, correct=True)[0], 0.0)
-    plug_in = _contingency.class_information(tables, correct=False)[0]
+    pairs = _contingency.against_rest(counts)
+    of_class = _contingency.plug_in_information(pairs)
+    p_values = _g_test(np.where(np.isnan(normalized), np.nan, of_class), pairs)
+    information = normalized * _contingency.entropy(pairs.sum(axis=-2))
     for c, label in enumerate(cells.classes):
         member = (cells.labels == c).astype(float)
-        size = member.sum()
-        entropy = float(_contingency.entropy(np.array([size, len(member) - size])))
-        against_rest = np.stack([counts[..., c], counts.sum(axis=-1) - counts[..., c]], axis=-1)
-        p_values = _g_test(plug_in[:, c] * entropy, against_rest)
-        direction = _rank_biserial(ranks, member) if size > 1 else blank
-        columns = (normalized[:, c] * entropy, normalized[:, c], p_values, direction)
-        measured.append((label, np.stack(columns)))
+        direction = _rank_biserial(ranks, member) if member.sum() > 1 else blank
+        measured.append((label, np.stack([information[:, c], normalized[:, c], p_values[:, c], direction])))
     return measured
 
 
@@ -109,7 +107,7 @@ def _rank_biserial(ranks: np.ndarray, member: np.ndarray) -> np.ndarray:
 
 
 def _g_test(information: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """P-value of plug-in information (n_dims,) given its tables (n_dims, n_bins, n_classes)."""
+    """P-value of plug-in information (...,) given its tables (..., n_bins, n_classes)."""
     rows = np.count_nonzero(tables.sum(axis=-1), axis=-1) - 1
     columns = np.count_nonzero(tables.sum(axis=-2), axis=-1) - 1
     freedom = rows * columns

@@ -49,6 +49,8 @@ class Evidence:
     """Statistics of one covariate, for ``"value"``, ``"null"``, ``"bootstrap"`` and ``"ceiling"``."""
 
     covariate: Covariate
+    codes: CodeBins
+    wanted: Wanted
     cells: LabeledCells
     problem: str  # why there are none
     confounded: Confounded | None = None
@@ -62,6 +64,16 @@ class Evidence:
         return "" if self.confounded is None else self.confounded.problem
 
     @property
+    def values(self) -> np.ndarray:
+        """Dimensions of the cells that have the covariate, (n_dims, n_cells)."""
+        return self.codes.values[:, self.cells.keep]
+
+    @property
+    def target(self) -> np.ndarray:
+        """The covariate of these cells."""
+        return self.covariate.values[self.cells.keep]
+
+    @property
     def best(self) -> int:
         """Dimension with most information."""
         return int(np.nan_to_num(self.views["value"].information[0]).argmax())
@@ -70,7 +82,7 @@ class Evidence:
 def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, wanted: Wanted) -> Evidence:
     """Value of one covariate."""
     cells = label_cells(codes, covariate)
-    evidence = Evidence(covariate, cells, cells.problem)
+    evidence = Evidence(covariate, codes, wanted, cells, cells.problem)
     if not evidence.problem and not covariate.is_numeric:
         _note_small_classes(evidence)
     if evidence.problem:
@@ -87,9 +99,9 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
     weighted = (pair.tables() for pair in _weighable(evidence))
 
     def spearman() -> np.ndarray:
-        return _binning.spearman_squared(codes.values[:, cells.keep], covariate.values[cells.keep])[None]
+        return _binning.spearman_squared(evidence.values, evidence.target)[None]
 
-    evidence.views["value"] = _collect([fine], weighted, evidence, wanted, spearman)
+    evidence.views["value"] = _collect(evidence, [fine], weighted, spearman)
     return evidence
 
 
@@ -109,12 +121,12 @@ def _weighable(evidence: Evidence) -> list[Confounded]:
     return [evidence.confounded] if evidence.confounded is not None and not evidence.confounder_problem else []
 
 
-def add_bootstrap(evidence: Evidence, codes: CodeBins, blocks: Blocks, wanted: Wanted) -> None:
+def add_bootstrap(evidence: Evidence, blocks: Blocks) -> None:
     """Bootstrap replicates; all covariates must see the same ``blocks``."""
-    cells, covariate = evidence.cells, evidence.covariate
+    cells = evidence.cells
     of_cell = blocks.index[cells.keep]
     tables = cells.tables(blocks=of_cell, n_blocks=blocks.n_blocks)
-    if not wanted.predictability or covariate.is_numeric:
+    if not evidence.wanted.predictability or evidence.covariate.is_numeric:
         tables = _contingency.coarsen(tables, cells.refinement)
     weighted = (
         _contingency.weighted_tables(part, pair.n_strata)
@@ -126,28 +138,21 @@ def add_bootstrap(evidence: Evidence, codes: CodeBins, blocks: Blocks, wanted: W
     drawn = _resampling.bootstrap_tables(tables, blocks.weights)
 
     def spearman() -> np.ndarray:
-        return _bootstrap_spearman(codes.values[:, cells.keep], covariate.values[cells.keep], of_cell, blocks)
+        return _bootstrap_spearman(evidence.values, evidence.target, of_cell, blocks)
 
-    evidence.views["bootstrap"] = _collect(drawn, weighted, evidence, wanted, spearman)
+    evidence.views["bootstrap"] = _collect(evidence, drawn, weighted, spearman)
 
 
-def add_null(
-    evidence: Evidence,
-    codes: CodeBins,
-    groups: np.ndarray | None,
-    n_permutations: int,
-    rng: np.random.Generator,
-    wanted: Wanted,
-) -> None:
+def add_null(evidence: Evidence, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator) -> None:
     """Statistics under permutation of the covariate; against a confounder within its strata, which keeps the weights."""
-    cells, covariate = evidence.cells, evidence.covariate
+    cells = evidence.cells
     plain = _resampling.permuted_tables(cells, groups, n_permutations, rng)
     weighted = (pair.tables(_permute_within(pair, rng)) for pair in _weighable(evidence) for _ in range(n_permutations))
 
     def spearman() -> np.ndarray:
         members = take_groups(groups, cells.keep)
-        ranks = _binning.rank_rows(codes.values[:, cells.keep])
-        target = _binning.rank_rows(covariate.values[None, cells.keep])[0]
+        ranks = _binning.rank_rows(evidence.values)
+        target = _binning.rank_rows(evidence.target[None])[0]
         squared = np.empty((n_permutations, len(ranks)))
         for i in range(n_permutations):
             shuffled = _resampling.permute_values(target, members, rng, classes=False)
@@ -155,7 +160,7 @@ def add_null(
             squared[i] = (ranks @ shuffled) ** 2 / max((shuffled**2).sum(), 1e-300)
         return squared
 
-    evidence.views["null"] = _collect(plain, weighted, evidence, wanted, spearman)
+    evidence.views["null"] = _collect(evidence, plain, weighted, spearman)
 
 
 def _permute_within(pair: Confounded, rng: np.random.Generator) -> np.ndarray:
@@ -167,37 +172,33 @@ def _permute_within(pair: Confounded, rng: np.random.Generator) -> np.ndarray:
 
 
 def _collect(
-    plain: Iterable[np.ndarray],
-    weighted: Iterable[Tables],
-    evidence: Evidence,
-    wanted: Wanted,
-    spearman: Callable[[], np.ndarray],
+    evidence: Evidence, plain: Iterable[np.ndarray], weighted: Iterable[Tables], spearman: Callable[[], np.ndarray]
 ) -> Statistics:
     """Read plain tables, fine or coarse; against a confounder information and alignment are those of the weighted ones.
 
     The predictability of a numeric covariate is the squared correlation of ranks.
     """
     cells, parts, accuracies = evidence.cells, [], []
-    by_tables = wanted.predictability and not cells.covariate.is_numeric
+    by_tables = evidence.wanted.predictability and not cells.covariate.is_numeric
     for table in plain:
         accuracies.append(_contingency.one_dimension_accuracy(table) if by_tables else np.full(table.shape[:2], np.nan))
         is_fine = table.shape[-2] == cells.n_bins
         coarse = _contingency.coarsen(table, cells.refinement) if is_fine else table
-        parts.append(read_tables(Tables(coarse), evidence, wanted))
-    by_ranks = wanted.predictability and cells.covariate.is_numeric
+        parts.append(read_tables(Tables(coarse), evidence))
+    by_ranks = evidence.wanted.predictability and cells.covariate.is_numeric
     predictability = spearman() if by_ranks else np.concatenate(accuracies)
     if _weighable(evidence):
-        parts = [read_tables(tables, evidence, wanted) for tables in weighted]
+        parts = [read_tables(tables, evidence) for tables in weighted]
     information, plug_in, entropy, alignment = map(np.concatenate, zip(*parts, strict=True))
     statistics = Statistics(information, plug_in, entropy, alignment, predictability)
     return statistics.without_information() if evidence.confounder_problem else statistics
 
 
-def read_tables(tables: Tables, evidence: Evidence, wanted: Wanted) -> tuple[np.ndarray, ...]:
+def read_tables(tables: Tables, evidence: Evidence) -> tuple[np.ndarray, ...]:
     """Information with and without correction, entropy of the covariate, and alignment."""
     plug_in = _contingency.plug_in_information(tables.counts)
     alignment = np.full((len(plug_in), 3), np.nan)
-    if wanted.alignment and not evidence.covariate.is_numeric:
+    if evidence.wanted.alignment and not evidence.covariate.is_numeric:
         # A class may be missing from a resampled table; it then has no information there.
         similarity = _contingency.class_information(tables, correct=True)[..., evidence.usable]
         alignment = alignment_of_similarity(np.nan_to_num(similarity))

@@ -99,15 +99,15 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     binned = CodeBins(values, refinement=REFINEMENT if wanted.predictability else 1)
     evidences = [_evidence.gather(binned, covariate, against, wanted) for covariate in covariates]
     defined = [evidence for evidence in evidences if not evidence.problem]
-    oracle = _oracle.oracle_codes(defined, binned, rng)
+    oracle = _oracle.oracle_codes(defined, len(array), rng)
     scores: dict[tuple[str, str], Views] = {}
     if any(name in INFORMATION_SCORES for name in names):
         for evidence in defined:
             if n_permutations:
-                _evidence.add_null(evidence, binned, members, n_permutations, rng, wanted)
+                _evidence.add_null(evidence, members, n_permutations, rng)
             if n_bootstrap:
-                _evidence.add_bootstrap(evidence, binned, blocks, wanted)
-        _oracle.add_ceilings(defined, oracle, binned, wanted)
+                _evidence.add_bootstrap(evidence, blocks)
+        _oracle.add_ceilings(defined, oracle)
         scores |= _information_scores(evidences, names)
     # What cannot be compared is missing for the models, too.
     seen = [e.covariate.where(np.zeros(len(array), dtype=bool)) if e.problem else e.covariate for e in evidences]
