@@ -60,13 +60,13 @@ def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.nd
 
 def resolve_active(codes: np.ndarray, active: ArrayLike | None) -> np.ndarray:
     """The mask the caller gave, checked, or `active_dimensions`."""
-    if active is None:
-        return active_dimensions(codes)
-    mask = np.asarray(active)
-    if mask.dtype != bool or mask.shape != (codes.shape[1],):
-        msg = (
-            f"`active` must be a boolean mask with one value per dimension ({codes.shape[1]}), "
-            f"but it has dtype {mask.dtype} and shape {mask.shape}."
-        )
+    return active_dimensions(codes) if active is None else check_mask(active, codes.shape[1], "active")
+
+
+def check_mask(mask: ArrayLike, n: int, argument: str) -> np.ndarray:
+    """A boolean array of shape (n,)."""
+    array = np.asarray(mask)
+    if array.dtype != bool or array.shape != (n,):
+        msg = f"`{argument}` has dtype {array.dtype} and shape {array.shape}: pass a boolean mask of shape ({n},)."
         raise ValueError(msg)
-    return mask
+    return array

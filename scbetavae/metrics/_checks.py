@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from pandas.api import types
 
 from scbetavae._core.checks import finite_matrix
-from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._active import check_mask, resolve_active
 
 
 @dataclass(frozen=True)
@@ -120,23 +120,15 @@ def check_matrix(matrix: ArrayLike, name: str = "matrix") -> np.ndarray:
     """A non-negative, finite matrix (n_dims, n_covariates)."""
     array = np.asarray(matrix, dtype=np.float64)
     if array.ndim != 2 or not np.isfinite(array).all() or (array < 0).any():
-        msg = (
-            f"`{name}` must be a matrix (n_dims, n_covariates) of finite numbers of at least 0, "
-            f"but it has shape {array.shape} and values from {array.min(initial=0.0)} to {array.max(initial=0.0)}."
-        )
+        low, high = array.min(initial=0.0), array.max(initial=0.0)
+        msg = f"`{name}` has shape {array.shape} and values from {low} to {high}: pass a matrix of finite numbers of at least 0."
         raise ValueError(msg)
     return array
 
 
 def check_test(test: ArrayLike, n_cells: int) -> np.ndarray:
     """A mask of cells that holds some, not all."""
-    mask = np.asarray(test)
-    if mask.dtype != bool or mask.shape != (n_cells,):
-        msg = (
-            f"`test` must be a boolean mask with a value for each of the {n_cells} cells, "
-            f"but it has dtype {mask.dtype} and shape {mask.shape}."
-        )
-        raise ValueError(msg)
+    mask = check_mask(test, n_cells, "test")
     if mask.all() or not mask.any():
         msg = f"`test` holds {'all' if mask.all() else 'no'} cells. Leave cells for training and cells for evaluation."
         raise ValueError(msg)
@@ -156,23 +148,18 @@ def take_groups(groups: np.ndarray | None, cells: np.ndarray) -> np.ndarray | No
 def _encode(name: str, column: pd.Series) -> Covariate:
     if column.dtype == object:
         column = column.infer_objects()
-    if types.is_complex_dtype(column.dtype):
-        msg = f"Covariate {name!r} holds complex numbers. Pass its real part or its absolute value."
+    kind = column.dtype
+    if types.is_complex_dtype(kind) or types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind):
+        msg = f"Covariate {name!r} holds {kind}: dates, durations or complex numbers. Convert it to numbers or categories."
         raise TypeError(msg)
-    if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
-        msg = f"Covariate {name!r} holds dates or durations. Convert it to numbers (days, say) or to categories."
-        raise TypeError(msg)
-    if not types.is_numeric_dtype(column.dtype) or types.is_bool_dtype(column.dtype):
+    if not types.is_numeric_dtype(kind) or types.is_bool_dtype(kind):
         return _categorical(name, column)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     n_infinite = int(np.isinf(values).sum())
     if n_infinite:
-        msg = (
-            f"Covariate {name!r} has {n_infinite} infinite values. "
-            "Replace them by NaN (the cell is then left out for this covariate) or by a finite number."
-        )
+        msg = f"Covariate {name!r} has {n_infinite} infinite values. Replace them by NaN (the cell is left out) or a number."
         raise ValueError(msg)
-    return Covariate(name, values, is_numeric=True, integer=types.is_integer_dtype(column.dtype))
+    return Covariate(name, values, is_numeric=True, integer=types.is_integer_dtype(kind))
 
 
 def _categorical(name: str, column: pd.Series) -> Covariate:

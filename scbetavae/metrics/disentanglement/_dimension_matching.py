@@ -84,9 +84,9 @@ def ranks_of_models(
     sizes = sorted({len(array) for array in arrays})
     masks = [None] * len(arrays) if active is None else list(active)
     if len(arrays) < 2 or len(sizes) > 1 or sizes[0] < 2 or len(masks) != len(arrays):
+        got = f"{len(arrays)} models of {sizes} cells with {len(masks)} masks"
         msg = (
-            f"Got {len(arrays)} models of {sizes} cells with {len(masks)} masks. Pass at least two models of the same cells, at "
-            "least two cells, and one mask per model or none."
+            f"Got {got}. Pass two models or more of the same cells, two cells or more, and one mask per model or none."
         )
         raise ValueError(msg)
     columns = [np.flatnonzero(resolve_active(array, mask)) for array, mask in zip(arrays, masks, strict=True)]

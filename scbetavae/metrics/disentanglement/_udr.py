@@ -82,10 +82,7 @@ def udr(
     """
     check_whole_number(minimum_seeds, "minimum_seeds", 2)
     if len(codes_per_seed) < minimum_seeds:
-        msg = (
-            f"UDR got codes of {len(codes_per_seed)} seeds and needs at least {minimum_seeds}. "
-            "Train with more seeds, or lower `minimum_seeds` and read the result with care."
-        )
+        msg = f"UDR got {len(codes_per_seed)} seeds and needs at least {minimum_seeds}. Train more, or lower `minimum_seeds`."
         raise ValueError(msg)
     ranks, _ = ranks_of_models(codes_per_seed, active)
     pairwise = np.full((len(ranks), len(ranks)), np.nan)

@@ -192,10 +192,8 @@ def _prepare(column: Covariate, members: np.ndarray | None, seed: int) -> _Setti
     if target.problem:
         found = "" if column.is_numeric else f" (classes: {', '.join(map(repr, column.classes[:5])) or 'none'})"
         problem = "one class" if len(column.classes) == 1 else target.problem
-        msg = (
-            f"{column.name!r} cannot be predicted: {problem} among {len(present)} cells with a label{found}. Pass two classes of "
-            "at least two cells, or numbers that vary, and ten cells."
-        )
+        needed = "Pass two classes of at least two cells, or numbers that vary, and ten cells."
+        msg = f"{column.name!r} cannot be predicted: {problem} among {len(present)} cells with a label{found}. {needed}"
         raise ValueError(msg)
     notes, classes = [], ()
     if len(present) < len(column.present):

@@ -179,10 +179,7 @@ def _profiles(*profiles: ArrayLike) -> list[np.ndarray]:
     arrays = [np.asarray(profile, dtype=np.float64) for profile in profiles]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1 or arrays[0].ndim != 1 or not all(np.isfinite(array).all() for array in arrays):
-        msg = (
-            f"Profiles must be finite arrays of one shape (n_genes,), but they have shapes {[a.shape for a in arrays]}"
-            f"{'' if len(shapes) > 1 or arrays[0].ndim != 1 else ' and hold NaN or infinite values'}. "
-            "Make them with log_profile."
-        )
+        got = f"Profiles have shapes {[array.shape for array in arrays]}, or hold NaN or infinite values"
+        msg = f"{got}. Pass finite arrays of one shape (n_genes,), as log_profile makes them."
         raise ValueError(msg)
     return arrays
