@@ -82,18 +82,21 @@ def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
     one-to-one relation) is not added, so that the result never exceeds the entropies. For unrelated columns the result may be a
     little below 0. It is cut at 0 where a user sees it, and not before: noise would tie at 0, and p-values with it.
     """
-    counts, squares = tables.counts, tables.counts if tables.squares is None else tables.squares
-    total = counts.sum(axis=(-1, -2))
-    joint = _ratio(squares, counts).sum(axis=(-1, -2))
-    bins, classes = (_ratio(squares.sum(axis=a), counts.sum(axis=a)).sum(axis=-1) for a in (-1, -2))
-    whole = _ratio(squares.sum(axis=(-1, -2)), total)
-    return information - np.maximum((joint - bins - classes + whole) / (2 * np.where(total > 0, total, 1.0)), 0.0)
+
+    def occupied(*axes: int) -> np.ndarray:
+        counts = tables.counts.sum(axis=axes)
+        return counts > 0 if tables.squares is None else _ratio(tables.squares.sum(axis=axes), counts)
+
+    total = tables.counts.sum(axis=(-1, -2))
+    bias = occupied().sum(axis=(-1, -2)) - occupied(-1).sum(axis=-1) - occupied(-2).sum(axis=-1) + occupied(-1, -2)
+    return information - np.maximum(bias / (2 * np.where(total > 0, total, 1.0)), 0.0)
 
 
 def against_rest(counts: np.ndarray) -> np.ndarray:
-    """Tables (..., n_dims, n_classes, n_bins, 2) of each class and the rest."""
-    rest = np.maximum(counts.sum(axis=-1, keepdims=True) - counts, 0.0)
-    return np.stack([counts, rest], axis=-1).swapaxes(-2, -3)
+    """Tables (..., n_dims, n_classes, 2, n_bins) of each class and the rest."""
+    of_class = np.ascontiguousarray(counts.swapaxes(-1, -2))
+    rest = np.maximum(of_class.sum(axis=-2, keepdims=True) - of_class, 0.0)
+    return np.stack([of_class, rest], axis=-2)
 
 
 def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
@@ -103,8 +106,8 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
     """
     squares = None if tables.squares is None else against_rest(tables.squares)
     pairs = Tables(against_rest(tables.counts), squares)
-    sizes = pairs.counts.sum(axis=-2)
-    effective = sizes[..., 0] if squares is None else _ratio(sizes[..., 0] ** 2, squares.sum(axis=-2)[..., 0])
+    sizes = pairs.counts.sum(axis=-1)
+    effective = sizes[..., 0] if squares is None else _ratio(sizes[..., 0] ** 2, squares.sum(axis=-1)[..., 0])
     defined = (effective > 1.5) & (sizes[..., 1] > 1e-9 * sizes.sum(axis=-1))
     scaled = mutual_information(pairs, correct=correct) / np.where(defined, entropy(sizes), 1.0)
     return np.where(defined, np.minimum(scaled, 1.0), np.nan)

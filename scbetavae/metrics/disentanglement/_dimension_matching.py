@@ -86,7 +86,7 @@ def ranks_of_models(
     if len(arrays) < 2 or len(sizes) > 1 or sizes[0] < 2 or len(masks) != len(arrays):
         got = f"{len(arrays)} models of {sizes} cells with {len(masks)} masks"
         msg = (
-            f"Got {got}. Pass two models or more of the same cells, two cells or more, and one mask per model or none."
+            f"Got {got}. Pass at least two models of the same cells, two cells or more, and one mask per model or none."
         )
         raise ValueError(msg)
     columns = [np.flatnonzero(resolve_active(array, mask)) for array, mask in zip(arrays, masks, strict=True)]

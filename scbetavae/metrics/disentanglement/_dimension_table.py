@@ -88,7 +88,7 @@ def _measure(cells: LabeledCells, values: np.ndarray) -> list[tuple[str, np.ndar
     pairs = _contingency.against_rest(counts)
     of_class = _contingency.plug_in_information(pairs)
     p_values = _g_test(np.where(np.isnan(normalized), np.nan, of_class), pairs)
-    information = normalized * _contingency.entropy(pairs.sum(axis=-2))
+    information = normalized * _contingency.entropy(pairs.sum(axis=-1))
     for c, label in enumerate(cells.classes):
         member = (cells.labels == c).astype(float)
         direction = _rank_biserial(ranks, member) if member.sum() > 1 else blank
