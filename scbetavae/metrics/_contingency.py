@@ -76,13 +76,10 @@ def plug_in_information(counts: np.ndarray) -> np.ndarray:
 
 
 def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
-    r"""Subtract the Miller-Madow bias :math:`(m_{xy} - m_x - m_y + 1)/2N`, with :math:`m` the numbers of occupied cells.
+    r"""Less the Miller-Madow bias :math:`(m_{xy} - m_x - m_y + 1)/2N`, if positive, with :math:`m` the occupied cells."""
 
-    With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1. A negative bias (a
-    one-to-one relation) is not added, so that the result never exceeds the entropies. For unrelated columns the result may be a
-    little below 0. It is cut at 0 where a user sees it, and not before: noise would tie at 0, and p-values with it.
-    """
-
+    # With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1. Unrelated columns may
+    # come a little below 0. This is cut where a user sees it, and not before: noise would tie at 0, and p-values with it.
     def occupied(*axes: int) -> np.ndarray:
         counts = tables.counts.sum(axis=axes)
         return counts > 0 if tables.squares is None else _ratio(tables.squares.sum(axis=axes), counts)
@@ -100,10 +97,7 @@ def against_rest(counts: np.ndarray) -> np.ndarray:
 
 
 def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
-    """``I(bin; 1[y = c]) / H(1[y = c])`` of every dimension and class against rest, shape (..., n_dims, n_classes), at most 1.
-
-    NaN for a class with fewer than two cells, or with all of them.
-    """
+    """``I(bin; 1[y = c]) / H(1[y = c])``, (..., n_dims, n_classes); NaN for a class of one cell, or of all."""
     squares = None if tables.squares is None else against_rest(tables.squares)
     pairs = Tables(against_rest(tables.counts), squares)
     sizes = pairs.counts.sum(axis=-1)
@@ -114,13 +108,9 @@ def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
 
 
 def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:
-    r"""Chance-corrected balanced accuracy of a classifier that sees one dimension, shape (..., n_dims).
-
-    In a bin, the classifier names each class with its posterior probability there under equal class sizes,
-    :math:`p(b|c) / \sum_l p(b|l)`. (Naming the likeliest class instead makes the accuracy of pure noise vary ten times as
-    much, and the gap of the best two dimensions with it.) Each cell is left out of the table that classifies it; all cells of
-    a (bin, class) have the same answer, so no loop over cells is needed. NaN with fewer than two classes of two cells.
-    """
+    r"""Chance-corrected accuracy (..., n_dims) of naming class c in bin b with probability :math:`p(b|c) / \sum_l p(b|l)`."""
+    # Naming the likeliest class instead makes the accuracy of noise, and the gap of the best two dimensions, vary ten times as
+    # much. Each cell is left out of the table that classifies it: all cells of a (bin, class) have the same answer.
     size = tables.sum(axis=-2, keepdims=True)
     usable = size >= 2
     n_classes = usable.sum(axis=-1)[..., 0]

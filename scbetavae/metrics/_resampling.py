@@ -94,11 +94,8 @@ def permute_values(
 def permuted_tables(
     cells: LabeledCells, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
-    """Fine tables under permutation of the labels, some at a time.
-
-    A covariate that is constant within groups is permuted by group (unless it names the groups). Otherwise the margins
-    stay as they are, and the cheaper of two exact ways is taken: shuffled labels, or random tables with these margins.
-    """
+    """Fine tables of permuted labels, some at a time; by group where constant within groups (unless it names them)."""
+    # Margins stay as they are, and the cheaper of two exact ways is taken: shuffled labels, or random tables.
     size = cells.n_bins * len(cells.classes)
     members = take_groups(groups, cells.keep)
     classes = not cells.covariate.is_numeric

@@ -80,11 +80,7 @@ class _Members(NamedTuple):
 def draw_features(
     codes: ArrayLike, factors: pd.DataFrame, active: ArrayLike | None, kind: str, sizes: tuple[int, int, int], seed: int
 ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None:
-    """Features and covariates of training and of test points; ``None`` with fewer than two covariates or no dimension.
-
-    ``sizes`` are those of a point, of the training and of the test set. ``kind="difference"``: mean absolute difference over
-    pairs; ``kind="variance"``: variance over the cells of a point.
-    """
+    """Features (mean ``difference`` of pairs, or ``variance``) and covariates of training and test points, or ``None``."""
     for argument, size, least in zip(("batch_size", "n_train", "n_test"), sizes, (2, 10, 1), strict=True):
         check_whole_number(size, argument, least)
     inputs = check_inputs(codes, factors, active)

@@ -161,31 +161,21 @@ def assemble(fits: list[Fit], mask: np.ndarray, names: list[str], n_codes: int =
     total = importance.sum(axis=0)
     importance = importance / np.where(total > 0, total, 1.0)
     disentanglement, completeness = scores_of(importance, votes)
-    per_factor = pd.DataFrame(
-        {
-            "completeness": np.where(votes, per_row_disentanglement(importance.T), np.nan),
-            "informativeness": [fit.accuracy for fit in fits],
-            "p_value": [fit.p_value for fit in fits],
-            "votes": votes,
-        },
-        index=names,
-    )
-    per_factor.loc[[fit.undefined for fit in fits], ["informativeness", "p_value"]] = np.nan
+    per_factor = pd.DataFrame(index=names)
+    per_factor["completeness"] = np.where(votes, per_row_disentanglement(importance.T), np.nan)
+    per_factor["informativeness"] = [np.nan if fit.undefined else fit.accuracy for fit in fits]
+    per_factor["p_value"] = [np.nan if fit.undefined else fit.p_value for fit in fits]
+    per_factor["votes"] = votes
     full = np.zeros((len(mask), len(fits)))
     full[mask] = importance[:n_active]
     per_code = np.full(len(mask), np.nan)
     if votes.sum() > 1:
         per_code[mask] = per_row_disentanglement(importance[:n_active, votes])
     index = pd.RangeIndex(len(mask), name="dimension")
-    return DCIResult(
-        disentanglement,
-        completeness,
-        float(per_factor["informativeness"].mean()),
-        pd.Series(per_code, index=index, name="disentanglement"),
-        per_factor,
-        pd.DataFrame(full, index=index, columns=names),
-        folds,
-    )
+    of_code = pd.Series(per_code, index=index, name="disentanglement")
+    matrix = pd.DataFrame(full, index=index, columns=names)
+    informativeness = float(per_factor["informativeness"].mean())
+    return DCIResult(disentanglement, completeness, informativeness, of_code, per_factor, matrix, folds)
 
 
 def scores_of(importance: np.ndarray, votes: np.ndarray) -> tuple[float, float]:

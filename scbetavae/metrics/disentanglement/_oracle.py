@@ -12,12 +12,9 @@ from scbetavae.metrics.disentanglement._evidence import Evidence, Statistics, re
 
 
 def oracle_codes(evidences: list[Evidence], n_cells: int, rng: np.random.Generator) -> np.ndarray:
-    """One oracle dimension per covariate, (n_covariates, n_cells).
-
-    The oracle has the classes in the order in which the best real dimension has them, and is continuous within classes where
-    that dimension is continuous: then it pays the same price for bins that straddle two classes. A cell without the label gets
-    the value of a random labeled cell, which carries no information.
-    """
+    """One oracle dimension per covariate, (n_covariates, n_cells), with the classes in the order of the best real dimension."""
+    # Continuous within classes where that dimension is continuous: it then pays the same price for bins that straddle two
+    # classes. A cell without the label gets the value of a random labeled cell, which carries no information.
     oracle = np.zeros((len(evidences), n_cells))
     for row, evidence in enumerate(evidences):
         cells, covariate = evidence.cells, evidence.covariate
@@ -66,11 +63,8 @@ def add_ceilings(evidences: list[Evidence], oracle: np.ndarray) -> None:
 
 
 def _class_ceiling(evidence: Evidence, sizes: np.ndarray, similarity: np.ndarray, own: int) -> np.ndarray:
-    """LMS, MSAS, MSGS of the better of two oracles: one dimension per class, or one for the covariate.
-
-    ``similarity`` (n_covariates, n_classes) is that of the oracles of all covariates; row ``own`` is this covariate's. The
-    other covariates' oracles are there in both cases: a confounder caps the gap.
-    """
+    """LMS, MSAS, MSGS of the better of two oracles: one dimension per class, or one for the covariate (row ``own``)."""
+    # The oracles of the other covariates are there in both cases: a confounder caps the gap.
     n_dims = len(evidence.codes.values)
     by_class = _one_per_class(evidence, sizes)
     results = []
@@ -85,11 +79,8 @@ def _class_ceiling(evidence: Evidence, sizes: np.ndarray, similarity: np.ndarray
 
 
 def _one_per_class(evidence: Evidence, sizes: np.ndarray) -> np.ndarray:
-    """Similarity (n_usable, n_usable) of one oracle dimension per class with the classes, from class sizes alone.
-
-    The oracle of a class has that class on top. With bins of equal size all bins above its share are pure, and one
-    straddles; a discrete oracle has the class in one bin and the rest in another.
-    """
+    """Similarity (n_usable, n_usable) of one oracle dimension per class, which has that class on top, with the classes."""
+    # With bins of equal size all bins above the share of the class are pure, and one straddles.
     discrete = _is_discrete(evidence)
     n_classes, total = len(sizes), sizes.sum()
     n_bins = 2 if discrete else evidence.cells.n_bins // evidence.cells.refinement

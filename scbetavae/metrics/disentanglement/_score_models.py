@@ -38,8 +38,7 @@ class ModelInputs(NamedTuple):
 
     @property
     def oracle_covariates(self) -> list[Covariate]:
-        by_name = {covariate.name: covariate for covariate in self.covariates}
-        return [by_name[name] for name in self.defined]
+        return [covariate for covariate in self.covariates if covariate.name in self.defined]
 
     def sample(self) -> ModelInputs:
         """At most `MAXIMUM_CELLS` cells."""
@@ -204,15 +203,12 @@ def _bootstrap_area(predicted: np.ndarray, target: _held_out.Target, blocks: Blo
 
 def _own_scores(inputs: ModelInputs, metrics: Iterable[str]) -> Scores:
     """Scores with a function of their own among ``metrics``."""
-    scores: Scores = {}
-    if not inputs.defined or not inputs.codes.shape[1]:
-        return scores
-    for record in (SCORES[name] for name in metrics):
-        if record.function is not None:
-            defined = inputs.oracle_covariates
-            for covariates in [[covariate] for covariate in defined] if record.per_covariate else [defined]:
-                name = covariates[0].name if record.per_covariate else "all"
-                scores[record.name, name] = _views(record, covariates, inputs)
+    scores, defined = {}, inputs.oracle_covariates
+    records = [SCORES[name] for name in metrics if SCORES[name].function is not None]
+    for record in records if defined and inputs.codes.shape[1] else []:
+        for covariates in [[covariate] for covariate in defined] if record.per_covariate else [defined]:
+            name = covariates[0].name if record.per_covariate else "all"
+            scores[record.name, name] = _views(record, covariates, inputs)
     return scores
 
 

@@ -53,10 +53,7 @@ def make_plan(
     most_queries: int | None = None,
     most_references: int | None = None,
 ) -> Plan:
-    """Splits for a covariate: those of `test`, or four folds; whole donors if `groups` are given.
-
-    With both, the tested cells are predicted from all cells of other donors.
-    """
+    """Splits for a covariate: those of `test`, or four folds; with `groups`, tested cells are predicted from other donors."""
     n_cells = len(covariate.present)
     mask = None if test is None else check_test(test, n_cells)
     target = _held_out.make_target(covariate)

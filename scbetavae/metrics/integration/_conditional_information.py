@@ -48,10 +48,7 @@ def conditional_information(
     n_permutations: int,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Information of binned dimensions (n_dims, n_cells) with a covariate within strata, less its permutation mean, and p-values.
-
-    In nats; for unrelated columns it may be a little below 0.
-    """
+    """Nats of binned dimensions (n_dims, n_cells) with a covariate within strata, less their permutation mean, and p-values."""
     labels = Estimator().classes(covariate, covariate.present)
     n_dims, n_cells = bins.shape
     value, null = np.zeros(n_dims), np.zeros((n_permutations, n_dims))
@@ -95,11 +92,7 @@ def effective_cells(batch: np.ndarray, strata: np.ndarray) -> float:
 
 
 def stratify(batch: np.ndarray, conserved: list[Covariate]) -> Strata:
-    """Cross the conserved covariates, those first that are named first, as far as cells suffice.
-
-    A covariate whose classes would split the strata so finely that few of them still hold two batches is left out of the
-    crossing. Batches are refused as not comparable if even one covariate, alone, leaves too few effective cells.
-    """
+    """Cross the conserved covariates, in the order in which they are named, as far as cells suffice."""
     n_cells = len(batch)
     needed = max(MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE * n_cells)
     index, crossed, share = np.zeros(n_cells, dtype=np.int64), [], 1.0
@@ -107,12 +100,14 @@ def stratify(batch: np.ndarray, conserved: list[Covariate]) -> Strata:
     for covariate in conserved:
         labels = Estimator().classes(covariate, covariate.present)
         alone = effective_cells(batch, labels)
+        # Refused if even one covariate, alone, leaves too few effective cells.
         if alone < needed and alone <= worst:
             problem = (
                 f"within classes of {covariate.name!r} a comparison of batches is worth {alone:.0f} of {n_cells} cells, "
                 f"and needs {needed:.0f}"
             )
         worst = min(worst, alone)
+        # Left out of the crossing where few strata would still have two batches.
         joint = renumber(index * (labels.max() + 1) + labels)
         joint_share = effective_cells(batch, joint) / n_cells
         if joint_share >= KEPT_BY_CROSSING * share * alone / n_cells and joint_share * n_cells >= min(needed, alone):

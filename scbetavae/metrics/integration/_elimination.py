@@ -88,11 +88,7 @@ def empty_frame(active: np.ndarray) -> pd.DataFrame:
 
 
 def weigh_dimensions(question: Question, strata: np.ndarray, n_permutations: int) -> pd.DataFrame:
-    """Table of the information of each dimension, and the order in which they would be removed.
-
-    The conserved information of a dimension is that about the covariate it encodes most: with a sum, naming a covariate twice, or
-    at two granularities, would change the rank.
-    """
+    """Table of the information of each dimension, and the order in which they would be removed."""
     rng = np.random.default_rng(question.seed)
     codes = question.codes[:, question.active]
     bins, n_bins = bin_codes(codes)
@@ -101,6 +97,7 @@ def weigh_dimensions(question: Question, strata: np.ndarray, n_permutations: int
     given, p_given = conditional_information(bins, n_bins, batch, strata, n_permutations, rng)
     of_each = [conditional_information(bins, n_bins, c, batch.values, n_permutations, rng) for c in covariates]
     values, p_values = (np.stack(part) for part in zip(*of_each, strict=True))
+    # That about one covariate, not the sum: naming a covariate twice, or at two granularities, would change the rank.
     most, columns = values.argmax(axis=0), np.arange(codes.shape[1])
     values = values[most, columns]
     # The covariate was chosen among several by its value, which its p-value pays for.
@@ -186,17 +183,13 @@ def _keeps(before: float, after: float) -> bool:
 
 
 def steps_frame(question: Question, order: Sequence[int], accuracies: list[dict[str, float]]) -> pd.DataFrame:
-    rows = [
-        (
-            n_zeroed,
-            -1 if n_zeroed == 0 else order[n_zeroed - 1],
-            name or str(question.batch.name),
-            "conserved" if name else "batch",
-            accuracy,
-            accuracy / accuracies[0][name] if accuracies[0][name] > 2 * question.standard_error else np.nan,
-        )
-        for n_zeroed, step in enumerate(accuracies)
-        for name, accuracy in step.items()
-    ]
+    """One row per step and covariate."""
+    rows = []
+    for n_zeroed, step in enumerate(accuracies):
+        dimension = order[n_zeroed - 1] if n_zeroed else -1
+        for name, accuracy in step.items():
+            before, role = accuracies[0][name], "conserved" if name else "batch"
+            kept = accuracy / before if before > 2 * question.standard_error else np.nan
+            rows.append((n_zeroed, dimension, name or str(question.batch.name), role, accuracy, kept))
     columns = ["n_zeroed", "dimension", "covariate", "role", "accuracy", "kept"]
     return pd.DataFrame(rows, columns=columns).astype({"accuracy": np.float64, "kept": np.float64})

@@ -111,11 +111,11 @@ def condition_prediction(
     setting = _prepare(column, members, seed)
     rng = np.random.default_rng([seed, 1])  # another stream than that of the folds
     rows = standardize(array[np.ix_(setting.keep, np.flatnonzero(mask))])
-    extra = None if technical is None else standardize(technical[setting.keep])
     blocks = make_blocks(len(setting.keep), setting.task.members, n_bootstrap, rng)
     if n_bootstrap and setting.task.members is not None and blocks.n_blocks < _FEW_GROUPS:
         setting.notes.append(f"rough interval: {blocks.n_blocks} groups")
-    numbers = Predictors(rows, extra, setting.task, blocks).evaluate(n_permutations, rng)
+    predictors = Predictors(rows, standardize(technical[setting.keep]), setting.task, blocks)
+    numbers = predictors.evaluate(n_permutations, rng)
 
     frame = undefined_prediction(column.name, mask, len(setting.keep), setting.task.target.n_classes, "")
     taking_part = np.append(mask, [True, True])
@@ -128,10 +128,10 @@ def condition_prediction(
     if not mask.any():
         collapsed = "no active dimension: the embedding is constant, or the model collapsed (try a lower beta)"
         frame.loc[all_, "flag"] = "; ".join([*setting.notes, collapsed])
-    if technical is None:
+    if not technical.shape[1]:
         frame.loc[alone, list(NUMBERS)] = np.nan
         frame.loc[alone, "flag"] = "no technical covariates given"
-    frame.loc[alone, "active"] = technical is not None
+    frame.loc[alone, "active"] = technical.shape[1] > 0
     return frame
 
 
@@ -167,9 +167,9 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
     return frame.astype({"direction": object, "covariate": object, "flag": object})
 
 
-def _check_technical(technical_covariates: ArrayLike | None, n_cells: int) -> np.ndarray | None:
+def _check_technical(technical_covariates: ArrayLike | None, n_cells: int) -> np.ndarray:
     if technical_covariates is None or np.shape(technical_covariates)[1:] == (0,):
-        return None
+        return np.zeros((n_cells, 0))
     array = finite_matrix(technical_covariates, "technical_covariates")
     if len(array) != n_cells:
         msg = f"`technical_covariates` has shape {array.shape}; it needs ({n_cells}, n_technical), one row per cell."

@@ -58,10 +58,8 @@ class Task:
     @cached_property
     def constant_within_donors(self) -> bool:
         """Whether every donor has one value."""
-        classes = self.target.n_classes > 0
-        return (
-            self.members is not None and constant_within(self.target.values, self.members, classes=classes) is not None
-        )
+        values, classes = self.target.values, self.target.n_classes > 0
+        return self.members is not None and constant_within(values, self.members, classes=classes) is not None
 
 
 def standardize(columns: np.ndarray) -> np.ndarray:
@@ -142,15 +140,7 @@ class _Moments:
 
 
 class FoldSums:
-    """Sums over folds, from which the moments of all folds but one follow.
-
-    Parameters
-    ----------
-    rows
-        Features of shape (n_features, n_cells), standardized.
-    task
-        What is predicted.
-    """
+    """Sums over folds of standardized features (n_features, n_cells), from which the moments of all folds but one follow."""
 
     def __init__(self, rows: np.ndarray, task: Task):
         self.n_classes = task.target.n_classes
@@ -193,7 +183,7 @@ class Predictors:
     """Features as rows, ready to predict."""
 
     rows: np.ndarray  # active dimensions
-    technical_covariates: np.ndarray | None
+    technical: np.ndarray  # technical covariates
     task: Task
     blocks: Blocks
 
@@ -216,9 +206,7 @@ class Predictors:
     def _predict(self, task: Task) -> tuple[np.ndarray, list[np.ndarray]]:
         """Predictions (n_rows, n_cells), and the scores behind the last two, from all dimensions and technical covariates."""
         sums = FoldSums(self.rows, task)
-        nothing = np.zeros((0, self.rows.shape[1]))
-        technical = FoldSums(nothing if self.technical_covariates is None else self.technical_covariates, task)
-        together = [joint_scores(part) for part in (sums, technical)]
+        together = [joint_scores(part) for part in (sums, FoldSums(self.technical, task))]
         read = [read_scores(scores, task) for scores in together]
         return np.stack([*predict_each(sums), *read]), together
 
@@ -236,12 +224,12 @@ class Predictors:
         """Accuracy that each dimension, and all, add to technical covariates (or to chance, if higher)."""
         n_rows = len(self.rows) + 2
         beyond, replicates = np.full(n_rows, np.nan), np.full((n_rows, len(technical_replicates)), np.nan)
-        if self.technical_covariates is None:
+        if not len(self.technical):
             return beyond, replicates
         if technical_accuracy <= 0:  # otherwise undoing a bad guess would count as knowledge
             technical_accuracy, technical_replicates = 0.0, np.zeros_like(technical_replicates)
         for i, rows in enumerate([*self.rows[:, None], self.rows]):
-            sums = FoldSums(np.concatenate([self.technical_covariates, rows]), self.task)
+            sums = FoldSums(np.concatenate([self.technical, rows]), self.task)
             predicted = read_scores(joint_scores(sums), self.task)[None]
             beyond[i] = accuracies(predicted, self.task.target)[0] - technical_accuracy
             replicates[i] = self._replicates(predicted)[0] - technical_replicates
