@@ -44,6 +44,20 @@ class Wanted(NamedTuple):
     alignment: bool
 
 
+@dataclass(frozen=True)
+class Views:
+    """One row before it is laid out: values of every view, NaN or empty where there are none."""
+
+    value: float = np.nan
+    null: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    bootstrap: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    ceiling: float = np.nan
+    flag: str = ""
+    error: float = np.nan  # standard error, instead of ``bootstrap``, with ``n_blocks`` the number of jackknife blocks
+    n_blocks: int = 0
+    p_value: float | None = None  # instead of the rank among ``null``
+
+
 @dataclass
 class Evidence:
     """Statistics of one covariate, for ``"value"``, ``"null"``, ``"bootstrap"`` and ``"ceiling"``."""

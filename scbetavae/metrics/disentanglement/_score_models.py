@@ -14,7 +14,7 @@ from scbetavae.metrics import _held_out
 from scbetavae.metrics._checks import Covariate, take_groups
 from scbetavae.metrics._resampling import Blocks, permutation_p_value, permute_values
 from scbetavae.metrics.disentanglement import _dci, _dci_fits, _explicitness
-from scbetavae.metrics.disentanglement._layout import Views
+from scbetavae.metrics.disentanglement._evidence import Views
 from scbetavae.metrics.disentanglement._records import SCORES, Score
 
 DCI_SCORES = ("dci_disentanglement", "dci_completeness", "dci_informativeness")

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import check_whole_number, finite_matrix
 from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
-from scbetavae.metrics.integration._classifier_plan import Plan, make_plan
+from scbetavae.metrics._held_out import Plan, make_plan
 
 N_NEIGHBORS = 15
 N_TREES = 50
