@@ -143,6 +143,18 @@ def test_pooled_shift_weighs_groups_equally(planted):
     del model.adata.obs["three"]
 
 
+@pytest.mark.parametrize(("n_treated", "shift"), [(9, 3.0), (10, 1.0)])
+def test_a_group_needs_ten_cells_of_either_condition_to_shift_by_its_own_mean(planted, n_treated, shift):
+    model, high = planted
+    names = np.where(high, "up", "small").astype(object)
+    treated = (model.adata.obs["condition"] == "treated").to_numpy()
+    names[np.flatnonzero(treated & ~high)[n_treated:]] = "others"
+    model.adata.obs["sized"] = names
+    moved = shifts(model.counterfactual(*ASK, groupby="sized"))
+    np.testing.assert_allclose(moved[names[~treated] == "small", 0], shift, atol=1e-5)
+    del model.adata.obs["sized"]
+
+
 def test_nearest_neighbors_differ_where_the_group_mean_does_not(planted):
     model, high = planted
     source = (model.adata.obs["condition"] == "control").to_numpy()

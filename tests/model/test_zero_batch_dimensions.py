@@ -21,7 +21,7 @@ def make_model(adata, *, labels_key="labels", **kwargs):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 5}
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
     # Leiden is tested where it is called; it takes long to load.
     quick = lambda codes, _seed: np.where(codes[:, 2] > np.median(codes[:, 2]), "0", "1")  # noqa: E731
     monkeypatch.setattr("scbetavae.tl._batch_inputs._leiden", quick)
