@@ -97,7 +97,8 @@ def main() -> None:
     frames, seconds = [], 0.0
     for seed in range(arguments.seeds):
         linear_embeddings(adata, arguments.dims, seed)
-        active = {name: model_embedding(adata, name, arguments.dims, arguments.epochs, seed) for name in MODELS}
+        for name in MODELS:
+            model_embedding(adata, name, arguments.dims, arguments.epochs, seed)
         for name in ("X_pca", "X_ica", *MODELS):
             for covariate in arguments.covariates:
                 started = time.perf_counter()
@@ -107,7 +108,6 @@ def main() -> None:
                     obsm_key=name,
                     donor_key=arguments.donor_key,
                     n_permutations=arguments.permutations,
-                    active=active.get(name),
                     seed=seed,
                     key_added=covariate,
                 )

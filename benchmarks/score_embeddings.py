@@ -40,16 +40,13 @@ def linear_embeddings(adata: anndata.AnnData, n_dims: int, seed: int) -> None:
     adata.obsm["X_ica"] = ica.fit_transform(log.obsm["X_pca"].astype(np.float64))
 
 
-def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int, seed: int) -> np.ndarray:
-    """Train, store the posterior means, and return the mask of active dimensions."""
+def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int, seed: int) -> None:
+    """Train, and store the posterior means."""
     objective, beta = MODELS[name]
     scvi.settings.seed = seed
     model = scbetavae.model.BetaVAE(adata, objective=objective, beta=beta, anchor=None, n_latent=n_dims)
     model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, **PLAIN)
-    means, variances = model.get_latent_representation(return_dist=True)
-    adata.obsm[name] = means
-    kl = 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(axis=0)
-    return scbetavae.metrics.active_dimensions(means, kl=kl)
+    adata.obsm[name] = model.get_latent_representation()
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
@@ -98,21 +95,18 @@ def main() -> None:
         adata = adata[:, log.var["highly_variable"].to_numpy()].copy()
     linear_embeddings(adata, arguments.dims, arguments.seed)
     scbetavae.model.BetaVAE.setup_anndata(adata)
-    active = {}
     for name in MODELS:
         started = time.perf_counter()
-        active[name] = model_embedding(adata, name, arguments.dims, arguments.epochs, arguments.seed)
+        model_embedding(adata, name, arguments.dims, arguments.epochs, arguments.seed)
         seconds = time.perf_counter() - started
-        print(
-            f"{name}: {arguments.epochs} epochs in {seconds:.0f} s, {active[name].sum()} active dimensions", flush=True
-        )
+        n_active = scbetavae.metrics.active_dimensions(adata.obsm[name]).sum()
+        print(f"{name}: {arguments.epochs} epochs in {seconds:.0f} s, {n_active} active dimensions", flush=True)
     started = time.perf_counter()
     frame = scbetavae.tl.compare_embeddings(
         adata,
         arguments.covariates,
         ["X_pca", "X_ica", *MODELS],
         donor_key=arguments.donor_key,
-        active=active,
         seed=arguments.seed,
     )
     print(f"scored {adata.n_obs} cells x {adata.n_vars} genes in {time.perf_counter() - started:.0f} s")

@@ -65,8 +65,7 @@ def compare(adata: anndata.AnnData, design: str, seeds: int) -> pd.DataFrame:
     for seed in range(seeds):
         key = f"seed {seed}"
         cells.obsm[key], summaries[key] = train(adata, seed, design)
-    active = {key: summary["active"].to_numpy() for key, summary in summaries.items()}
-    frame = tl.consensus_dimensions(cells, list(summaries), active=active)
+    frame = tl.consensus_dimensions(cells, list(summaries))
     matches = cells.uns["betavae"]["consensus_matches"]
     for name in ("stability", "anchor_correlation", "kl"):
         of_match = zip(matches["embedding"], matches["matched_dimension"], strict=True)
