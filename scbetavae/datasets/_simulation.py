@@ -22,7 +22,7 @@ LOG_ABUNDANCE_SD = 1.29
 DISPERSION_AT_MEAN_ONE = 0.274
 DISPERSION_EXPONENT = 0.501
 
-# Factors that act through a gene program; the library size acts on all genes alike.
+# Factors with a gene program; the library size scales all genes alike.
 _PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
 
 _VALUES_AT_A_TIME = 4_000_000  # dense while counts are drawn: 32 MB for each of a few arrays

@@ -51,7 +51,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     donor_key
         Column of ``.obs`` with the donor (or other independent unit) of every cell. Whole donors are then held out and
         resampled; what is constant within donors is permuted between donors, anything else within them. Without it cells count
-        as independent, which flatters whatever donors differ in.
+        as independent, which is too optimistic for anything that differs between donors.
     categorical
         The covariate again, if its numbers are names of classes. Other numbers are numbers, with a warning where they are
         whole and take at most 20 values; ``[]`` says that they are no classes.

@@ -28,7 +28,7 @@ def make_model(adata, setup=None, epochs=8, **kwargs):
 
 
 def kill(model, d):
-    """Give a dimension the posterior mean 0 and the standard deviation 1, whatever the cell."""
+    """Give a dimension the posterior mean 0 and the standard deviation 1, for every cell."""
     encoder = model.module.z_encoder
     with torch.no_grad():
         for layer in (encoder.mean_encoder, encoder.var_encoder):

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 import scbetavae
 from scbetavae.pl._batch_dimensions import _frame
 
-VERDICT = "Without dimension 2, batch accuracy goes from 0.98 to 0.01, and 'cell type' keeps 99% of its accuracy, " * 3
+SUMMARY = "Without dimension 2, batch accuracy goes from 0.98 to 0.01, and 'cell type' keeps 99% of its accuracy, " * 3
 
 
 def make_table(n_dims=5):
@@ -46,7 +46,7 @@ def table():
 
 @pytest.fixture
 def adata(table):
-    parameters = {"batch_key": "protocol", "conserve": "cell type", "summary": VERDICT, "fdr": 0.05, "clustered": False}
+    parameters = {"batch_key": "protocol", "conserve": "cell type", "summary": SUMMARY, "fdr": 0.05, "clustered": False}
     stored = {"batch_dimensions": table, "batch_dimensions_params": parameters}
     return AnnData(obs=pd.DataFrame(index=["a", "b"]), uns={"betavae": stored})
 
@@ -99,7 +99,7 @@ def test_the_diagonal_and_axes_of_the_same_scale(table):
 
 def test_names_and_summary(adata):
     axes = scbetavae.pl.batch_dimensions(adata)
-    assert axes.get_title(loc="left").replace("\n", " ") == VERDICT.strip()
+    assert axes.get_title(loc="left").replace("\n", " ") == SUMMARY.strip()
     assert axes.get_xlabel() == "I(z; cell type given protocol) (nats)"
     assert axes.get_ylabel() == "I(z; protocol given cell type) (nats)"
     axes.figure.draw_without_rendering()

@@ -1,4 +1,4 @@
-"""The agreement of several embeddings: dots and bars are those of the table, a row a dimension."""
+"""The agreement of several embeddings: dots and bars are those of the table, one row per dimension."""
 
 import numpy as np
 import pandas as pd

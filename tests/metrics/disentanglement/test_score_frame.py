@@ -1,4 +1,4 @@
-"""The tidy frame: null, p-value, ceiling, interval, flags, and whatever users bring."""
+"""The tidy frame: null, p-value, ceiling, interval, flags, and unusual input."""
 
 import numpy as np
 import pandas as pd

@@ -11,14 +11,14 @@ from scbetavae.metrics import expected_accuracy, knn_accuracy, random_forest_acc
 from scbetavae.metrics._checks import check_column
 from scbetavae.metrics.integration import _classifiers
 
-PROBES = [knn_accuracy, random_forest_accuracy]
+CLASSIFIERS = [knn_accuracy, random_forest_accuracy]
 
 
 def one_hot(labels):
     return (np.asarray(labels)[:, None] == np.unique(labels)).astype(float)
 
 
-@pytest.mark.parametrize("classifier", PROBES)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_codes_that_are_the_covariate_are_perfect_and_permuted_ones_chance(classifier):
     rng = np.random.default_rng(0)
     labels = rng.choice(["a/b", "c", "d"], 600)
@@ -29,7 +29,7 @@ def test_codes_that_are_the_covariate_are_perfect_and_permuted_ones_chance(class
     assert abs(classifier(rng.permutation(amount)[:, None], amount)) < 0.05
 
 
-@pytest.mark.parametrize("classifier", PROBES)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_rare_classes_count_as_much_as_others(classifier):
     """Most cells on either side are of the common class: a majority vote would never name the rare one."""
     rng = np.random.default_rng(0)
@@ -45,7 +45,7 @@ def test_constant_codes_have_no_accuracy():
     assert random_forest_accuracy(np.zeros((200, 2)), labels) == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("classifier", PROBES)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_tested_cells_are_told_from_the_others_alone(classifier):
     """Codes tell the label the other way round in tested cells."""
     labels = np.tile(["a", "b"], 200)
@@ -55,7 +55,7 @@ def test_tested_cells_are_told_from_the_others_alone(classifier):
     assert classifier(sign[:, None] * np.where(test, -1.0, 1.0)[:, None], labels, test=test) == 1.0
 
 
-@pytest.mark.parametrize("classifier", PROBES)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 def test_donors_are_held_out_whole(classifier):
     """Codes that name the donor tell nothing about the condition of a donor who was not seen."""
     donor = np.repeat(np.arange(12), 40)

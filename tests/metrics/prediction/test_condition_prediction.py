@@ -31,7 +31,7 @@ def donors(n_donors, n_cells, seed=0):
 @pytest.mark.parametrize("share", [0.5, 0.2])
 @pytest.mark.parametrize("distance", [0.5, 1.0, 3.0])
 def test_accuracy_is_that_of_two_overlapping_normals(distance, share):
-    """Balanced accuracy Phi(d / 2) and area Phi(d / sqrt(2)), whatever the share of the classes."""
+    """Balanced accuracy Phi(d / 2) and area Phi(d / sqrt(2)), for any share of the classes."""
     rng = np.random.default_rng(1)
     n_cells = 20_000
     label = rng.random(n_cells) < share
@@ -141,7 +141,7 @@ def test_p_values_of_noise_are_uniform(kind):
         normalized.append(frame["p_adjusted"].min())
         accuracies.append(frame["accuracy"][0])
     assert stats.kstest(np.array(p_values) - rng.random(N_SEEDS) / 20, "uniform").pvalue > 0.005
-    # One family-wise error in twenty, whatever the number of dimensions.
+    # One family-wise error in twenty, for any number of dimensions.
     assert stats.binom.sf(sum(p <= 0.05 for p in normalized) - 1, N_SEEDS, 0.05) > 0.005
     if kind == "classes":
         assert abs(np.mean(accuracies)) < 3 * np.std(accuracies) / np.sqrt(N_SEEDS)
