@@ -2,13 +2,14 @@
 
 from argparse import Namespace
 from collections.abc import Callable
+from typing import cast
 
 import pandas as pd
 from anndata import AnnData
 
 from scbetavae import pl, tl
 from scbetavae._core import keys, results
-from scbetavae._core.columns import class_name
+from scbetavae._core.columns import class_name, obs_of
 from scbetavae.cli._outputs import Outputs
 from scbetavae.cli._train_arguments import ACTED
 from scbetavae.model import BetaVAE
@@ -29,7 +30,7 @@ class Actions:
         self, model: BetaVAE, options: Namespace, outputs: Outputs, embed: Callable[[AnnData, str, int], object]
     ) -> None:
         self._model, self._options, self._outputs, self._embed = model, options, outputs, embed
-        self._adata: AnnData = model.adata
+        self._adata = cast("AnnData", model.adata)
         self._predicted: AnnData | None = None
 
     def act(self) -> None:
@@ -74,7 +75,8 @@ class Actions:
     def _remove_batch(self) -> str:
         options, adata = self._options, self._adata
         self._model.zero_batch_dimensions(donor_key=options.donor_key, seed=options.seed)
-        cells = AnnData(obs=adata.obs[[]], obsm={keys.LATENT_ZEROED: adata.obsm[keys.LATENT_ZEROED]})
+        cells = AnnData(obs=obs_of(adata)[[]])
+        cells.obsm[keys.LATENT_ZEROED] = adata.obsm[keys.LATENT_ZEROED]
         self._embed(cells, keys.LATENT_ZEROED, options.seed)
         adata.obsm[f"{keys.LATENT_UMAP}_zeroed"] = cells.obsm[keys.LATENT_UMAP]
         return results.parameters(adata, keys.BATCH_REMOVAL)["summary"]
@@ -95,7 +97,7 @@ class Actions:
         if frame["accuracy"].isna().all():
             return str(frame["flag"].iloc[0])
         single = frame[frame["predictor"] == "dimension"]
-        best, everything = single.loc[single["accuracy"].idxmax()], frame[frame["predictor"] == "all"].iloc[0]
+        best, everything = single.sort_values("accuracy").iloc[-1], frame[frame["predictor"] == "all"].iloc[0]
         return (
             f"{condition} from dimension {best['dimension']} alone {best['accuracy']:.2f} (p {best['p_adjusted']:.2g}), "
             f"from all {everything['accuracy']:.2f}; 0 is chance, 1 perfect"

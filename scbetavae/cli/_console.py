@@ -74,4 +74,6 @@ class StepProgress(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    on_exception = on_train_end
+    def on_exception(self, *_args: Any) -> None:
+        """Close the bar."""
+        self.on_train_end()

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.figure import Figure
 
 from scbetavae import pl
 from scbetavae._core import keys
-from scbetavae._core.columns import as_classes
+from scbetavae._core.columns import as_classes, obs_of
 from scbetavae.cli._actions import Actions
 from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import CURVES, SCORED, UMAP, class_columns, scores_are_wanted
@@ -92,8 +93,9 @@ def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
     import scanpy as sc
     from matplotlib import pyplot as plt
 
-    obs = {name: as_classes(adata.obs[name], "column").astype("category") for name in colors}
-    cells = AnnData(obs=adata.obs[[]].assign(**obs), obsm={keys.LATENT_UMAP: adata.obsm[keys.LATENT_UMAP]})
-    figure = sc.pl.embedding(cells, keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
+    obs = {name: as_classes(obs_of(adata)[name], "column").astype("category") for name in colors}
+    cells = AnnData(obs=obs_of(adata)[[]].assign(**obs))
+    cells.obsm[keys.LATENT_UMAP] = adata.obsm[keys.LATENT_UMAP]
+    figure: Any = sc.pl.embedding(cells, keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
     plt.close(figure)  # it stays out of pyplot's list
     return figure

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import check_output, staged_folder
@@ -143,8 +143,7 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
 
 def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
     """Epochs between validations on held-out cells, a tenth: about twenty validations per run, as each costs time."""
-    adata: AnnData = model.adata
-    n_cells = max(round(0.9 * adata.n_obs), 1)
+    n_cells = max(round(0.9 * cast("AnnData", model.adata).n_obs), 1)
     n_steps = options.max_steps or 15 * math.sqrt(n_cells)  # the default length, nearly
     n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
     return max(int(n_epochs // 20), 1)
@@ -175,7 +174,8 @@ def _report_model(model: BetaVAE, options: Namespace) -> None:
 
     strength = [f"{name} {value}" for name, value in options.objective_arg]
     if uses_beta(options.objective):
-        beta = model.module.beta if isinstance(options.schedule, str) else options.schedule
+        module: Any = model.module
+        beta = module.beta if isinstance(options.schedule, str) else options.schedule
         strength.insert(0, f"beta {beta:g}")
     if options.schedule != "linear" and isinstance(options.schedule, str):
         strength.append(f"{options.schedule} schedule")
@@ -192,10 +192,11 @@ def _report_training(stored: Mapping[str, Any], model: BetaVAE, seconds: float) 
         held_out = history.reindex(columns=[f"{quantity}_validation"]).dropna()
         tail = f" in training, {held_out.iloc[-1, 0]:.2f} held out" if len(held_out) else ""
         line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
-    line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
-    anchor = model.module.anchor
+    module: Any = model.module
+    line("dimensions", f"{last['active_dimensions']:.0f} of {module.n_latent} active")
+    anchor = module.anchor
     if anchor is not None:
         known = anchor.stability[anchor.stability >= 0]
         stability = f", stability {known.min():.2f} to {known.max():.2f}" if len(known) else ""
-        anchored = f"{anchor.n_components} of {model.module.n_latent} dimensions anchored ({anchor.kind})"
+        anchored = f"{anchor.n_components} of {module.n_latent} dimensions anchored ({anchor.kind})"
         line("anchor", anchored + stability)

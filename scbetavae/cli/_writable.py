@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anndata
 import h5py
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+
+from scbetavae._core.columns import obs_of
 
 _AXIS_SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 _AS_TEXT = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64, PurePath)
@@ -37,8 +39,8 @@ def make_writable(adata: AnnData) -> Converted:
     """
     check = _Check()
     adata.strings_to_categoricals()
-    check.frame(adata.obs, "obs")
-    check.frame(adata.var, "var")
+    check.frame(obs_of(adata), "obs")
+    check.frame(cast("pd.DataFrame", adata.var), "var")
     for slot in _AXIS_SLOTS:
         check.mapping(getattr(adata, slot), slot, _few_rows)
     check.mapping(adata.uns, "uns")
@@ -46,7 +48,7 @@ def make_writable(adata: AnnData) -> Converted:
     if adata.raw is not None:
         adata.strings_to_categoricals(adata.raw.var)
         check.frame(adata.raw.var, "raw.var")
-        check.mapping(adata.raw.varm, "raw.varm", _few_rows)
+        check.mapping(cast("Any", adata.raw).varm, "raw.varm", _few_rows)
         check.take("raw.X", adata.raw.X, _refuse, _few_rows)
     if check.refused:
         more = len(check.refused) - _N_SHOWN
@@ -208,7 +210,7 @@ def _plain_column(column: pd.Series) -> pd.Series:
     if isinstance(column.dtype, pd.SparseDtype):
         return column.sparse.to_dense()
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.rename_categories(pd.Index(_texts(column.cat.categories), dtype=object))
+        return column.cat.rename_categories(pd.Index(_texts(column.cat.categories), dtype=object).to_list())
     kind, complete = pd.api.types.infer_dtype(column, skipna=True), not column.isna().any()
     if kind == "boolean":
         return column.astype("bool" if complete else "boolean")

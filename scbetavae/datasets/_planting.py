@@ -1,5 +1,7 @@
 """A known batch effect, planted on real counts."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -93,7 +95,7 @@ def plant_batches(
     log_depth = for_depth.permutation(np.linspace(-LOG_DEPTH_RANGE * strength, 0.0, n_batches))
 
     planted.X = _thin(counts, codes, log_retained, log_depth, for_thinning)
-    names = [f"batch_{number}" for number in range(n_batches)]
+    names: Any = [f"batch_{number}" for number in range(n_batches)]
     planted.obs[batch_key] = pd.Categorical.from_codes(codes, categories=names)
     planted.varm[keys.PLANTED_BATCH] = log_retained
     parameters = {"strength": strength, "seed": seed, "batch_key": batch_key, "n_batches": n_batches}

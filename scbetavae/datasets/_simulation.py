@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -145,7 +146,7 @@ def simulate_counts(
         var=pd.DataFrame(
             {"abundance": abundance, "dispersion": dispersion}, index=pd.Index([f"gene_{i}" for i in range(n_genes)])
         ),
-        varm={f"program_{name}": value for name, value in loadings.items()},
+        varm=cast("Any", {f"program_{name}": value for name, value in loadings.items()}),
         uns={keys.UNS: {keys.SIMULATION: parameters}},
     )
 
@@ -235,7 +236,8 @@ def _describe_cells(
     library_size: np.ndarray,
 ) -> pd.DataFrame:
     """The columns of ``.obs``."""
-    obs = {name: pd.Categorical.from_codes(codes[name], categories=classes) for name, classes in names.items()}
+    classes: Any = names
+    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
     obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
     order = ["cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size"]
     return pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(len(library_size))]))[order]

@@ -124,7 +124,7 @@ def batch_removal(
 def _frame(report: pd.DataFrame) -> pd.DataFrame:
     """Rows of the report with a value before and after, and a column ``label``."""
     report = report[_is_measured(report)].reset_index(drop=True)
-    classifiers = report["classifier"].map(lambda name: _CLASSIFIERS.get(name, name))
+    classifiers = report["classifier"].map(lambda name: _CLASSIFIERS.get(str(name), str(name)))
     return report.assign(label=report["covariate"].astype(str) + ", " + classifiers)
 
 

@@ -120,7 +120,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     _scale_betas(axes, betas)
     _shade_collapse(axes, frame, betas)
     for method, rows in frame.groupby("method", sort=False):
-        color, style = styles[method]
+        color, style = styles[str(method)]
         level = rows[rows["beta"].isna()]
         if len(level):
             dashed = style if (level["kind"] == "baseline").all() else "-."

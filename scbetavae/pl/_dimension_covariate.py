@@ -1,6 +1,7 @@
 """What each dimension encodes: a heatmap of dimensions against covariates and their classes."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def dimension_covariate(
     """
     frame = dimension_covariate_frame(data, key=key, embedding=embedding)
     panels = dict(iter(frame.groupby("covariate", sort=False)))
-    widths = [max(part["column"].nunique() * _CELL, len(name) * _CHARACTER) for name, part in panels.items()]
+    widths = [max(part["column"].nunique() * _CELL, len(str(name)) * _CHARACTER) for name, part in panels.items()]
     n_dims = frame["dimension"].nunique()
     height = max(n_dims * _CELL, 1.2) + frame["column"].str.len().max() * _CHARACTER + 0.7
     figure = Picture(sum(widths) + 0.2 * len(panels) + 1.5, height, w_pad=0.03, wspace=0.0)
@@ -106,7 +107,7 @@ def dimension_covariate_frame(
     dimensions = pd.DataFrame(
         {
             "active": cells.groupby("dimension")["active"].first(),
-            "place": best.map(lambda i: len(cells) if i < 0 else column_rank[i]),
+            "place": best.map(lambda i: len(cells) if i < 0 else column_rank.to_dict()[i]),
             "strength": -by_dimension.max(),
         }
     )
@@ -150,7 +151,7 @@ def _draw_covariate(axes: Axes, part: pd.DataFrame, highest: float) -> QuadMesh:
     axes.set_facecolor(palette.PALE)
     style = {"cmap": _COLOR_MAP, "vmin": 0.0, "vmax": highest, "edgecolors": palette.LIGHT, "linewidth": 0.5}
     mesh = axes.pcolormesh(np.ma.masked_invalid(values), **style)
-    text = {"ha": "center", "va": "center_baseline", "fontsize": "small"}
+    text: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": "small"}
     for row, column in np.argwhere((values >= _MARKED_VALUE) & (np.abs(directions) >= _MARKED_DIRECTION)):
         red, green, blue, _ = colormaps[_COLOR_MAP](values[row, column] / highest)
         color = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"

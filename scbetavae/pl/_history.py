@@ -104,7 +104,7 @@ def _draw_quantity(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:
     for split, curve in frame.groupby("split", sort=False):
         # A curve of few points would be invisible (one point) or look smoother than it is.
         style = {"marker": "o" if len(curve) <= _MARKER_LIMIT else None, "markersize": 3, "label": split or None}
-        axes.plot(curve["epoch"], curve["value"], color=_COLORS[split], **style)
+        axes.plot(curve["epoch"], curve["value"], color=_COLORS[str(split)], **style)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     if quantity in _FROM_ZERO:
         axes.set_ylim(bottom=0, top=1.08 * max(frame["value"].max(), 1e-12))

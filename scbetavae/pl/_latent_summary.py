@@ -1,6 +1,7 @@
 """What each latent dimension encodes, and what the counts lose without it."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from scbetavae._core import keys, palette
+from scbetavae._core.constants import ACTIVE_KL
 from scbetavae.pl._figure import ROWS_ONLY, Picture, dimension_labels, hide_spines, label_rows
 from scbetavae.pl._read import read_parameters, read_table
 
@@ -83,7 +85,7 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
         figure.suptitle(sentence, fontsize="small", x=0.01, ha="left")
     handles = []
     if not active.all():
-        label = f"inactive: {keys.ACTIVE_KL:g} nats or less"
+        label = f"inactive: {ACTIVE_KL:g} nats or less"
         handles.append(Patch(facecolor=palette.PALE, edgecolor=palette.MIDDLE, label=label))
     if pale.any():
         handles.append(Patch(facecolor=palette.ORANGE_RED, alpha=_PALE, label=f"pale: stability below {_STABLE:g}"))
@@ -102,7 +104,7 @@ def _draw_bars(
     bars = axes.barh(np.arange(len(values)), values, **style, **spread)
     for bar in np.array(bars.patches)[pale]:
         bar.set_alpha(_PALE)
-    text = {"textcoords": "offset points", "va": "center", "fontsize": "x-small"}
+    text: dict[str, Any] = {"textcoords": "offset points", "va": "center", "fontsize": "x-small"}
     for row, (value, end) in enumerate(zip(values, np.maximum(values + error, 0.0), strict=True)):
         axes.annotate(f"{value:.2g}" if abs(value) < 100 else f"{value:.0f}", (end, row), (3, 0), **text)
     axes.margins(x=0.16)  # room for the numbers

@@ -1,7 +1,7 @@
 """What a plot draws: a result stored in an AnnData, or the data frame that was passed."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 from anndata import AnnData
@@ -28,4 +28,4 @@ def read_table(
 
 def read_parameters(data: AnnData | pd.DataFrame, key: str) -> dict[str, Any]:
     """How the result was made, as far as that is known."""
-    return dict(data.attrs) if isinstance(data, pd.DataFrame) else results.parameters(data, key)
+    return dict(cast("dict[str, Any]", data.attrs)) if isinstance(data, pd.DataFrame) else results.parameters(data, key)

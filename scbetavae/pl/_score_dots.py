@@ -38,7 +38,7 @@ def arrange_scores(table: pd.DataFrame) -> pd.DataFrame:
     table = table.loc[order].reset_index(drop=True)
     own = table["metric"].str.replace("_", " ").str.capitalize()
     titles = [records[n].title if n in records else title for n, title in zip(table["metric"], own, strict=True)]
-    table.insert(int(table.columns.get_loc("metric")) + 1, "title", titles)
+    table.insert(table.columns.tolist().index("metric") + 1, "title", titles)
     return table
 
 

@@ -71,7 +71,7 @@ def tradeoff(
     front = models[models["on_front"]].drop_duplicates(["method", "beta"]).sort_values("mean_nll")
     axes.plot(front["mean_nll"], front["mean_score"], zorder=2, **_FRONT)
     for (method, beta), seeds in models.groupby(["method", "beta"], sort=False, dropna=False):
-        _draw_setting(axes, seeds, beta, styles[method][0])
+        _draw_setting(axes, seeds, float(str(beta)), styles[str(method)][0])
     for method, value in zip(baselines["method"], baselines["score"], strict=True):
         color, style = styles[method]
         axes.axhline(value, color=color, linestyle=style, linewidth=1.2, zorder=1)

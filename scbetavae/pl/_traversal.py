@@ -159,7 +159,7 @@ def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:
     mesh = axes.pcolormesh(values, cmap=_COLOR_MAP, vmin=-limit, vmax=limit)
     hatch = {"facecolor": "#FFFFFF99", "edgecolor": "#8C8C8C", "hatch": "////", "linewidth": 0}
     for place in np.flatnonzero(~steps["in_range"].to_numpy(bool)):
-        axes.add_patch(Rectangle((place, 0), 1, len(genes), **hatch))
+        axes.add_patch(Rectangle((float(place), 0), 1, len(genes), **hatch))
     n_up = part.loc[part["direction"] == "up", "gene"].nunique()
     if 0 < n_up < len(genes):
         axes.axhline(n_up, color="white", linewidth=2)

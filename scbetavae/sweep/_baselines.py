@@ -1,5 +1,7 @@
 """Baselines: linear embeddings of the same cells."""
 
+from typing import Any
+
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
@@ -25,8 +27,9 @@ def baseline_embedding(method: str, data: SweepData, n_dims: int, seed: int) -> 
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     # arpack takes sparse matrices and centers them on the fly.
-    pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(adata.X[data.train])
-    components = pca.transform(adata.X)
+    logs: Any = adata.X
+    pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(logs[data.train])
+    components = pca.transform(logs)
     if method == "pca":
         return components
     ica = FastICA(n_dims, whiten="unit-variance", random_state=seed, max_iter=_MAX_ITERATIONS)

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from scbetavae._core.checks import check_adata
+from scbetavae._core.columns import obs_of
 from scbetavae.model import BetaVAE
 
 _ROWS_AT_ONCE = 4096
@@ -66,7 +67,7 @@ def setup_arguments(adata: AnnData) -> dict[str, Any]:
     """What ``BetaVAE.setup_anndata`` was called with on these cells; an error for a view, and for cells without it."""
     check_adata(adata, instead="Wrap a matrix of counts: anndata.AnnData(matrix).")
     try:
-        manager = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
+        manager: Any = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
     except ValueError as error:  # not set up, or a copy
         call = 'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type")'
         msg = f"adata was not set up, or is a copy made since. Run {call} first, with your columns."
@@ -82,7 +83,7 @@ def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[s
     layer, key = setup_args.get("layer"), setup["encoder_obsm_key"]
     counts = _in_memory(adata.X if layer is None else adata.layers[layer])
     encoder_input = None if key is None else adata.obsm[key]
-    return SweepData(counts, adata.obs[names].copy(), adata.var_names, encoder_input, setup)
+    return SweepData(counts, obs_of(adata)[names].copy(), adata.var_names, encoder_input, setup)
 
 
 def split_cells(n_cells: int, train_size: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from typing import Any, cast
 
 from scbetavae._core.checks import check_arguments, check_whole_number
 from scbetavae.sweep._data import SweepData
@@ -64,9 +64,11 @@ class Local:
         backend = {"backend": "loky", "inner_max_num_threads": self._num_threads} if self._n_jobs > 1 else {}
         with parallel_config(**backend):
             # No more tasks than processes, so that finished results do not pile up.
-            pool = Parallel(self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+            pool = Parallel(
+                self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=cast("Any", 1)
+            )
             try:
-                yield from pool(tasks())
+                yield from cast("Iterator[tuple[Run, RunResult]]", pool(tasks()))
             finally:
                 if self._n_jobs > 1:  # idle processes would hold memory for minutes
                     get_reusable_executor().shutdown(wait=True)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from unittest.mock import patch
 
 import numpy as np
@@ -30,8 +30,8 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
     Sums over threads differ in their last digits with the number of threads.
     """
     messages: list[str] = []
-    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    backend: Any = torch.backends.cudnn
+    threads, deterministic, benchmark = torch.get_num_threads(), backend.deterministic, backend.benchmark
     old_seed, states = scvi.settings.seed, (random.getstate(), np.random.get_state())  # noqa: NPY002 - scvi-tools draws from it
     with (
         patch.dict(os.environ),  # Lightning and scvi-tools set variables at every seed
@@ -52,7 +52,7 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
             torch.set_num_threads(threads)
-            cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+            backend.deterministic, backend.benchmark = deterministic, benchmark
             texts = [str(w.message) for w in caught if not issubclass(w.category, _NOT_FOR_USERS)]
             messages.extend(dict.fromkeys(texts))
 

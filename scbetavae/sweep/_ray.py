@@ -52,12 +52,13 @@ class OnRay:
             ray.init(address=self._address, log_to_driver=False)
         pending: dict[Any, Run] = {}
         try:
-            task = ray.remote(max_retries=self._max_retries, **self._resources)(execute_elsewhere)
+            options: Any = {"max_retries": self._max_retries, **self._resources}
+            task: Any = ray.remote(**options)(execute_elsewhere)
             shared = [ray.put(part) for part in (registered(), data, dict(settings), save_models)]
             # All at once, so that an autoscaling cluster sees the demand; results wait in the object store.
             for run in runs:
-                options = task.options(name=f"scbetavae {run.name}")
-                pending[options.remote(run, *shared)] = run
+                named = task.options(name=f"scbetavae {run.name}")
+                pending[named.remote(run, *shared)] = run
             while pending:
                 (reference,), _ = ray.wait(list(pending), num_returns=1)
                 run = pending.pop(reference)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -150,7 +151,8 @@ def _summarize(done: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """One row per setting: means and intervals over the seeds that have both quantities."""
     keys = ["kind", "method", "beta", "seed"]
     both = scores[[*keys, "shown"]].rename(columns={"shown": "score"})
-    for metric, how in (("nll", "inner"), ("agreement", "left")):
+    ways: dict[str, Literal["inner", "left"]] = {"nll": "inner", "agreement": "left"}
+    for metric, how in ways.items():
         quantity = done.loc[done["metric"] == metric, [*keys, "value"]].rename(columns={"value": metric})
         both = both.merge(quantity, on=keys, how=how)
     both = both.dropna(subset="nll")
@@ -193,7 +195,7 @@ def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:
     known = group[group["agreement"].notna()]
     if known.empty or np.isnan(knee["agreement"]):
         return knee
-    best = known.loc[known["agreement"].idxmax()]
+    best = known.iloc[int(known["agreement"].to_numpy().argmax())]
     return best if best["agreement"] > knee["agreement"] + 1e-9 else knee
 
 

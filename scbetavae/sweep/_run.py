@@ -17,6 +17,7 @@ from scbetavae import metrics, module, tl
 from scbetavae._core import keys as _keys
 from scbetavae._core.checks import as_list
 from scbetavae._core.columns import class_columns
+from scbetavae._core.constants import ACTIVE_KL
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._baselines import baseline_embedding
 from scbetavae.sweep._data import SweepData
@@ -108,7 +109,7 @@ def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str
     posterior = model.get_latent_representation(indices=held_out.tolist(), return_dist=True)
     means, variances = (np.asarray(part, dtype=np.float64) for part in posterior)
     kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
-    nll, active = np.mean(draws), kl > _keys.ACTIVE_KL
+    nll, active = np.mean(draws), kl > ACTIVE_KL
     quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum(), "active_dimensions": active.sum()}
     return quantities | {"collapsed": active.sum() < min(2, len(kl))}, active
 
@@ -120,7 +121,8 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
         n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
         codes = baseline_embedding(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
-        adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
+        adata = AnnData(obs=data.obs.copy())
+        adata.obsm[_keys.LATENT] = codes
         kwargs = {"seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
         if kwargs.get("metrics") is None:  # models, whose variances are known, get it by default
