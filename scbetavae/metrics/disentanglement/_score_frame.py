@@ -176,8 +176,8 @@ class Layout:
         if metric != "dci_informativeness":
             # Noise may lie a little below 0 once its bias is removed; what is shown does not, its rank does.
             score = replace(score, value=float(np.maximum(score.value, record.lowest)))
-        room = sign * (score.ceiling - null)
-        normalized = sign * (score.value - null) / room if room >= MINIMUM_RANGE else np.nan
+        span = sign * (score.ceiling - null)
+        normalized = sign * (score.value - null) / span if span >= MINIMUM_RANGE else np.nan
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
         ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
@@ -189,8 +189,8 @@ class Layout:
             f"without {', '.join(left_out)}" if left_out and len(left_out) < len(self.evidences) else "",
             "" if undefined else interval_flag,
         ]
-        if not undefined and room < MINIMUM_RANGE:
-            flags.append(f"ceiling - null is {room:.3f}: not normalized")
+        if not undefined and span < MINIMUM_RANGE:
+            flags.append(f"ceiling - null is {span:.3f}: not normalized")
         if undefined:
             null = p_value = np.nan
         name, n_cells, n_classes = "all", self.n_cells, 0

@@ -66,7 +66,7 @@ def standardize(columns: np.ndarray) -> np.ndarray:
     """Features as rows (n_features, n_cells), with mean 0 and standard deviation 1 (or 0, if constant)."""
     rows = np.ascontiguousarray(columns.T, dtype=np.float64)
     rows = rows - rows.mean(axis=1, keepdims=True)
-    # Scaled first: squares of very large or very small values have no room in a float.
+    # Scaled first: squares of very large values overflow, those of very small ones underflow.
     largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
     rows /= np.where(largest > 0, largest, 1.0)
     spread = rows.std(axis=1, keepdims=True)
