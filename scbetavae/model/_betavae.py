@@ -1,63 +1,38 @@
-"""The model class: what a user calls."""
+"""The model class: its methods are functions, one operation per file."""
 
 from __future__ import annotations
 
-import os
-import warnings
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
-from anndata import AnnData
-from scvi import REGISTRY_KEYS, settings
-from scvi.data import AnnDataManager
 from scvi.data._utils import _get_adata_minify_type
-from scvi.data.fields import (
-    CategoricalJointObsField,
-    CategoricalObsField,
-    LayerField,
-    NumericalJointObsField,
-    NumericalObsField,
-    ObsmField,
-)
 from scvi.model import SCVI
 
-from scbetavae.module import (
-    ENCODER_INPUT_KEY,
-    OBJECTIVES,
-    BetaVAEModule,
-    Objective,
-    check_anchor,
-    resolve_objective,
-)
-from scbetavae.train import AdversarialTrainingPlan
+from scbetavae.module import OBJECTIVES, BetaVAEModule, Objective, check_anchor, resolve_objective
+from scbetavae.train import AdversarialTrainingPlan, BetaVAETrainingPlan, BetaVAETrainRunner, InMemoryDataSplitter
 
-from . import _checks, _genes
-from ._arguments import COUNT_LIKELIHOODS, check_arguments
-from ._condition_prediction import ConditionPredictionMixin
-from ._counterfactual import CounterfactualMixin
-from ._decoding import DecodingMixin
-from ._encoding import EncodingMixin
+from . import _registered_cells as _cells
+from ._checks import check_integer_counts
+from ._counterfactual import counterfactual
+from ._decoding import decode
+from ._encoding import get_latent_representation, make_data_loader
 from ._find_batch_dimensions import find_batch_dimensions
-from ._fingerprint import check_unchanged, remember_data
-from ._latent import compute_latent, registered_classes
-from ._latent_summary import LatentSummaryMixin
-from ._query import freeze_reference, is_told_nothing, place_new_categories
-from ._registered_cells import RegisteredCellsMixin
-from ._scores import ScoresMixin
-from ._training import TrainingMixin
+from ._fingerprint import check_unchanged
+from ._latent import compute_latent
+from ._latent_summary import get_latent_summary, to_latent_adata
+from ._predict_condition import predict_condition
+from ._query import load_query_data
+from ._registered_cells import COUNT_LIKELIHOODS
+from ._score_disentanglement import score_disentanglement
+from ._setup import check_model_arguments, n_encoder_input, setup_anndata
+from ._training import train
+from ._traversal import traverse
 from ._zero_batch_dimensions import zero_batch_dimensions
 
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-class BetaVAE(
-    TrainingMixin,
-    ScoresMixin,
-    LatentSummaryMixin,
-    DecodingMixin,
-    CounterfactualMixin,
-    ConditionPredictionMixin,
-    EncodingMixin,
-    RegisteredCellsMixin,
-    SCVI,
-):
+
+class BetaVAE(SCVI):
     r"""Beta-variational autoencoder of single-cell counts.
 
     Explains counts with a decoder of few latent dimensions and asks, through a regularizer of weight beta, that these
@@ -145,15 +120,46 @@ class BetaVAE(
     (700, 8)
     """
 
+    setup_anndata = classmethod(setup_anndata)
+    train = train
+    load = classmethod(_cells.load)
+    load_query_data = classmethod(load_query_data)
+    minify_adata = _cells.minify_adata
+
+    get_latent_representation = get_latent_representation
+    get_aggregated_posterior = _cells.get_aggregated_posterior
+    get_normalized_expression = _cells.get_normalized_expression
+    differential_expression = _cells.differential_expression
+    differential_abundance = _cells.differential_abundance
+
+    get_latent_summary = get_latent_summary
+    to_latent_adata = to_latent_adata
+    score_disentanglement = score_disentanglement
+    predict_condition = predict_condition
     find_batch_dimensions = find_batch_dimensions
     zero_batch_dimensions = zero_batch_dimensions
+    decode = decode
+    traverse = traverse
+    counterfactual = counterfactual
 
+    adata = property(_cells.adata_of, _cells.set_adata)
+    starts_from_weights_: bool = False
+    """Whether the weights were loaded, so that training goes on from them."""
+    minibatches_per_epoch_: int | None = None
+    """Minibatches in an epoch of the last training."""
+
+    # Hooks of scvi-tools
     _module_cls = BetaVAEModule
-    _latent = compute_latent
-    _registered_classes = registered_classes
+    _training_plan_cls = BetaVAETrainingPlan
+    _data_splitter_cls = InMemoryDataSplitter
+    _train_runner_cls = BetaVAETrainRunner
+    _validate_anndata = _cells.validate_anndata
+    _make_data_loader = make_data_loader
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"
+
+    _latent = compute_latent
 
     def __init__(
         self,
@@ -178,7 +184,7 @@ class BetaVAE(
     ) -> None:
         objective, beta = resolve_objective(objective, beta, objective_kwargs, latent_distribution)
         check_anchor(anchor, anchor_kwargs, n_latent)
-        check_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
+        check_model_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
         if adata is None and registry is None:
             msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
             raise ValueError(msg)
@@ -187,7 +193,7 @@ class BetaVAE(
             check_unchanged(manager, whole=True)
             registry_ = manager.registry
             if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
-                _checks.check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
+                check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
         else:
             registry_ = registry
         super().__init__(
@@ -207,7 +213,7 @@ class BetaVAE(
             anchor=anchor,
             anchor_kwargs=anchor_kwargs,
             condition_on_batch=condition_on_batch,
-            n_encoder_input=_n_encoder_input(registry_),
+            n_encoder_input=n_encoder_input(registry_),
             **kwargs,
         )
         if OBJECTIVES[objective].has_discriminator:
@@ -219,158 +225,8 @@ class BetaVAE(
         )
         self.init_params_ = self._get_init_params(locals())
 
-    @classmethod
-    def setup_anndata(
-        cls,
-        adata: AnnData,
-        layer: str | None = None,
-        batch_key: str | None = None,
-        labels_key: str | None = None,
-        size_factor_key: str | None = None,
-        categorical_covariate_keys: list[str] | None = None,
-        continuous_covariate_keys: list[str] | None = None,
-        encoder_obsm_key: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Tell the model where the data are. Looks once through the counts and changes none of them.
-
-        Parameters
-        ----------
-        adata
-            Annotated data of cells x genes; not a view.
-        layer
-            Layer that holds the raw counts; ``None`` for ``.X``.
-        batch_key
-            Column of ``.obs`` with the batch of every cell.
-        labels_key
-            Column of ``.obs`` with a label of every cell, for example its type. Training does not use it, unless
-            ``dispersion="gene-label"``.
-        size_factor_key
-            Column of ``.obs`` with positive size factors, in place of the library size.
-        categorical_covariate_keys
-            Columns of ``.obs`` that the decoder is told as categories.
-        continuous_covariate_keys
-            Columns of ``.obs`` that the decoder is told as numbers.
-        encoder_obsm_key
-            Entry of ``.obsm``, for example ``"X_pca"``, that the encoder reads in place of the counts. The decoder still
-            explains the counts. New data need the same entry, made in the same way, with the same columns.
-        **kwargs
-            What scvi-tools passes when it transfers a set-up to other data.
-
-        Raises
-        ------
-        KeyError
-            For a key that is not there, with the nearest that is.
-        ValueError
-            For a view, gene names that occur twice, missing labels, values that are negative or not finite, or cells
-            without counts.
-        TypeError
-            If ``adata`` is no AnnData or a numeric covariate holds no numbers.
-
-        Examples
-        --------
-        >>> import scbetavae
-        >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
-        >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-        """
-        setup_method_args = cls._get_setup_method_args(**locals())
-        minified = isinstance(adata, AnnData) and _get_adata_minify_type(adata) is not None
-        obs_keys = {"batch_key": batch_key, "labels_key": labels_key}
-        obs_keys |= {f"categorical_covariate_keys[{i}]": k for i, k in enumerate(categorical_covariate_keys or ())}
-        numeric_keys = {"size_factor_key": size_factor_key}
-        numeric_keys |= {f"continuous_covariate_keys[{i}]": k for i, k in enumerate(continuous_covariate_keys or ())}
-        _checks.check_adata(adata)
-        _genes.check_unique_genes(adata)
-        if "source_registry" not in kwargs:  # for a transfer, scvi-tools knows which columns may be missing
-            _checks.check_keys(adata.obs.columns, obs_keys | numeric_keys, "adata.obs")
-        _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
-        _checks.check_no_missing(adata, obs_keys, numeric=False)
-        _checks.check_no_missing(adata, numeric_keys, numeric=True)
-        _checks.check_positive(adata, "size_factor_key", size_factor_key)
-        _checks.check_encoder_input(adata, encoder_obsm_key)
-        if not minified:
-            _checks.check_matrix(adata, layer)
-
-        fields = [
-            # The check of scvi-tools only warns, about values that ours either refuses or has reason to allow.
-            LayerField(REGISTRY_KEYS.X_KEY, layer, is_count_data=False),
-            CategoricalObsField(REGISTRY_KEYS.BATCH_KEY, batch_key),
-            CategoricalObsField(REGISTRY_KEYS.LABELS_KEY, labels_key),
-            NumericalObsField(REGISTRY_KEYS.SIZE_FACTOR_KEY, size_factor_key, required=False),
-            CategoricalJointObsField(REGISTRY_KEYS.CAT_COVS_KEY, categorical_covariate_keys),
-            NumericalJointObsField(REGISTRY_KEYS.CONT_COVS_KEY, continuous_covariate_keys),
-        ]
-        if encoder_obsm_key is not None:
-            fields.append(ObsmField(ENCODER_INPUT_KEY, encoder_obsm_key))
-        if minified:
-            fields += cls._get_fields_for_adata_minification(_get_adata_minify_type(adata))
-        manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)
-        manager.register_fields(adata, **kwargs)
-        remember_data(manager)
-        cls.register_manager(manager)
-
-    @classmethod
-    def load_query_data(
-        cls,
-        adata: AnnData | None = None,
-        reference_model: Any = None,
-        *args: Any,
-        unfrozen: bool = False,
-        **kwargs: Any,
-    ) -> Self:
-        """Map query cells with a trained model, as :meth:`scvi.model.SCVI.load_query_data`.
-
-        Training changes what belongs to batches and covariates, and scale and shift of the decoder's batch norm. All else
-        stays as the reference learned it, the running statistics of batch norm included. A new category starts at the mean
-        of those that the reference knows. A model that is not conditioned on batch has no weights for the batches of the
-        query: it maps query cells as it is, without training, unless its dispersion depends on batches or labels that are
-        new. To adapt all of it, pass ``unfrozen=True`` and train.
-
-        Parameters
-        ----------
-        adata
-            Query cells, with the genes of the reference. In another order, the model holds a copy in its own order.
-        reference_model
-            A trained model, or the folder it was saved to.
-        *args, unfrozen, **kwargs
-            As in scVI's method.
-
-        Returns
-        -------
-        Model of the query cells. ``is_trained`` says whether it can be used as it is.
-
-        Warns
-        -----
-        UserWarning
-            If a model that would map query cells as it is has to learn their dispersion first.
-        """
-        if isinstance(reference_model, os.PathLike):
-            reference_model = os.fspath(reference_model)
-        if isinstance(adata, AnnData) and reference_model is not None:
-            subset = kwargs.get("inplace_subset_query_vars", args[1] if len(args) > 1 else False)
-            adata = cls._in_order_of(adata, cls._registry_of(reference_model), more_allowed=subset)
-        model = super().load_query_data(adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
-        model.starts_from_weights_ = True
-        is_folder = isinstance(reference_model, str)
-        reference = cls.load_registry(reference_model) if is_folder else reference_model.registry_
-        place_new_categories(model.module, reference)
-        if unfrozen:
-            return model
-        told_nothing = is_told_nothing(model.module)
-        nothing_else = told_nothing and all(value for name, value in kwargs.items() if name.startswith("freeze_"))
-        must_train = freeze_reference(model.module, reference, nothing_else=nothing_else)
-        if must_train and told_nothing:
-            warnings.warn(
-                f"The query has batches or labels that the reference does not know, and dispersion={model.module.dispersion!r} "
-                "has weights of each of them. Train the model before using it: only these weights will change.",
-                UserWarning,
-                stacklevel=settings.warnings_stacklevel,
-            )
-        model.is_trained_ = nothing_else and not must_train
-        return model
-
     def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
-        """Arguments that decode as another batch; every method of scvi-tools that takes ``transform_batch`` asks for them."""
+        """Arguments that decode as another batch, for every method of scvi-tools that takes ``transform_batch``."""
         if batch is not None and not self.module.condition_on_batch:
             msg = (
                 "transform_batch, and batch_correction, batchid1 and batchid2 of differential_expression, need a decoder that "
@@ -379,9 +235,3 @@ class BetaVAE(
             )
             raise ValueError(msg)
         return super()._get_transform_batch_gen_kwargs(batch)
-
-
-def _n_encoder_input(registry: dict) -> int | None:
-    """Columns of the encoder's own input, ``None`` if it reads the counts."""
-    field = registry["field_registries"].get(ENCODER_INPUT_KEY)
-    return None if field is None else int(field["summary_stats"][f"n_{ENCODER_INPUT_KEY}"])

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scbetavae import tl
 from scbetavae._core import keys
 from scbetavae._core.checks import as_list, check_adata
-from scbetavae._core.columns import as_classes
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, compute_latent, registered_classes
+from ._latent import cells_of, class_overrides, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -89,9 +88,8 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     tl.check_search(method, n_permutations, fdr)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
     tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered_classes(self))
-    latent = compute_latent(self, adata)
     with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
-        latent.write(copy, obsm_key)
+        write_latent(self, adata, copy, obsm_key)
         return tl.find_batch_dimensions(
             copy,
             batch_key,
@@ -125,9 +123,3 @@ def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable
         raise ValueError(msg)
     names = as_list(setup.get("labels_key") if conserve is None else conserve)
     return registered if batch_key is None else batch_key, names
-
-
-def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, Any]:
-    """Columns that were registered as classes, as classes whatever their type."""
-    registered = set(registered_classes(self))
-    return {name: as_classes(adata.obs[name], "conserve") for name in names if name in registered}

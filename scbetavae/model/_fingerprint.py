@@ -1,4 +1,4 @@
-"""Whether the data are still those that a model was set up with."""
+"""Whether the data of a model have changed since they were set up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import pandas as pd
 from scipy import sparse
 from scvi.data._utils import _get_adata_minify_type
 
-from ._checks import check_keys, counts_of
+from scbetavae._core.checks import check_key, check_keys
+
+from ._checks import counts_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -32,7 +34,7 @@ class _Sample:
 
     @classmethod
     def of(cls, matrix: Any) -> _Sample:
-        """Entries at places that are the same for every matrix of this shape and pattern of zeros."""
+        """Entries at positions that are the same for every matrix of this shape and pattern of zeros."""
         rng = np.random.default_rng(0)
         n_cells = min(matrix.shape[0], _CELLS if _in_memory(matrix) else _CELLS_ON_DISK)
         cells = np.sort(rng.choice(matrix.shape[0], n_cells, replace=False))
@@ -46,26 +48,16 @@ class _Sample:
         return cls(rows, columns, _values(matrix, rows, columns), _total(matrix))
 
     def changed(self, matrix: Any) -> np.ndarray:
-        """Which entries are others now."""
+        """Which entries have changed."""
         return ~np.isclose(_values(matrix, self.rows, self.columns), self.values, rtol=1e-5, atol=1e-8)
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What of the data a model was set up with is cheap to compare: shape, genes, and some entries with their sum.
+    """What is cheap to compare of the data of a model: shape, genes, and some entries of the matrices with their sums.
 
-    Independent of storage: a matrix that becomes sparse, dense or of another dtype keeps it.
-
-    Parameters
-    ----------
-    shape
-        Cells and genes.
-    genes
-        Names of the genes.
-    layer, obsm_key
-        Where the counts and the encoder's own input are; ``None`` for ``.X`` and for no such input.
-    counts, encoder_input
-        Entries of them.
+    Independent of storage: a matrix that becomes sparse, dense or of another dtype keeps it. ``layer`` and ``obsm_key`` say where
+    the counts and the encoder's own input are, ``None`` for ``.X`` and for no such input.
     """
 
     shape: tuple[int, int]
@@ -77,13 +69,13 @@ class Fingerprint:
 
     @classmethod
     def of(cls, adata: AnnData, layer: str | None, obsm_key: str | None) -> Fingerprint:
-        """The fingerprint of the data as they are."""
+        """The fingerprint of the current data."""
         encoder_input = None if obsm_key is None else _Sample.of(np.asarray(adata.obsm[obsm_key]))
         counts = _Sample.of(counts_of(adata, layer)[0])
         return cls(adata.shape, adata.var_names, layer, obsm_key, counts, encoder_input)
 
     def check(self, adata: AnnData, *, whole: bool) -> None:
-        """Refuse data that are others now; ``whole`` compares the sum of all counts, too."""
+        """Refuse data that have changed; ``whole`` compares the sum of all counts, too."""
         if adata.shape != self.shape:
             before, now = (f"{n_cells} cells x {n_genes} genes" for n_cells, n_genes in (self.shape, adata.shape))
             _refuse(f"it had {before} and has {now}", "Work on a copy, adata[:, genes].copy()")
@@ -91,7 +83,7 @@ class Fingerprint:
             first = int(np.flatnonzero(np.asarray(adata.var_names != self.genes))[0])
             found = f"gene {first} was {self.genes[first]!r} and is {adata.var_names[first]!r}"
             _refuse(found, "Give it the names and the order that it had")
-        check_keys(adata.layers.keys(), {"layer": self.layer}, "adata.layers")
+        check_keys({"layer": self.layer}, adata.layers.keys(), "adata.layers")
         matrix, name = counts_of(adata, self.layer)
         changed = self.counts.changed(matrix)
         if changed.any():
@@ -104,19 +96,19 @@ class Fingerprint:
                     f"{name} summed to {self.counts.total:.12g} and sums to {total:.12g}", self._remedy(adata, name)
                 )
         if self.encoder_input is not None:
-            check_keys(adata.obsm.keys(), {"encoder_obsm_key": self.obsm_key}, "adata.obsm")
+            check_key(self.obsm_key, adata.obsm.keys(), "encoder_obsm_key", "adata.obsm")
             values = np.asarray(adata.obsm[self.obsm_key])
             if len(values) and values.shape[1] <= self.encoder_input.columns.max():
                 _refuse(f"adata.obsm[{self.obsm_key!r}] has fewer columns", "Put the old one back")
             changed = self.encoder_input.changed(values)
             if changed.any():
-                found = (
+                differ = (
                     f"{int(changed.sum())} of {len(changed)} sampled entries of adata.obsm[{self.obsm_key!r}] differ"
                 )
-                _refuse(found, "Put the old ones back")
+                _refuse(differ, "Put the old ones back")
 
     def _how(self, matrix: Any) -> str:
-        """What was probably done to the counts."""
+        """How the counts probably changed."""
         now = _values(matrix, self.counts.rows, self.counts.columns)
         if np.allclose(now, np.log1p(self.counts.values), rtol=1e-4):
             return ": they were log-transformed"
@@ -124,11 +116,8 @@ class Fingerprint:
         return ": they were normalized or log-transformed" if whole_before and not whole_now else ""
 
     def _remedy(self, adata: AnnData, name: str) -> str:
-        """Where the old values still are, or how they would have stayed."""
-        # anndata 0.13 lists .X among the layers, under the name None
-        others = {
-            f"adata.layers[{key!r}]": value for key, value in adata.layers.items() if key not in (None, self.layer)
-        }
+        """Where the old values still are, or how to keep them next time."""
+        others = {f"adata.layers[{k!r}]": m for k, m in adata.layers.items() if k not in (None, self.layer)}  # None: .X
         if self.layer is not None and adata.X is not None:
             others["adata.X"] = adata.X
         for other, matrix in others.items():
@@ -143,7 +132,7 @@ class Fingerprint:
 
 
 def remember_data(manager: AnnDataManager) -> None:
-    """Keep the fingerprint of registered data beside their registry; minified data have no counts to remember."""
+    """Keep the fingerprint of registered data with their registry; minified data have no counts."""
     if _get_adata_minify_type(manager.adata) is None:
         arguments = manager.registry["setup_args"]
         fingerprint = Fingerprint.of(manager.adata, arguments.get("layer"), arguments.get("encoder_obsm_key"))
@@ -151,19 +140,9 @@ def remember_data(manager: AnnDataManager) -> None:
 
 
 def check_unchanged(manager: AnnDataManager, *, whole: bool = False) -> None:
-    """Refuse data that changed since they were set up.
+    """Refuse data that changed since they were set up; ``whole`` compares the sum of all counts, too, which reads all of them.
 
-    Parameters
-    ----------
-    manager
-        Registered data. Those that were never looked at, as after an assignment to ``model.adata``, are remembered.
-    whole
-        Whether to compare the sum of all counts, too, which looks at every one of them.
-
-    Raises
-    ------
-    ValueError
-        With what changed and what to do.
+    Data without a fingerprint, as after an assignment to ``model.adata``, get one.
     """
     if _get_adata_minify_type(manager.adata) is not None:
         return
@@ -175,8 +154,8 @@ def check_unchanged(manager: AnnDataManager, *, whole: bool = False) -> None:
 
 def _refuse(found: str, remedy: str) -> None:
     msg = (
-        f"The data of this model have changed since they were set up: {found}. Numbers would be those of neither. "
-        f"{remedy}; or set up what is there now and build the model anew: BetaVAE.setup_anndata(adata), BetaVAE(adata)."
+        f"The data of this model have changed since they were set up: {found}. Results would mix old and new data. "
+        f"{remedy}; or set up the new data and build the model anew: BetaVAE.setup_anndata(adata), BetaVAE(adata)."
     )
     raise ValueError(msg)
 

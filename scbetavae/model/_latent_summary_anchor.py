@@ -1,4 +1,4 @@
-"""What became of the components that dimensions were anchored to."""
+"""Agreement of dimensions with the components that they were anchored to."""
 
 from __future__ import annotations
 
@@ -14,29 +14,13 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
 
 _CONSTANT = 1e-6
-"""Standard deviation below which a dimension is constant: what rounding leaves of it says nothing."""
+"""Standard deviation below which a dimension is constant but for rounding."""
 
 
 def describe_anchor(
     model: BetaVAE, adata: AnnData, means: np.ndarray, batch_size: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Stability of each dimension's component, and its correlation with the posterior means.
-
-    Parameters
-    ----------
-    model
-        Trained model.
-    adata
-        Cells with counts.
-    means
-        Their posterior means, array of shape ``(n_cells, n_latent)``.
-    batch_size
-        Cells in a minibatch.
-
-    Returns
-    -------
-    Two arrays of shape ``(n_latent,)``, NaN for dimensions without a component.
-    """
+    """Stability of each dimension's component, and its correlation with the posterior means; NaN without a component."""
     anchor = model.module.anchor
     if anchor is None or anchor.n_components == 0:
         return np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)

@@ -1,4 +1,4 @@
-"""One look through a matrix of counts, in blocks, dense, sparse or backed."""
+"""One pass over a matrix of counts, in blocks of rows: dense, sparse or backed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,12 @@ from scipy import sparse
 
 _CHUNK = 4096
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-"""The network computes in float32, to which every input is cast: what is larger becomes infinite."""
+"""The network computes in float32, to which every input is cast: larger values become infinite."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a matrix holds values of a kind.
-
-    Parameters
-    ----------
-    n_values
-        How many values there are.
-    row, column
-        Where the first of them is.
-    value
-        The first of them.
-    """
+    """How many values of a kind a matrix holds, and the first of them."""
 
     n_values: int
     row: int
@@ -36,19 +26,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class MatrixScan:
-    """What one pass over a matrix of counts found.
-
-    Parameters
-    ----------
-    non_finite, overflowing, negative, fractional
-        First value of each kind, ``None`` if there is none. Overflowing are finite values that float32 cannot hold.
-    empty_rows
-        Rows that sum to 0.
-    overflowing_rows
-        Rows whose sum float32 cannot hold.
-    largest
-        Largest finite value.
-    """
+    """Values of each kind (``None``: there are none), rows that sum to 0 or to more than float32 holds, and the largest value."""
 
     non_finite: Finding | None
     overflowing: Finding | None
@@ -60,49 +38,31 @@ class MatrixScan:
 
 
 def scan_matrix(matrix: Any) -> MatrixScan:
-    """Look once through a matrix, in blocks of rows, so that a backed file is never read whole.
-
-    Parameters
-    ----------
-    matrix
-        Dense, sparse or backed matrix of shape ``(cells, genes)``.
-
-    Returns
-    -------
-    What was found.
-    """
+    """Scan a matrix in blocks of rows, so that a backed file is never read whole."""
     tests = {
         "non_finite": lambda v: ~np.isfinite(v),
         "overflowing": lambda v: np.isfinite(v) & overflows_float32(v),
         "negative": lambda v: v < 0,
         "fractional": lambda v: np.isfinite(v) & (v != np.rint(v)),
     }
-    first: dict[str, Finding | None] = dict.fromkeys(tests)
-    counts = dict.fromkeys(tests, 0)
-    empty: list[np.ndarray] = []
-    overflowing: list[np.ndarray] = []
-    largest = 0.0
+    found: dict[str, Finding | None] = dict.fromkeys(tests)
+    empty, overflowing, largest = [np.array([], dtype=int)], [np.array([], dtype=int)], 0.0
     for start, block in _row_blocks(matrix):
         values = block.data if sparse.issparse(block) else block.ravel()
         for name, test in tests.items():
-            hits = np.flatnonzero(test(values))
-            counts[name] += hits.size
-            if hits.size and first[name] is None:
+            hits, first = np.flatnonzero(test(values)), found[name]
+            if hits.size and first is None:
                 row, column = _position(block, int(hits[0]))
-                first[name] = Finding(0, start + row, column, float(values[hits[0]]))
+                found[name] = Finding(hits.size, start + row, column, float(values[hits[0]]))
+            elif first is not None:
+                found[name] = Finding(first.n_values + hits.size, first.row, first.column, first.value)
         totals = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
         empty.append(start + np.flatnonzero(totals == 0))
         overflowing.append(start + np.flatnonzero(overflows_float32(totals)))
-        finite = values[np.isfinite(values)]
-        largest = max(largest, float(finite.max())) if finite.size else largest
-    found = {
-        name: Finding(counts[name], f.row, f.column, f.value) if f is not None else None for name, f in first.items()
-    }
-    rows = {
-        name: np.concatenate(parts) if parts else np.array([], dtype=int)
-        for name, parts in (("empty_rows", empty), ("overflowing_rows", overflowing))
-    }
-    return MatrixScan(**found, **rows, largest=largest)
+        largest = max(largest, float(values[np.isfinite(values)].max(initial=0.0)))
+    return MatrixScan(
+        **found, empty_rows=np.concatenate(empty), overflowing_rows=np.concatenate(overflowing), largest=largest
+    )
 
 
 def overflows_float32(values: np.ndarray) -> np.ndarray:
@@ -111,6 +71,7 @@ def overflows_float32(values: np.ndarray) -> np.ndarray:
 
 
 def _row_blocks(matrix: Any) -> Iterator[tuple[int, Any]]:
+    """First row and block, CSR or array."""
     if sparse.issparse(matrix) and matrix.format != "csr":
         matrix = matrix.tocsr()
     for start in range(0, matrix.shape[0], _CHUNK):
@@ -119,6 +80,8 @@ def _row_blocks(matrix: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _position(block: Any, flat: int) -> tuple[int, int]:
+    """Row and column of a stored value."""
     if sparse.issparse(block):
         return int(np.searchsorted(block.indptr, flat, side="right")) - 1, int(block.indices[flat])
-    return divmod(flat, block.shape[1])
+    row, column = divmod(flat, block.shape[1])
+    return row, column

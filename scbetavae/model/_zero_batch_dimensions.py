@@ -11,9 +11,9 @@ from scbetavae._core import keys
 from scbetavae._core.checks import as_list, check_adata, check_dimensions, check_keys
 from scbetavae._core.staging import staged
 
-from ._find_batch_dimensions import batch_columns, class_overrides
+from ._find_batch_dimensions import batch_columns
 from ._genes import gene_names, is_in_order
-from ._latent import cells_of, compute_latent, registered_classes
+from ._latent import cells_of, class_overrides, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -134,9 +134,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     registered = registered_classes(self)
     cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
     tl.check_target(to, reference_batch, cells.batch)
-    latent = compute_latent(self, adata)
     with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
-        latent.write(copy)
+        write_latent(self, adata, copy)
         zeroed = tl.zero_batch_dimensions(
             copy,
             dimensions,

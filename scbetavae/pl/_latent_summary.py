@@ -133,9 +133,8 @@ def latent_summary_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.LATEN
 
 
 def _sentence(data: AnnData | pd.DataFrame, key: str) -> str:
-    if isinstance(data, pd.DataFrame):
-        return str(data.attrs.get("collapse", ""))
-    return str(_stored.parameters(data, key).get("collapse", ""))
+    """The sentence about inactive dimensions, which only an AnnData holds."""
+    return "" if isinstance(data, pd.DataFrame) else str(_stored.parameters(data, key).get("collapse", ""))
 
 
 def _draw_bars(axes: Axes, frame: pd.DataFrame, column: str, label: str) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import scbetavae
-from scbetavae.model import BetaVAE
+from scbetavae.model import BetaVAE, Latent
 
 ASK = ("condition", "control", "treated")
 TRAIN = {"enable_progress_bar": False, "accelerator": "cpu"}
@@ -37,8 +37,14 @@ def planted(model, monkeypatch):
     codes[:, 1] = 10.0 * high
     codes[:, 2:] = np.random.default_rng(0).normal(scale=0.01, size=(len(obs), 2))
     kl = np.array([1.0, 1.0, 1.0, 0.001])
-    monkeypatch.setattr(model, "_posterior", lambda adata: (codes, kl, np.ones_like(codes)))
+    plant(monkeypatch, codes, kl)
     return model, high
+
+
+def plant(monkeypatch, means, kl):
+    """Counterfactuals of any model move these posterior means."""
+    latent = Latent(means, np.ones_like(means), kl, kl > 0.01, ("free",) * 4, tuple("abcd"))
+    monkeypatch.setattr("scbetavae.model._counterfactual.compute_latent", lambda *_: latent)
 
 
 def twins(adata):
@@ -328,9 +334,9 @@ def test_result_survives_a_file(model, tmp_path, kind):
         (ASK, {"groupby": "condition"}, ValueError, "the covariate itself"),
         (ASK, {"groupby": "age"}, TypeError, "holds numbers"),
         (ASK, {"method": "shift"}, ValueError, "group_shift"),
-        (ASK, {"dimensions": [4]}, ValueError, "from 0 to 3"),
-        (ASK, {"dimensions": []}, ValueError, "at least one"),
-        (ASK, {"dimensions": [True]}, ValueError, "by its number"),
+        (ASK, {"dimensions": [4]}, ValueError, "numbered from 0 to 3"),
+        (ASK, {"dimensions": []}, ValueError, "at least one dimension"),
+        (ASK, {"dimensions": [True]}, ValueError, "has True"),
         (ASK, {"exclude": "T cell"}, ValueError, "groupby is None"),
         (ASK, {"groupby": "labels", "exclude": "T cel"}, ValueError, "Did you mean 'T cell'"),
         (ASK, {"groupby": "labels", "exclude": ["T cell", "B cell", "monocyte"]}, ValueError, "left out"),
@@ -369,8 +375,7 @@ def test_missing_labels_and_groups_without_source_cells(model, counts_adata):
 
 
 def test_a_collapsed_model(model, monkeypatch):
-    codes, _, variances = model._posterior(model.adata)
-    monkeypatch.setattr(model, "_posterior", lambda adata: (codes, np.full(4, 0.001), variances))
+    plant(monkeypatch, model.get_latent_representation(), np.full(4, 0.001))
     with pytest.raises(ValueError, match="All 4 latent dimensions have collapsed"):
         model.counterfactual(*ASK)
 

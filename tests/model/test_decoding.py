@@ -173,7 +173,7 @@ def test_a_model_of_one_batch_needs_no_batch(counts_adata):
         ({"gene_list": []}, ValueError, "gene_list is empty"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"batch": "batch_1"}, ValueError, "condition_on_batch=False"),
-        ({"covariates": {"age": 3}}, KeyError, "It is told no covariates"),
+        ({"covariates": {"age": 3}}, KeyError, "It is conditioned on no covariates"),
         ({"indices": [0, 1]}, ValueError, "z has 3 rows"),
     ],
 )
@@ -191,7 +191,7 @@ def test_mistakes(model, kwargs, error, message):
         ({"batch": "batch_1"}, ValueError, r"covariates=\{'donor'"),
         ({"batch": "batch_1", "covariates": {"donr": "x"}}, KeyError, "Did you mean 'donor'"),
         ({"indices": [0, 1, 2], "covariates": {"donor": "donor_9"}}, ValueError, "donor='donor_9'"),
-        ({"indices": [0, 1, 2], "covariates": {"age": "old"}}, TypeError, "age holds no numbers"),
+        ({"indices": [0, 1, 2], "covariates": {"age": "old"}}, TypeError, "age does not hold numbers"),
         ({"indices": [0, 1, 2], "covariates": {"age": np.inf}}, ValueError, "age holds NaN or infinite"),
     ],
 )
