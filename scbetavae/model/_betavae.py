@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from anndata import AnnData
 from scvi.data._utils import _get_adata_minify_type
 from scvi.model import SCVI
 
@@ -28,20 +29,17 @@ from ._training import train
 from ._traversal import traverse
 from ._zero_batch_dimensions import zero_batch_dimensions
 
-if TYPE_CHECKING:
-    from anndata import AnnData
-
 
 class BetaVAE(SCVI):
     r"""Beta-variational autoencoder of single-cell counts.
 
-    Explains counts with a decoder of few latent dimensions and asks, through a regularizer of weight beta, that these
-    dimensions carry little and independent information:
+    Explains counts with a decoder of few latent dimensions and asks, through a regularizer of weight beta, that these dimensions
+    carry little and independent information:
 
     .. math:: \mathcal{L} = -\log p(x \mid z) + r(t)\, R, \qquad r(t) = \beta(t) / \beta
 
-    with :math:`R = \beta \, \mathrm{KL}(q(z \mid x) \,\|\, p(z))` for ``objective="beta_vae"`` :cite:p:`Higgins2017`. All
-    that :class:`scvi.model.SCVI` :cite:p:`Lopez18` can do is inherited.
+    with :math:`R = \beta \, \mathrm{KL}(q(z \mid x) \,\|\, p(z))` for ``objective="beta_vae"`` :cite:p:`Higgins2017`. All that
+    :class:`scvi.model.SCVI` :cite:p:`Lopez18` can do is inherited.
 
     Parameters
     ----------
@@ -50,31 +48,30 @@ class BetaVAE(SCVI):
     registry
         Registry of a data module, in place of ``adata``.
     beta
-        Weight of the regularizer, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over
-        genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta
-        (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
+        Weight of the regularizer, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over genes,
+        so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta (``"capacity"``,
+        ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
         Key of ``scbetavae.module.OBJECTIVES``: ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``,
-        ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of
-        :class:`~scbetavae.module.Objective`. ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in
-        more data sets than the others, or ``"beta_vae"`` with ``latent_distribution="ln"``.
+        ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of :class:`~scbetavae.module.Objective`.
+        ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or
+        ``"beta_vae"`` with ``latent_distribution="ln"``.
     objective_kwargs
-        Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``,
-        ``n_hidden`` and ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum``
-        (dip_vae_i, dip_vae_ii).
+        Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``, ``n_hidden`` and
+        ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum`` (dip_vae_i, dip_vae_ii).
     anchor
         What makes the dimensions the same in every seed: ``"ica"`` starts the posterior means at independent components of the
         log-normalized counts, in order of the variance that they explain, and releases them over the first 30% of the run.
-        ``"programs"``, for one dimension a cell type or program, starts at the two-level factors that all classes share and
-        at programs of a non-negative matrix factorization, and releases them over the whole run. It wants more
-        dimensions than the default, such as ``n_latent=32``, and otherwise takes fewer programs. ``None`` for no anchor.
-        There is none for a logistic normal or data that are not counts.
+        ``"programs"``, for one dimension a cell type or program, starts at the two-level factors that all classes share and at
+        programs of a non-negative matrix factorization, and releases them over the whole run. It wants more dimensions than the
+        default, such as ``n_latent=32``, and otherwise takes fewer programs. ``None`` for no anchor. There is none for a logistic
+        normal or data that are not counts.
     anchor_kwargs
         ``n_components`` of the anchor (by default as many as exceed chance, two and a half times as many for programs, at most
         ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
     condition_on_batch
-        Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions,
-        where it can be seen and set to zero.
+        Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions, where
+        it can be seen and set to zero.
     n_hidden
         Nodes of a hidden layer.
     n_latent
@@ -120,17 +117,17 @@ class BetaVAE(SCVI):
     (700, 8)
     """
 
-    setup_anndata = classmethod(setup_anndata)
-    train = train
-    load = classmethod(_cells.load)
-    load_query_data = classmethod(load_query_data)
+    setup_anndata = classmethod(setup_anndata)  # pyright: ignore[reportAssignmentType]
+    train = train  # pyright: ignore[reportAssignmentType]
+    load = classmethod(_cells.load)  # pyright: ignore[reportAssignmentType]
+    load_query_data = classmethod(load_query_data)  # pyright: ignore[reportAssignmentType]
     minify_adata = _cells.minify_adata
 
     get_latent_representation = get_latent_representation
-    get_aggregated_posterior = _cells.get_aggregated_posterior
-    get_normalized_expression = _cells.get_normalized_expression
+    get_aggregated_posterior = _cells.get_aggregated_posterior  # pyright: ignore[reportAssignmentType]
+    get_normalized_expression = _cells.get_normalized_expression  # pyright: ignore[reportAssignmentType]
     differential_expression = _cells.differential_expression
-    differential_abundance = _cells.differential_abundance
+    differential_abundance = _cells.differential_abundance  # pyright: ignore[reportAssignmentType]
 
     get_latent_summary = get_latent_summary
     to_latent_adata = to_latent_adata
@@ -142,19 +139,27 @@ class BetaVAE(SCVI):
     traverse = traverse
     counterfactual = counterfactual
 
-    adata = property(_cells.adata_of, _cells.set_adata)
     starts_from_weights_: bool = False
     """Whether the weights were loaded, so that training goes on from them."""
     minibatches_per_epoch_: int | None = None
     """Minibatches in an epoch of the last training."""
+
+    if TYPE_CHECKING:  # scvi-tools declares them as None, of several types, or not at all
+        module: Any
+        registry_: dict[str, Any]
+        history: Any
+        history_: Any
+        trainer: Any
+        device: Any
+        adata_manager: Any
 
     # Hooks of scvi-tools
     _module_cls = BetaVAEModule
     _training_plan_cls = BetaVAETrainingPlan
     _data_splitter_cls = InMemoryDataSplitter
     _train_runner_cls = BetaVAETrainRunner
-    _validate_anndata = _cells.validate_anndata
-    _make_data_loader = make_data_loader
+    _validate_anndata = _cells.validate_anndata  # pyright: ignore[reportAssignmentType]
+    _make_data_loader = make_data_loader  # pyright: ignore[reportAssignmentType]
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"
@@ -188,14 +193,13 @@ class BetaVAE(SCVI):
         if adata is None and registry is None:
             msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
             raise ValueError(msg)
+        registry_: Any = registry
         if adata is not None:
-            manager = type(self)._get_most_recent_anndata_manager(adata, required=True)
+            manager: Any = type(self)._get_most_recent_anndata_manager(adata, required=True)
             check_unchanged(manager, whole=True)
             registry_ = manager.registry
             if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
                 check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
-        else:
-            registry_ = registry
         super().__init__(
             adata,
             registry,
@@ -224,6 +228,15 @@ class BetaVAE(SCVI):
             f"condition_on_batch: {condition_on_batch}."
         )
         self.init_params_ = self._get_init_params(locals())
+
+    @property
+    def adata(self) -> Any:
+        """Data of the model, AnnData; ``None`` for a model that was trained on a data module."""
+        return self._adata
+
+    @adata.setter
+    def adata(self, adata: AnnData) -> None:
+        SCVI.adata.fset(self, _cells.in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
 
     def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
         """Arguments that decode as another batch, for every method of scvi-tools that takes ``transform_batch``."""

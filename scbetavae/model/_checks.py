@@ -49,20 +49,17 @@ def check_matrix(adata: AnnData, layer: str | None) -> None:
         if finding is not None:
             msg = f"{name} holds {finding.n_values} {kind} values, the first {_where(adata, finding)}. {remedy}"
             raise ValueError(msg)
-    if scan.overflowing_rows.size:
-        names = listed(adata.obs_names[scan.overflowing_rows], _NAMED)
-        msg = (
-            f"The counts of {scan.overflowing_rows.size} cells in {name} sum to more than float32 can hold ({names}). "
-            "Check how the matrix was made, or drop these cells."
-        )
-        raise ValueError(msg)
-    if scan.empty_rows.size:
-        names = listed(adata.obs_names[scan.empty_rows], _NAMED)
-        msg = (
-            f"{scan.empty_rows.size} cells have no counts in {name}: {names}. "
-            "Drop them first: sc.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)
+    for rows, what, remedy in (
+        (
+            scan.overflowing_rows,
+            "counts that sum to more than float32 can hold",
+            "Check how the matrix was made, or drop them.",
+        ),
+        (scan.empty_rows, "no counts", "Drop them first: sc.pp.filter_cells(adata, min_counts=1)."),
+    ):
+        if rows.size:
+            msg = f"{rows.size} cells have {what} in {name}: {listed(adata.obs_names[rows], _NAMED)}. {remedy}"
+            raise ValueError(msg)
 
 
 def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str) -> None:
@@ -90,9 +87,9 @@ def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str
 
 def _other_counts(adata: AnnData, layer: str | None) -> str:
     """Name a layer that holds counts, if there is one."""
-    for name in adata.layers:
-        if name is None or name == layer:  # anndata 0.13 lists .X among the layers, under the name None
-            continue
+    for name in (
+        key for key in adata.layers if key not in (None, layer)
+    ):  # anndata 0.13 lists .X among the layers, under the name None
         scan = scan_matrix(adata.layers[name])
         if scan.fractional is None and scan.negative is None and scan.non_finite is None:
             return f"adata.layers[{name!r}] holds integers: setup_anndata(adata, layer={name!r}). "
@@ -112,28 +109,23 @@ def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric:
             )
             raise TypeError(msg)
         missing = overflows_float32(column.to_numpy(dtype=float)) if numeric else column.isna().to_numpy()
-        if missing.any():
-            what = "missing or infinite values" if numeric else "missing labels"
+        if numeric:
+            what = "missing or infinite values"
+            remedy = "Drop these cells or fill the values in (numbers above 3.4e+38 are infinite in float32)"
+        else:
+            what = "missing labels"
             remedy = (
-                "Drop these cells or fill the values in (numbers above 3.4e+38 are infinite in float32)"
-                if numeric
-                else f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
+                f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
             )
-            msg = f"{argument}={key!r}: {_count_of(adata, missing)} have {what} ({_cells(adata, missing)}). {remedy}."
-            raise ValueError(msg)
+        _refuse_cells(adata, missing, f"{argument}={key!r}", what, remedy)
 
 
 def check_positive(adata: AnnData, argument: str, key: str | None) -> None:
     """Refuse size factors of 0 or less."""
-    if key is None or key not in adata.obs:
-        return
-    wrong = obs_of(adata)[key].to_numpy(dtype=float) <= 0
-    if wrong.any():
-        msg = (
-            f"{argument}={key!r}: {_count_of(adata, wrong)} have a value of 0 or less ({_cells(adata, wrong)}). "
-            "Size factors are positive: recompute them, or drop these cells."
-        )
-        raise ValueError(msg)
+    if key is not None and key in adata.obs:
+        wrong = obs_of(adata)[key].to_numpy(dtype=float) <= 0
+        remedy = "Size factors are positive: recompute them, or drop these cells"
+        _refuse_cells(adata, wrong, f"{argument}={key!r}", "a value of 0 or less", remedy)
 
 
 def check_encoder_input(adata: AnnData, key: str | None) -> None:
@@ -151,21 +143,18 @@ def check_encoder_input(adata: AnnData, key: str | None) -> None:
         msg = f"adata.obsm[{key!r}] does not hold numbers. Pass a matrix of shape (cells, columns)."
         raise TypeError(msg) from None
     wrong = overflows_float32(values).any(axis=tuple(range(1, values.ndim)))
-    if wrong.any():
-        msg = (
-            f"adata.obsm[{key!r}] holds NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32) in "
-            f"{int(wrong.sum())} cells ({_cells(adata, wrong)}). Recompute it, or drop these cells."
-        )
-        raise ValueError(msg)
+    what = f"NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32)"
+    _refuse_cells(adata, wrong, f"adata.obsm[{key!r}]", what, "Recompute it, or drop these cells")
 
 
 def _where(adata: AnnData, finding: Finding) -> str:
+    """The first value of a kind, for messages."""
     return f"{finding.value:.4g} in cell {adata.obs_names[finding.row]!r}, gene {adata.var_names[finding.column]!r}"
 
 
-def _count_of(adata: AnnData, mask: np.ndarray) -> str:
-    return f"{int(mask.sum())} of {adata.n_obs} cells"
-
-
-def _cells(adata: AnnData, mask: np.ndarray) -> str:
-    return listed(adata.obs_names[mask], _NAMED)
+def _refuse_cells(adata: AnnData, wrong: np.ndarray, where: str, what: str, remedy: str) -> None:
+    """Raise a ValueError if some cells are wrong."""
+    if wrong.any():
+        names = listed(adata.obs_names[wrong], _NAMED)
+        msg = f"{where}: {int(wrong.sum())} of {adata.n_obs} cells have {what} ({names}). {remedy}."
+        raise ValueError(msg)

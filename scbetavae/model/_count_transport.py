@@ -1,9 +1,9 @@
 r"""Change counts from one expected profile to another, leaving as many as possible as they were observed.
 
-A molecule of a cell is a draw from the gene shares :math:`\rho`. It stays what it is with probability
-:math:`\min(1, \rho'_g / \rho_g)`; the molecules that leave become genes whose share rises, in proportion to
-:math:`(\rho'_g - \rho_g)_+`. If the counts were a draw from :math:`\rho`, the result is a draw from :math:`\rho'`: a maximal
-coupling :cite:p:`Lindvall2002`, molecule by molecule. The total of every cell is kept, and equal profiles change nothing.
+A molecule of a cell is a draw from the gene shares :math:`\rho`. It stays what it is with probability :math:`\min(1, \rho'_g /
+\rho_g)`; the molecules that leave become genes whose share rises, in proportion to :math:`(\rho'_g - \rho_g)_+`. If the counts
+were a draw from :math:`\rho`, the result is a draw from :math:`\rho'`: a maximal coupling :cite:p:`Lindvall2002`, molecule by
+molecule. The total of every cell is kept, and equal profiles change nothing.
 """
 
 from __future__ import annotations

@@ -45,9 +45,9 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
 
     The source cells move in the latent space; their other dimensions, the covariates that the decoder is conditioned on, and
     their library size stay. The decoder gives gene shares :math:`\rho` before and :math:`\rho'` after the move. By default the
-    model's *change* is applied to the observed counts: a molecule stays what it is with probability
-    :math:`\min(1, \rho'_g / \rho_g)`, and those that leave become genes that rise, in proportion to their rise. So what the
-    decoder cannot reconstruct of a cell is kept, and a move of length 0 changes nothing.
+    model's *change* is applied to the observed counts: a molecule stays what it is with probability :math:`\min(1, \rho'_g /
+    \rho_g)`, and those that leave become genes that rise, in proportion to their rise. So what the decoder cannot reconstruct of
+    a cell is kept, and a move of length 0 changes nothing.
 
     Parameters
     ----------
@@ -60,20 +60,18 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
         target cells moves by the mean over the groups that have both. Without ``groupby``, the change includes differences in
         composition.
     method
-        ``"group_shift"``: by the difference of the means of target and source cells, in all active dimensions.
-        ``"dimension"``: the same, only in the dimensions that encode the covariate.
-        ``"nearest"``: each cell by the difference between its 15 nearest target and its 15 nearest source cells, nearest in
-        the dimensions that do not encode it.
+        ``"group_shift"``: by the difference of the means of target and source cells, in all active dimensions. ``"dimension"``:
+        the same, only in the dimensions that encode the covariate. ``"nearest"``: each cell by the difference between its 15
+        nearest target and its 15 nearest source cells, nearest in the dimensions that do not encode it.
     dimensions
         Dimensions that encode the covariate; only these move. By default those with at least a tenth of its entropy given the
         group as mutual information, and the best one.
     exclude
-        Groups (values of ``groupby``), or a dict of column and values, whose cells the change is not estimated from, so that
-        the prediction can be tested on them. Train the model without their target cells, too: otherwise it has seen what it
-        predicts.
+        Groups (values of ``groupby``), or a dict of column and values, whose cells the change is not estimated from, so that the
+        prediction can be tested on them. Train the model without their target cells, too: otherwise it has seen what it predicts.
     add_to_observed
-        Whether the change is applied to the observed counts; otherwise counts are drawn from :math:`\rho'` alone, with
-        counting noise but without the further spread of real cells.
+        Whether the change is applied to the observed counts; otherwise counts are drawn from :math:`\rho'` alone, with counting
+        noise but without the further spread of real cells.
     adata
         Cells, with their real target cells where there are any; those of the model unless given.
     seed
@@ -111,8 +109,8 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     TypeError
         If the covariate or the groups hold numbers with fractions.
     ValueError
-        For missing labels; unknown, equal or empty categories; groups from which no change can be estimated; unknown
-        dimensions or methods; a decoder that is conditioned on the covariate; a collapsed or minified model.
+        For missing labels; unknown, equal or empty categories; groups from which no change can be estimated; unknown dimensions
+        or methods; a decoder that is conditioned on the covariate; a collapsed or minified model.
     RuntimeError
         If the model is not trained.
 
@@ -130,8 +128,7 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     >>> import scbetavae
     >>> adata = scbetavae.datasets.simulate_counts(300, 100)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata)
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=5, enable_progress_bar=False)
     >>> predicted = model.counterfactual("condition", "control", "treated", groupby="cell_type", exclude="type_0")
     >>> predicted.shape
     (150, 100)

@@ -93,8 +93,7 @@ def decode(  # noqa: PLR0913 - independent choices, each with a default
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> z = model.get_latent_representation()
     >>> z[:, 0] = 0.0
     >>> model.decode(z, library_size=10_000, gene_list=["CD3D", "CST3"]).shape

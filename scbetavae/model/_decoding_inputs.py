@@ -13,7 +13,7 @@ from scbetavae._core.text import did_you_mean, listed
 from ._cells import resolve_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
@@ -59,15 +59,38 @@ def read_conditions(
     indices: Sequence[int] | np.ndarray | None = None,
 ) -> DecoderConditions:
     """Conditions of ``n_cells`` cells, from values by name or else from the cells of an AnnData."""
-    recorded = DecoderConditions()
-    if adata is not None or indices is not None:
-        recorded = _recorded_conditions(self, n_cells, adata, indices)
-    read_batch = _read_batch(self, batch, n_cells, recorded.batch)
-    return DecoderConditions(read_batch, *_read_covariates(self, dict(covariates or {}), n_cells, recorded))
+    states = {key: field.get("state_registry", {}) for key, field in self.registry_["field_registries"].items()}
+    recorded = {} if adata is None and indices is None else _recorded(self, n_cells, adata, indices)
+    given, batches = {} if batch is None else {"batch": batch}, {}
+    if self.module.condition_on_batch:
+        batches = {"batch": states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"]}
+        if len(batches["batch"]) == 1:
+            recorded.setdefault(REGISTRY_KEYS.BATCH_KEY, np.zeros((n_cells, 1), dtype=np.int64))
+    elif given:
+        msg = (
+            f"batch={batch!r} needs a decoder that is conditioned on batch, but this model has condition_on_batch=False. "
+            "Leave batch out, or train BetaVAE(adata, condition_on_batch=True)."
+        )
+        raise ValueError(msg)
+    categorical = states.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("mappings", {})
+    numeric = dict.fromkeys(states.get(REGISTRY_KEYS.CONT_COVS_KEY, {}).get("columns", []))
+    names = [*categorical, *numeric]
+    for name in covariates or {}:
+        if name not in names:
+            msg = (
+                f"covariates has {name!r}, but the decoder is not conditioned on it.{did_you_mean(name, names)} "
+                f"It is conditioned on {listed(names, empty='no covariates')}."
+            )
+            raise KeyError(msg)
+    return DecoderConditions(
+        _read("batch", batches, given, recorded.get(REGISTRY_KEYS.BATCH_KEY), n_cells),
+        _read("covariates", categorical, covariates or {}, recorded.get(REGISTRY_KEYS.CAT_COVS_KEY), n_cells),
+        _read("covariates", numeric, covariates or {}, recorded.get(REGISTRY_KEYS.CONT_COVS_KEY), n_cells),
+    )
 
 
-def _recorded_conditions(self: BetaVAE, n_cells: int, adata: AnnData | None, indices: Any) -> DecoderConditions:
-    """The conditions that ``adata`` records."""
+def _recorded(self: BetaVAE, n_cells: int, adata: AnnData | None, indices: Any) -> dict[str, np.ndarray]:
+    """What ``adata`` records of the fields that condition the decoder."""
     if adata is None and self.adata is None:
         msg = "indices name cells, but the model was trained on a data module and holds none. Pass adata= as well."
         raise ValueError(msg)
@@ -80,84 +103,31 @@ def _recorded_conditions(self: BetaVAE, n_cells: int, adata: AnnData | None, ind
         )
         raise ValueError(msg)
     manager: Any = self.get_anndata_manager(adata, required=True)
-    categorical, numeric = _covariates_of(self)
-    wanted = (
-        (REGISTRY_KEYS.BATCH_KEY, self.module.condition_on_batch),
-        (REGISTRY_KEYS.CAT_COVS_KEY, categorical),
-        (REGISTRY_KEYS.CONT_COVS_KEY, numeric),
-    )
-    return DecoderConditions(*(np.asarray(manager.get_from_registry(k))[rows] if used else None for k, used in wanted))
+    fields = (REGISTRY_KEYS.BATCH_KEY, REGISTRY_KEYS.CAT_COVS_KEY, REGISTRY_KEYS.CONT_COVS_KEY)
+    return {key: np.asarray(manager.get_from_registry(key))[rows] for key in fields if key in manager.data_registry}
 
 
-def _state(self: BetaVAE, key: str) -> dict[str, Any]:
-    """What was registered for a field."""
-    return self.registry_["field_registries"].get(key, {}).get("state_registry", {})
-
-
-def _covariates_of(self: BetaVAE) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Categories of the categorical covariates by name, and names of the numeric ones."""
-    categorical = dict(_state(self, REGISTRY_KEYS.CAT_COVS_KEY).get("mappings", {}))
-    return categorical, list(_state(self, REGISTRY_KEYS.CONT_COVS_KEY).get("columns", []))
-
-
-def _read_batch(self: BetaVAE, batch: Any, n_cells: int, recorded: np.ndarray | None) -> np.ndarray | None:
-    """Integer codes of the batches."""
-    if not self.module.condition_on_batch:
-        if batch is not None:
+def _read(
+    argument: str, columns: Mapping[str, Any], given: Mapping[str, Any], recorded: np.ndarray | None, n_cells: int
+) -> np.ndarray | None:
+    """Columns by name, integer codes of categories or, where these are ``None``, numbers; those given, or else as recorded."""
+    values = []
+    for place, (name, categories) in enumerate(columns.items()):
+        if name in given and categories is None:
+            values.append(_numbers(given[name], n_cells, name))
+        elif name in given:
+            values.append(_codes(given[name], categories, n_cells, name))
+        elif recorded is not None:
+            values.append(recorded[:, [place]])
+        else:
+            value = "..." if categories is None else repr(_plain(categories[0]))
+            example = f"batch={value}" if argument == "batch" else f"covariates={{{name!r}: {value}}}"
             msg = (
-                f"batch={batch!r} needs a decoder that is conditioned on batch, but this model has condition_on_batch=False. "
-                "Leave batch out, or train BetaVAE(adata, condition_on_batch=True)."
+                f"The decoder is conditioned on {listed(columns)}: pass adata= or indices=, the cells that the rows of z stand "
+                f"for, or a value to decode with, for example {example}."
             )
             raise ValueError(msg)
-        return None
-    categories = np.asarray(_state(self, REGISTRY_KEYS.BATCH_KEY)["categorical_mapping"])
-    if batch is not None:
-        return _codes(batch, categories, n_cells, "batch")
-    if recorded is not None:
-        return recorded
-    if len(categories) == 1:
-        return np.zeros((n_cells, 1), dtype=np.int64)
-    msg = (
-        "The decoder is conditioned on batch (condition_on_batch=True): pass adata= or indices=, the cells that the rows of z "
-        f"stand for, or a batch to decode as, for example batch={_plain(categories[0])!r}."
-    )
-    raise ValueError(msg)
-
-
-def _read_covariates(
-    self: BetaVAE, given: dict[str, Any], n_cells: int, recorded: DecoderConditions
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Categorical and numeric covariates; a value that is given by name takes precedence over the recorded one."""
-    categorical, numeric = _covariates_of(self)
-    names = [*categorical, *numeric]
-    for name in given:
-        if name not in names:
-            msg = (
-                f"covariates has {name!r}, but the decoder is not conditioned on it.{did_you_mean(name, names)} "
-                f"It is conditioned on {listed(names, empty='no covariates')}."
-            )
-            raise KeyError(msg)
-
-    def column(name: str, place: int, table: np.ndarray | None, read: Callable[[Any], np.ndarray]) -> np.ndarray:
-        if name in given:
-            return read(given[name])
-        if table is not None:
-            return table[:, [place]]
-        msg = (
-            f"The decoder is conditioned on {listed(names)}: pass adata= or indices=, the cells that the rows of z stand for, or "
-            f"values, covariates={{{name!r}: ...}}."
-        )
-        raise ValueError(msg)
-
-    codes = [
-        column(name, i, recorded.categorical, lambda v, n=name, c=c: _codes(v, np.asarray(c), n_cells, n))
-        for i, (name, c) in enumerate(categorical.items())
-    ]
-    numbers = [
-        column(name, i, recorded.continuous, lambda v, n=name: _numbers(v, n_cells, n))
-        for i, name in enumerate(numeric)
-    ]
-    return (np.hstack(codes) if codes else None), (np.hstack(numbers).astype(np.float32) if numbers else None)
+    return np.hstack(values) if values else None
 
 
 def read_library_size(library_size: Any, n_cells: int) -> np.ndarray | None:

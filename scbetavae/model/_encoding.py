@@ -42,28 +42,18 @@ def get_latent_representation(
     adata
         Cells; ``None`` for those of the model. Other data must have the same genes, in any order, and the same keys.
     indices
-        Cells to encode, in this order: a boolean mask, positions (below 0 from the end) or names; ``None`` for all.
-    give_mean
-        Whether to return posterior means, or a draw from each posterior.
-    mc_samples
-        Draws for the mean of a logistic normal.
+        Cells to encode, in this order: a boolean mask, positions (below 0 from the end) or names; ``None`` for all. Cells that do
+        not exist are a ValueError or, by name, a KeyError.
+    give_mean, mc_samples, dataloader, **kwargs
+        As in scVI's method.
     batch_size
         Cells in a minibatch; does not change the means.
     return_dist
         Whether to return means and variances of the posteriors.
-    dataloader
-        Minibatches to encode in place of ``adata``.
-    **kwargs
-        Arguments of the data loader.
 
     Returns
     -------
     Array of shape ``(n_cells, n_latent)``; with ``return_dist``, two of them: means and variances.
-
-    Raises
-    ------
-    RuntimeError
-        If the model is not trained.
     """
     moments_only = return_dist or (give_mean and self.module.latent_distribution == "normal")
     if dataloader is None and moments_only and not kwargs:

@@ -9,7 +9,7 @@ from scbetavae._core import keys
 from scbetavae._core.checks import as_list, check_adata
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, class_overrides, registered_classes, write_latent
+from ._latent import cells_of, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,8 +41,8 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key
         Column of ``.obs`` with the batch of every cell; ``None`` for the one given to :meth:`setup_anndata`.
     conserve
-        Conserved covariates, columns of ``.obs``. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without
-        one, or for an empty list, clusters of the latent representation.
+        Conserved covariates, columns of ``.obs``. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without one,
+        or for an empty list, clusters of the latent representation.
     categorical
         Conserved columns whose numbers are names of classes, in addition to those registered as labels, batch or categorical
         covariates.
@@ -55,15 +55,13 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
 
     Returns
     -------
-    DataFrame with one row per dimension, see :func:`scbetavae.tl.find_batch_dimensions`. That no dimension can be removed is a
-    result.
+    DataFrame with one row per dimension, see :func:`scbetavae.tl.find_batch_dimensions`. It may say that none can be removed.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then.
-    ValueError
-        If no batch is known, the decoder is conditioned on this batch, or the model has collapsed.
+        As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
+        decoder is conditioned on this batch, or the model has collapsed.
     RuntimeError
         If the model is not trained.
 
@@ -77,8 +75,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> frame = model.find_batch_dimensions()
     >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["conserve"]
     (4, 'bulk_labels')
@@ -87,21 +84,12 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     check_adata(adata, key_added=key_added)
     tl.check_search(method, n_permutations, fdr)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
-    tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered_classes(self))
-    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
+    registered = registered_classes(self)
+    cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
+    settings = {"method": method, "n_permutations": n_permutations, "fdr": fdr, "seed": seed}
+    with staged(adata) as copy:
         write_latent(self, adata, copy, obsm_key)
-        return tl.find_batch_dimensions(
-            copy,
-            batch_key,
-            conserve=conserve,
-            categorical=as_list(categorical),
-            obsm_key=obsm_key,
-            method=method,
-            n_permutations=n_permutations,
-            fdr=fdr,
-            seed=seed,
-            key_added=key_added,
-        )
+        return tl.run_search(copy, cells, obsm_key, key_added, settings)
 
 
 def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable[str] | None) -> tuple[str, list[str]]:

@@ -88,11 +88,11 @@ def get_latent_summary(
 
     With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
 
-    Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict:
-    ``collapse_status`` (``"none"``, ``"usual"``, ``"collapsed"``: more than half of the dimensions are inactive, ``"too early"``,
-    ``"training unknown"``), ``collapse``, a sentence about inactive dimensions, empty if there are none; the cells on which the
-    loss was measured (``measured_on``: ``"validation"``, ``"all"`` or ``"given"``), their number (``n_measured``) and the number
-    of dimensions with a component (``n_anchored``).
+    Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict: ``collapse_status``
+    (``"none"``, ``"usual"``, ``"collapsed"``: more than half of the dimensions are inactive, ``"too early"``, ``"training
+    unknown"``), ``collapse``, a sentence about inactive dimensions, empty if there are none; the cells on which the loss was
+    measured (``measured_on``: ``"validation"``, ``"all"`` or ``"given"``), their number (``n_measured``) and the number of
+    dimensions with a component (``n_anchored``).
 
     Raises
     ------
@@ -117,8 +117,7 @@ def get_latent_summary(
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=20, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=20, enable_progress_bar=False)
     >>> frame = model.get_latent_summary()
     >>> sorted(frame["order"])
     [1, 2, 3, 4]
@@ -175,8 +174,7 @@ def to_latent_adata(
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=5, enable_progress_bar=False)
     >>> latent = model.to_latent_adata()
     >>> latent.var_names.tolist(), "bulk_labels" in latent.obs
     (['dim_0', 'dim_1', 'dim_2', 'dim_3'], True)

@@ -34,19 +34,14 @@ class PosteriorCollapseWarning(UserWarning):
 
 
 class Run(NamedTuple):
-    """How a model was trained."""
+    """How a model was trained: beta and capacity (nats) at its end; minibatches in all, of warm-up, and near that beta."""
 
     objective: str
     beta: float
-    """Beta of the last minibatch."""
     n_steps: int
-    """Minibatches, of all trainings together."""
     n_warmup: int
-    """Minibatches before that beta was reached for good, to a row of the history."""
     n_near: int
-    """Minibatches at the end that trained near that beta."""
     capacity: float
-    """Capacity of that objective in nats, 0 for the others."""
 
 
 def read_run(model: BetaVAE) -> Run | None:
@@ -54,32 +49,23 @@ def read_run(model: BetaVAE) -> Run | None:
     history = model.history if isinstance(model.history, dict) else {}
     if "beta" not in history or len(history["beta"]) == 0:
         return None
+    per_epoch = model.minibatches_per_epoch_
+    if per_epoch is None:  # of a model saved without it: as many as there are by default
+        cells = getattr(model, "train_indices_", None)
+        per_epoch = max(1, math.ceil((0 if cells is None else len(cells)) / settings.batch_size))
     betas = history["beta"].to_numpy(dtype=float).ravel()
     # A row holds the beta of its last minibatch. Rows are not epochs: short runs are written several times an epoch.
-    steps = np.rint(epochs_done(history["beta"]) * _minibatches_per_epoch(model)).astype(int)
-    capacity = getattr(model.module.regularizer, "capacity", 0.0)
-    return Run(
-        objective=model.module.objective,
-        beta=float(betas[-1]),
-        n_steps=int(steps[-1]),
-        n_warmup=_last_outside(betas, steps, _EQUAL),
-        n_near=int(steps[-1]) - _last_outside(betas, steps, _NEAR),
-        capacity=float(capacity * betas[-1]),
-    )
+    steps = np.rint(epochs_done(history["beta"]) * per_epoch).astype(int)
+    last, n_steps = float(betas[-1]), int(steps[-1])
+    n_warmup, n_before = (_last_outside(betas, steps, tolerance) for tolerance in (_EQUAL, _NEAR))
+    capacity = float(getattr(model.module.regularizer, "capacity", 0.0) * last)
+    return Run(model.module.objective, last, n_steps, n_warmup, n_steps - n_before, capacity)
 
 
 def _last_outside(betas: np.ndarray, steps: np.ndarray, tolerance: float) -> int:
     """Minibatches done when beta last differed from the final one by more than a relative tolerance."""
     far = np.flatnonzero(np.abs(betas - betas[-1]) > tolerance * betas[-1])
     return int(steps[far[-1]]) if len(far) else 0
-
-
-def _minibatches_per_epoch(model: BetaVAE) -> int:
-    """As the last training counted or, for a model saved without it, as many as there are by default."""
-    if model.minibatches_per_epoch_ is not None:
-        return model.minibatches_per_epoch_
-    cells = getattr(model, "train_indices_", None)
-    return max(1, math.ceil((0 if cells is None else len(cells)) / settings.batch_size))
 
 
 def n_used(model: BetaVAE) -> int:
@@ -145,12 +131,12 @@ def describe_collapse(n_empty: int, n_dims: int, kl: float, run: Run | None) -> 
 
 def _what(n_empty: int, n_dims: int, kl: float) -> str:
     """How many dimensions are inactive, and the KL divergence of the others."""
-    if n_empty == n_dims:
-        none = "The only dimension carries" if n_dims == 1 else f"All {n_dims} dimensions carry"
-        return f"{none} under {ACTIVE_KL:g} nats, so the latent representation says nothing about the cells"
-    verb, n_others = "carries" if n_empty == 1 else "carry", n_dims - n_empty
-    others = f"the other {n_others} together {kl:.3g}" if n_others > 1 else f"the other one {kl:.3g}"
-    return f"{n_empty} of {n_dims} dimensions {verb} under {ACTIVE_KL:g} nats ({others})"
+    n_others = n_dims - n_empty
+    if n_others == 0:
+        all_carry = "The only dimension carries" if n_dims == 1 else f"All {n_dims} dimensions carry"
+        return f"{all_carry} under {ACTIVE_KL:g} nats, so the latent representation says nothing about the cells"
+    others = f"the other {n_others} together" if n_others > 1 else "the other one"
+    return f"{n_empty} of {n_dims} dimensions carr{'ies' if n_empty == 1 else 'y'} under {ACTIVE_KL:g} nats ({others} {kl:.3g})"
 
 
 def _strength(run: Run) -> str:

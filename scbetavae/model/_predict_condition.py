@@ -76,8 +76,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata)
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> frame = model.predict_condition("bulk_labels")
     >>> frame["predictor"].tolist()
     ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'technical']

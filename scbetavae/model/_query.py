@@ -50,12 +50,8 @@ def load_query_data(
 
     Returns
     -------
-    Model of the query cells. ``is_trained`` says whether it can be used without training.
-
-    Warns
-    -----
-    UserWarning
-        If a model that would otherwise map query cells without training has to learn their dispersion first.
+    Model of the query cells. ``is_trained`` says whether it can be used without training; a UserWarning says so where only their
+    dispersion must be learned.
     """
     if isinstance(reference_model, os.PathLike):
         reference_model = os.fspath(reference_model)

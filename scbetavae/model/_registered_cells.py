@@ -26,38 +26,13 @@ if TYPE_CHECKING:
 COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
 
 
-def adata_of(self: BetaVAE) -> AnnData | None:
-    """Data of the model."""
-    return self._adata
-
-
-def set_adata(self: BetaVAE, adata: AnnData) -> None:
-    """Give a model data, with the genes in its order."""
-    SCVI.adata.fset(self, in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
-
-
 def load(
     cls: type[BetaVAE], dir_path: str | os.PathLike, adata: AnnData | None = None, *args: Any, **kwargs: Any
 ) -> BetaVAE:
     """Load a saved model, as :meth:`scvi.model.SCVI.load`. Training continues from its weights.
 
-    Parameters
-    ----------
-    dir_path
-        Folder that the model was saved to.
-    adata
-        Cells with the genes of the model. In another order, the model holds a copy in its own order, with a warning.
-    *args, **kwargs
-        As in scVI's method.
-
-    Returns
-    -------
-    The model.
-
-    Raises
-    ------
-    ValueError
-        If genes of the model are missing, or genes are unknown to it.
+    ``adata`` are cells with the genes of the model (a ValueError otherwise). If they are in another order, the model holds a copy
+    in its own order, with a warning.
     """
     if isinstance(adata, AnnData):
         prefix = kwargs.get("prefix", args[2] if len(args) > 2 else None)
@@ -135,15 +110,7 @@ def _check_other_data(self: BetaVAE, adata: AnnData, copy_if_view: bool) -> AnnD
 def minify_adata(self: BetaVAE, *args: Any, **kwargs: Any) -> None:
     """Replace the model's data by their latent representation, as :meth:`scvi.model.SCVI.minify_adata`.
 
-    Parameters
-    ----------
-    *args, **kwargs
-        As in scVI's method.
-
-    Raises
-    ------
-    ValueError
-        If the data changed since they were set up: their library sizes are kept.
+    A ValueError if the data changed since they were set up: their library sizes are kept.
     """
     self._validate_anndata()
     SCVI.minify_adata(self, *args, **kwargs)
@@ -152,27 +119,10 @@ def minify_adata(self: BetaVAE, *args: Any, **kwargs: Any) -> None:
 def get_normalized_expression(
     self: BetaVAE, adata: AnnData | None = None, indices: Any = None, transform_batch: Any = None, **kwargs: Any
 ) -> Any:
-    """Expected expression, as :meth:`scvi.model.SCVI.get_normalized_expression`.
+    """Expected expression, cells x genes, as :meth:`scvi.model.SCVI.get_normalized_expression`.
 
-    Parameters
-    ----------
-    adata
-        Cells; ``None`` for those of the model.
-    indices
-        Which of them: a boolean mask, positions or names; ``None`` for all.
-    transform_batch
-        Batch to decode as. Needs ``condition_on_batch=True``.
-    **kwargs
-        Further arguments of scVI's method.
-
-    Returns
-    -------
-    Expected expression, cells x genes.
-
-    Raises
-    ------
-    ValueError, KeyError
-        For cells that do not exist, or if ``transform_batch`` is given and the decoder is not conditioned on batch.
+    ``indices`` are as in :meth:`get_latent_representation`. ``transform_batch``, the batch to decode as, needs
+    ``condition_on_batch=True``, and is a ValueError otherwise.
     """
     if kwargs.get("dataloader") is None and (adata is not None or self.adata is not None):
         adata = self._validate_anndata(adata)
@@ -193,21 +143,8 @@ def differential_expression(
 ) -> Any:
     """Genes that differ between cells, as :meth:`scvi.model.SCVI.differential_expression`.
 
-    Parameters
-    ----------
-    adata, groupby, group1, group2, *args, **kwargs
-        As in scVI's method.
-    idx1, idx2
-        Cells to compare: a boolean mask, positions, names, or a string, which is a query of ``.obs``.
-
-    Returns
-    -------
-    DataFrame of genes.
-
-    Raises
-    ------
-    ValueError, KeyError
-        For cells that do not exist.
+    ``idx1`` and ``idx2``, the cells to compare, are as ``indices`` in :meth:`get_latent_representation`, or a string, which is a
+    query of ``.obs``.
     """
     if adata is not None or self.adata is not None:
         adata = self._validate_anndata(adata)
@@ -226,25 +163,8 @@ def get_aggregated_posterior(
 ) -> torch.distributions.Distribution:
     """Mixture of the cells' posteriors, as :meth:`scvi.model.SCVI.get_aggregated_posterior`.
 
-    Parameters
-    ----------
-    adata
-        Cells; ``None`` for those of the model.
-    indices
-        Which of them: a boolean mask, positions or names; ``None`` for all.
-    batch_size
-        Cells in a minibatch.
-    dof
-        Degrees of freedom of each component, ``None`` for normal ones.
-
-    Returns
-    -------
-    The mixture.
-
-    Raises
-    ------
-    ValueError, KeyError
-        For cells that do not exist, or none.
+    ``indices`` are as in :meth:`get_latent_representation`, at least one. ``dof`` are the degrees of freedom of each component,
+    ``None`` for normal ones.
     """
     self._check_if_trained(warn=False)
     adata = self._validate_anndata(adata)
@@ -255,12 +175,7 @@ def get_aggregated_posterior(
 def differential_abundance(self: BetaVAE, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> Any:
     """Density of each sample around each cell, as :meth:`scvi.model.SCVI.differential_abundance`.
 
-    Parameters
-    ----------
-    adata
-        Cells; ``None`` for those of the model. Receives ``.obsm["da_log_probs"]``.
-    *args, **kwargs
-        As in scVI's method.
+    Written to ``.obsm["da_log_probs"]`` of ``adata``, or of the cells of the model if ``None``.
     """
     if adata is None:
         return SCVI.differential_abundance(self, adata, *args, **kwargs)

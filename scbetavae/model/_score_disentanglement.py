@@ -56,9 +56,9 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
 
     Returns
     -------
-    Tidy DataFrame, see :func:`scbetavae.tl.score_disentanglement`. With the default ``metrics`` the last two rows are the
-    total correlation of posterior means and of samples, in nats. A model with ``latent_distribution="ln"`` is scored by
-    the means of its simplex alone: dimensions take part by their spread, and total correlation has no row.
+    Tidy DataFrame, see :func:`scbetavae.tl.score_disentanglement`. With the default ``metrics`` the last two rows are the total
+    correlation of posterior means and of samples, in nats. A model with ``latent_distribution="ln"`` is scored by the means of
+    its simplex alone: dimensions take part by their spread, and total correlation has no row.
 
     Raises
     ------
@@ -72,8 +72,7 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> frame = model.score_disentanglement(["batch", "bulk_labels", "phase"], metrics=["mig", "sap"])
     >>> frame["covariate"].unique().tolist()
     ['batch', 'bulk_labels', 'phase', 'all']

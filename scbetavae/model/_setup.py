@@ -60,8 +60,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     categorical_covariate_keys, continuous_covariate_keys
         Columns of ``.obs`` on which the decoder is conditioned, as categories and as numbers.
     encoder_obsm_key
-        Entry of ``.obsm``, for example ``"X_pca"``, that the encoder reads in place of the counts. The decoder still
-        explains the counts. New data need the same entry, made in the same way, with the same columns.
+        Entry of ``.obsm``, for example ``"X_pca"``, that the encoder reads in place of the counts. The decoder still explains the
+        counts. New data need the same entry, made in the same way, with the same columns.
     **kwargs
         Arguments that scvi-tools passes when it transfers a setup to other data.
 

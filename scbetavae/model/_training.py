@@ -53,33 +53,33 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
         ``reduce_lr_on_plateau``, ``None`` is the heuristic of scvi-tools, 400 for up to 20 000 cells and fewer beyond.
     beta_schedule
         How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
-        ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a
-        function from the epoch, counted from 0, to beta. The warm-up is 10% of the run unless said otherwise,
-        so that the run ends at the model's beta.
+        ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a function from
+        the epoch, counted from 0, to beta. The warm-up is 10% of the run unless said otherwise, so that the run ends at the
+        model's beta.
     max_steps
         Minibatches to train on, at least 1, in place of the default length or of ``max_epochs``.
     lr_schedule
-        How the learning rate moves: ``"one_cycle"``, up to ``plan_kwargs["lr"]`` (0.01) over the first tenth of the run and
-        down a cosine; ``"constant"``, at ``plan_kwargs["lr"]`` (0.001); or a function from progress in [0, 1] to the
-        share of ``plan_kwargs["lr"]`` (0.001). ``None`` takes one cycle, or a constant rate with ``early_stopping`` or
+        How the learning rate moves: ``"one_cycle"``, up to ``plan_kwargs["lr"]`` (0.01) over the first tenth of the run and down
+        a cosine; ``"constant"``, at ``plan_kwargs["lr"]`` (0.001); or a function from progress in [0, 1] to the share of
+        ``plan_kwargs["lr"]`` (0.001). ``None`` takes one cycle, or a constant rate with ``early_stopping`` or
         ``reduce_lr_on_plateau``, which need a run whose end is not known.
     initialize
-        Whether the decoder starts at the mean expression and the dispersion of the training cells. A model that was trained
-        or loaded before goes on from where it is.
+        Whether the decoder starts at the mean expression and the dispersion of the training cells. A model that was trained or
+        loaded before goes on from where it is.
     plan_kwargs
         Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
     trainer_config
         Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
     data_on_device
-        Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does
-        so where they take up to half of its free memory.
+        Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does so where
+        they take up to half of its free memory.
     key_added
-        Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or
-        more. Name another than the default for a second model on the same AnnData, and the results of the first stay.
+        Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or more.
+        Name another than the default for a second model on the same AnnData, and the results of the first stay.
     **kwargs
         Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
-        ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
-        watches ``objective_validation``, the validation loss at full beta, and is disabled during warm-up.
+        ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping watches
+        ``objective_validation``, the validation loss at full beta, and is disabled during warm-up.
 
     Returns
     -------
@@ -92,15 +92,15 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     Raises
     ------
     ValueError
-        For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, both
-        ``max_epochs`` and ``max_steps``, or data that changed since they were set up.
+        For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, both ``max_epochs`` and
+        ``max_steps``, or data that changed since they were set up.
     KeyboardInterrupt
         If training is interrupted. The model keeps its weights and can be used.
     TypeError
         For an argument that the plan does not take.
     scbetavae.model.TrainingDivergedError
-        If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last
-        weights with a finite loss and does not count as trained.
+        If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last weights
+        with a finite loss and does not count as trained.
 
     Examples
     --------

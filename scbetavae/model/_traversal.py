@@ -53,23 +53,23 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     .. math:: \mathrm{LFC}_{g}(d, v) = \frac{1}{n} \sum_{a=1}^{n}
         \log_2 \frac{\rho_g(z_a \text{ with } z_{ad} = v)}{\rho_g(z_a \text{ with } z_{ad} = r_d)}
 
-    with :math:`\rho` the normalized expression of :meth:`decode` and :math:`r_d` the reference of the dimension, the same
-    for all anchors and steps: the prior mean for ``scale="prior"``, the median of the cells for ``scale="quantile"``.
+    with :math:`\rho` the normalized expression of :meth:`decode` and :math:`r_d` the reference of the dimension, the same for all
+    anchors and steps: the prior mean for ``scale="prior"``, the median of the cells for ``scale="quantile"``.
 
     Parameters
     ----------
     dims
         Dimensions by number; ``None`` for all active ones. An inactive one that is named is traversed, with a warning.
     low, high
-        First and last value: in standard deviations of the prior around its mean, by default -3 and 3; for
-        ``scale="quantile"``, quantiles of the cells' posterior means, by default 0.01 and 0.99.
+        First and last value: in standard deviations of the prior around its mean, by default -3 and 3; for ``scale="quantile"``,
+        quantiles of the cells' posterior means, by default 0.01 and 0.99.
     n_steps
         Values of each dimension, evenly spaced, at least 2.
     around
-        Where to start. ``"cells"``: cells drawn from all. A dict, for example ``{"cell_type": "B cell"}``: cells drawn from
-        this group; several keys must all hold, and a list of values takes any of them. Names or row numbers of cells, or
-        a boolean mask: all of these cells. ``"mean"``: the mean of all cells, a point that perhaps no cell is near, and without
-        standard error.
+        Where to start. ``"cells"``: cells drawn from all. A dict, for example ``{"cell_type": "B cell"}``: cells drawn from this
+        group; several keys must all hold, and a list of values takes any of them. Names or row numbers of cells, or a boolean
+        mask: all of these cells. ``"mean"``: the mean of all cells, a point that perhaps no cell is near, and without standard
+        error.
     scale
         Whether every dimension takes the same values (``"prior"``), or goes from one quantile of its data to another.
     n_anchors
@@ -86,15 +86,15 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     Returns
     -------
     DataFrame
-        One row per dimension, step and gene, in this order: ``dimension``; ``step`` from 0; ``value``, the latent
-        coordinate; ``gene``, categorical; ``log_fold_change``, in log2 units; ``standard_error``, over anchors: how much the
-        response differs between cells, not how sure the model is of it; ``expression``, mean over anchors of the expected counts
-        in a cell of 10,000 (at size factor 1 for a model with ``size_factor_key``); ``in_range``, whether the value is within the
-        observed range, the 0.5% to 99.5% quantiles of the posterior means of the cells, or of the group if one is given. Outside
-        it no cell supports the decoder's output: do not interpret genes there.
+        One row per dimension, step and gene, in this order: ``dimension``; ``step`` from 0; ``value``, the latent coordinate;
+        ``gene``, categorical; ``log_fold_change``, in log2 units; ``standard_error``, over anchors: how much the response differs
+        between cells, not how sure the model is of it; ``expression``, mean over anchors of the expected counts in a cell of
+        10,000 (at size factor 1 for a model with ``size_factor_key``); ``in_range``, whether the value is within the observed
+        range, the 0.5% to 99.5% quantiles of the posterior means of the cells, or of the group if one is given. Outside it no
+        cell supports the decoder's output: do not interpret genes there.
 
-    Written to ``.uns["betavae"][key_added]``: the same frame where it has at most 500,000 rows, otherwise the 100 most
-    rising and 100 most falling genes of each dimension, at every step; and with ``_params``, how it was made.
+    Written to ``.uns["betavae"][key_added]``: the same frame where it has at most 500,000 rows, otherwise the 100 most rising and
+    100 most falling genes of each dimension, at every step; and with ``_params``, how it was made.
 
     Raises
     ------
@@ -124,8 +124,7 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> frame = model.traverse([0, 1], around={"bulk_labels": "Dendritic"}, n_steps=5)
     >>> frame.groupby(["dimension", "step"]).size().tolist() == [adata.n_vars] * 10
     True

@@ -8,12 +8,12 @@ import numpy as np
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import as_list, check_adata, check_dimensions, check_keys
+from scbetavae._core.checks import check_adata, check_dimensions, check_keys, check_whole_number
 from scbetavae._core.staging import staged
 
 from ._find_batch_dimensions import batch_columns
 from ._genes import gene_names, is_in_order
-from ._latent import cells_of, class_overrides, registered_classes, write_latent
+from ._latent import cells_of, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,8 +50,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     Parameters
     ----------
     dimensions
-        Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be
-        none; without such a search of the same cells it is made.
+        Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be none;
+        without such a search of the same cells it is made.
     batch_key, conserve, categorical
         As in :meth:`find_batch_dimensions`.
     method
@@ -65,9 +65,9 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     donor_key
         Column of ``.obs`` with the donor of every cell, for the classifiers and intervals of the report.
     decode
-        Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000
-        molecules of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers["betavae_zeroed"]``; a text
-        names the layer. It takes the memory of one layer, float32.
+        Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000 molecules
+        of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers["betavae_zeroed"]``; a text names the
+        layer. It takes the memory of one layer, float32.
     adata
         Cells; those of the model unless given. Query cells need two batches.
     n_bootstrap, seed, key_added
@@ -82,18 +82,16 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     Raises
     ------
     KeyError, ValueError, TypeError
-        As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then.
-    ValueError
-        If no batch is known, the decoder is conditioned on this batch, the model has collapsed or has
-        ``latent_distribution="ln"``, or ``decode`` names the layer that holds the counts.
+        As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
+        decoder is conditioned on this batch, the model has collapsed or has ``latent_distribution="ln"``, or ``decode`` names the
+        layer that holds the counts.
     RuntimeError
         If the model is not trained.
 
     Warns
     -----
     UserWarning
-        If nothing was removed, or a conserved covariate lost more than 5% of its accuracy, or batch accuracy fell below what the
-        conserved covariates alone imply.
+        As :func:`scbetavae.tl.zero_batch_dimensions`.
 
     See Also
     --------
@@ -105,8 +103,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=5, enable_progress_bar=False)
     >>> import warnings
     >>> with warnings.catch_warnings(action="ignore"):  # the model was hardly trained
     ...     zeroed = model.zero_batch_dimensions([1], to="reference", reference_batch="batch_1", decode=True)
@@ -117,6 +114,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     """
     adata = cells_of(self, adata, "zero_batch_dimensions(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
+    check_whole_number(n_bootstrap, "n_bootstrap")
     tl.check_search(method)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
     check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
@@ -133,22 +131,12 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
     registered = registered_classes(self)
     cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
-    tl.check_target(to, reference_batch, cells.batch)
-    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
+    reference = tl.check_target(to, reference_batch, cells.batch)
+    settings = {"method": method, "to": to, "donor_key": donor_key, "n_bootstrap": n_bootstrap, "seed": seed}
+    with staged(adata) as copy:
         write_latent(self, adata, copy)
-        zeroed = tl.zero_batch_dimensions(
-            copy,
-            dimensions,
-            batch_key,
-            conserve=conserve,
-            categorical=as_list(categorical),
-            method=method,
-            to=to,
-            reference_batch=reference_batch,
-            donor_key=donor_key,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
-            key_added=key_added,
+        zeroed = tl.run_removal(
+            copy, cells, dimensions, reference, obsm_key=keys.LATENT, key_added=key_added, **settings
         )
         if layer is not None:
             molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
