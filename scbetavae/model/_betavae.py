@@ -236,7 +236,8 @@ class BetaVAE(SCVI):
 
     @adata.setter
     def adata(self, adata: AnnData) -> None:
-        SCVI.adata.fset(self, _cells.in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
+        base: Any = SCVI.adata
+        base.fset(self, _cells.in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
 
     def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
         """Arguments that decode as another batch, for every method of scvi-tools that takes ``transform_batch``."""

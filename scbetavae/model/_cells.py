@@ -105,7 +105,7 @@ def _rows_of_names(names: np.ndarray, obs_names: pd.Index, argument: str) -> np.
             "make the names unique first: adata.obs_names_make_unique()."
         )
         raise ValueError(msg)
-    places = found.get_indexer(names.astype(object))
+    places = found.get_indexer(pd.Index(names.astype(object)))
     missing = names[places < 0]
     if len(missing):
         hint = (

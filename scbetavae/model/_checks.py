@@ -142,7 +142,7 @@ def check_encoder_input(adata: AnnData, key: str | None) -> None:
     except (TypeError, ValueError):
         msg = f"adata.obsm[{key!r}] does not hold numbers. Pass a matrix of shape (cells, columns)."
         raise TypeError(msg) from None
-    wrong = overflows_float32(values).any(axis=tuple(range(1, values.ndim)))
+    wrong = np.any(overflows_float32(values), axis=tuple(range(1, values.ndim)))
     what = f"NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32)"
     _refuse_cells(adata, wrong, f"adata.obsm[{key!r}]", what, "Recompute it, or drop these cells")
 
@@ -152,7 +152,7 @@ def _where(adata: AnnData, finding: Finding) -> str:
     return f"{finding.value:.4g} in cell {adata.obs_names[finding.row]!r}, gene {adata.var_names[finding.column]!r}"
 
 
-def _refuse_cells(adata: AnnData, wrong: np.ndarray, where: str, what: str, remedy: str) -> None:
+def _refuse_cells(adata: AnnData, wrong: Any, where: str, what: str, remedy: str) -> None:
     """Raise a ValueError if some cells are wrong."""
     if wrong.any():
         names = listed(adata.obs_names[wrong], _NAMED)

@@ -24,7 +24,7 @@ def transport_counts(
     total_rise = rise.sum(axis=1, keepdims=True)
     stays = np.divide(after, before, out=np.ones_like(rise), where=(before > after) & (total_rise > 0))
     gained = np.divide(rise, total_rise, out=np.zeros_like(rise), where=total_rise > 0)
-    row_of_count = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    row_of_count = np.repeat(np.arange(len(counts.indptr) - 1), np.diff(counts.indptr))
     at_counts = stays[row_of_count if len(stays) > 1 else 0, counts.indices]
     kept = sparse.csr_matrix((counts.data * at_counts, counts.indices, counts.indptr), shape=counts.shape)
     expected = kept.toarray() + _lost(counts, kept)[:, None] * gained

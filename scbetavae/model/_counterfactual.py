@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from anndata import AnnData
@@ -23,6 +23,8 @@ from ._latent import Latent, cells_of, compute_latent
 from ._registered_cells import COUNT_LIKELIHOODS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ._betavae import BetaVAE
 
 
@@ -271,7 +273,7 @@ def _predict_counts(
             expected[part] = totals * to_shares(after)
             draw = None if rng is None else draw_counts(totals.ravel(), after, rng)
         drawn.append(sparse.csr_matrix(expected[part]) if draw is None else draw)
-    return sparse.vstack(drawn, format="csr"), expected
+    return sparse.csr_matrix(sparse.vstack(drawn)), expected
 
 
 def _assemble(adata: AnnData, design: Design, cells: Predicted, expected: np.ndarray) -> AnnData:
@@ -280,7 +282,7 @@ def _assemble(adata: AnnData, design: Design, cells: Predicted, expected: np.nda
     return AnnData(
         cells.predicted.astype(np.float32),
         obs=obs.drop(columns=[name for name in obs if str(name).startswith("_scvi_")]),
-        var=adata.var.copy(),
+        var=cast("pd.DataFrame", adata.var).copy(),
         layers={
             keys.EXPECTED: expected,
             keys.OBSERVED: cells.observed.astype(np.float32),

@@ -44,7 +44,7 @@ def mean_shift_counts(counts: sparse.csr_matrix, design: Design, rng: np.random.
             expected, draw = transport_counts(observed[rows], before[None], after[None], rng)
             order.append(rows)
             parts.append(sparse.csr_matrix(expected) if draw is None else draw)
-    return sparse.vstack(parts, format="csr")[np.argsort(np.concatenate(order))]
+    return sparse.csr_matrix(sparse.vstack(parts))[np.argsort(np.concatenate(order))]
 
 
 def _mean_shifts(counts: sparse.csr_matrix, design: Design) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -13,7 +13,7 @@ from scbetavae._core.text import did_you_mean, listed
 from ._cells import resolve_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from anndata import AnnData
 
@@ -147,7 +147,7 @@ def read_library_size(library_size: Any, n_cells: int) -> np.ndarray | None:
     return sizes
 
 
-def gene_positions(names: Any, var_names: np.ndarray) -> np.ndarray | None:
+def gene_positions(names: Any, var_names: Iterable[Any]) -> np.ndarray | None:
     """Positions of the genes in the model, in the order given; ``None`` for all."""
     if names is None:
         return None

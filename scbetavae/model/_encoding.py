@@ -62,21 +62,21 @@ def get_latent_representation(
         batch_size = max(settings.batch_size, _ENCODING_BATCH) if batch_size is None else batch_size
         loader = None
         if self.module.reads_counts_alone:
-            manager, rows = self.get_anndata_manager(adata), resolve_rows(adata, indices)
+            manager: Any = self.get_anndata_manager(adata)
+            rows: Any = resolve_rows(adata, indices)
             options = {"device": self.device, "sparse_counts": True, "counts_alone": True}
             loader = in_memory_loader(manager, rows, batch_size, **options)
         if loader is not None:
             means, variances = _encode_nonzero(self, loader)
             return (means, variances) if return_dist else means
-    return SCVI.get_latent_representation(
-        self, adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
-    )
+    theirs: Any = SCVI.get_latent_representation
+    return theirs(self, adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs)
 
 
 def make_data_loader(
     self: BetaVAE,
     adata: AnnData,
-    indices: Sequence[int] | None = None,
+    indices: Any = None,
     batch_size: int | None = None,
     shuffle: bool = False,
     data_loader_class: type | None = None,
@@ -84,8 +84,8 @@ def make_data_loader(
 ) -> DataLoader:
     """Minibatches of cells in the order asked for, from memory where they are there."""
     manager = self.get_anndata_manager(adata)
-    rows = resolve_rows(adata, indices, at_least_one=True)
-    loader = None
+    rows: Any = resolve_rows(adata, indices, at_least_one=True)
+    loader: Any = None
     if manager is not None and not (data_loader_class or kwargs or settings.dl_num_workers):
         loader = in_memory_loader(manager, rows, batch_size or settings.batch_size, shuffle=shuffle)
     if loader is None:

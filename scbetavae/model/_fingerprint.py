@@ -16,7 +16,6 @@ from ._checks import counts_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from scvi.data import AnnDataManager
 
 _CELLS = 192  # of each, an entry that is not zero and any other
 _CELLS_ON_DISK = 24  # reading a cell of a file takes far longer than comparing it
@@ -95,7 +94,7 @@ class Fingerprint:
                 _refuse(
                     f"{name} summed to {self.counts.total:.12g} and sums to {total:.12g}", self._remedy(adata, name)
                 )
-        if self.encoder_input is not None:
+        if self.encoder_input is not None and self.obsm_key is not None:
             check_key(self.obsm_key, adata.obsm.keys(), "encoder_obsm_key", "adata.obsm")
             values = np.asarray(adata.obsm[self.obsm_key])
             if len(values) and values.shape[1] <= self.encoder_input.columns.max():
@@ -131,7 +130,7 @@ class Fingerprint:
         )
 
 
-def remember_data(manager: AnnDataManager) -> None:
+def remember_data(manager: Any) -> None:
     """Keep the fingerprint of registered data with their registry; minified data have no counts."""
     if _get_adata_minify_type(manager.adata) is None:
         arguments = manager.registry["setup_args"]
@@ -139,7 +138,7 @@ def remember_data(manager: AnnDataManager) -> None:
         setattr(manager, _ATTRIBUTE, fingerprint)
 
 
-def check_unchanged(manager: AnnDataManager, *, whole: bool = False) -> None:
+def check_unchanged(manager: Any, *, whole: bool = False) -> None:
     """Refuse data that changed since they were set up; ``whole`` compares the sum of all counts, too, which reads all of them.
 
     Data without a fingerprint, as after an assignment to ``model.adata``, get one.

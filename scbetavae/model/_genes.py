@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -75,8 +75,8 @@ def reorder_genes(adata: AnnData, names: pd.Index, layer: str | None) -> AnnData
     return AnnData(
         counts if layer is None else None,
         obs=obs_of(adata).copy(),
-        var=view.var.copy(),
-        obsm=dict(adata.obsm),
+        var=cast("pd.DataFrame", view.var).copy(),
+        obsm=cast("Any", dict(adata.obsm)),
         layers={} if layer is None else {layer: counts},
         uns=dict(adata.uns),
     )

@@ -85,10 +85,8 @@ def compute_latent(
     """`Latent` of the cells; with ``normal``, that of the normal variable behind the simplex of a logistic normal."""
     is_simplex = self.module.latent_distribution == "ln" and not normal
     with random_state_kept(self.device):
-        if is_simplex:
-            means, variances = self.get_latent_representation(adata, batch_size=batch_size), None
-        else:
-            means, variances = self.get_latent_representation(adata, batch_size=batch_size, return_dist=True)
+        encoded: Any = self.get_latent_representation(adata, batch_size=batch_size, return_dist=not is_simplex)
+    means, variances = (encoded, None) if is_simplex else encoded
     _check_finite(means if variances is None else means + variances, self.adata if adata is None else adata)
     kl = None
     if variances is not None:
@@ -119,20 +117,19 @@ def write_latent(self: BetaVAE, adata: AnnData, copy: AnnData, obsm_key: str = k
 def _digest_of_inputs(self: BetaVAE, adata: AnnData) -> Any:
     """Digest of everything that the latent representation depends on; ``None`` where it is not read from counts in memory."""
     layer = self.registry_["setup_args"].get("layer")
-    counts = adata.layers.get(layer) if layer is not None else adata.X
-    is_sparse = sparse.issparse(counts) and counts.format in ("csr", "csc")
-    names = gene_names(self.registry_)
+    counts: Any = adata.layers.get(layer) if layer is not None else adata.X
     if (
-        not (is_sparse or isinstance(counts, np.ndarray))
+        not (isinstance(counts, np.ndarray) or (sparse.issparse(counts) and counts.format in ("csr", "csc")))
         or self.module.latent_distribution == "ln"
         or not (self.is_trained_ and self.module.reads_counts_alone)
-        or not is_in_order(adata, names)
+        or not is_in_order(adata, gene_names(self.registry_))
         or _get_adata_minify_type(adata) is not None
     ):
         return None
-    digest = hashlib.sha256(str((counts.shape, counts.dtype, is_sparse and counts.format)).encode())
-    weights = [value.detach().cpu().numpy() for value in self.module.state_dict().values()]
-    for part in (*((counts.data, counts.indices, counts.indptr) if is_sparse else (counts,)), *weights):
+    names = ("data", "indices", "indptr") if sparse.issparse(counts) else ("real",)
+    digest = hashlib.sha256(str((type(counts), counts.shape, counts.dtype)).encode())
+    weights = (value.detach().cpu().numpy() for value in self.module.state_dict().values())
+    for part in (*(getattr(counts, name) for name in names), *weights):
         digest.update(np.ascontiguousarray(part).data)
     return digest
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -186,7 +186,7 @@ def to_latent_adata(
     if (
         not is_summary
         or len(frame) != len(latent.names)
-        or not np.allclose(frame["kl"], latent.kl, rtol=1e-3, atol=1e-6)
+        or not np.allclose(frame["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6)
     ):
         frame, parameters = _summarize(self, adata, latent, None, batch_size)
     parameters.pop(keys.FINGERPRINT, None)  # the latent representation is .X here
@@ -199,7 +199,7 @@ def to_latent_adata(
         ),
         obs=obs_of(adata).drop(columns=[name for name in adata.obs if str(name).startswith("_scvi_")]),
         var=frame.set_index(pd.Index(latent.names)),
-        obsm={name: value.copy() for name, value in adata.obsm.items() if name not in own},
+        obsm=cast("Any", {name: value.copy() for name, value in adata.obsm.items() if name not in own}),
         uns=uns | {keys.UNS: {key: frame.copy(), f"{key}{keys.PARAMS_SUFFIX}": parameters}},
     )
 
@@ -270,7 +270,7 @@ def _was_trained_on(self: BetaVAE, adata: AnnData) -> bool:
     return adata is self.adata and sum(len(part) for part in split if part is not None) == adata.n_obs
 
 
-def _ablate(self: BetaVAE, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Mean over cells of what the ablation of each dimension loses, and its standard error, in nats."""
     adata = self._validate_anndata(adata)
     manager: Any = self.get_anndata_manager(adata)

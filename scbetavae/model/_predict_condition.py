@@ -97,7 +97,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
             obsm_key=obsm_key,
             donor_key=donor_key,
             categorical=as_list(categorical),
-            technical_covariates=list(technical),
+            technical_covariates=list(map(str, technical)),
             n_permutations=n_permutations,
             n_bootstrap=n_bootstrap,
             seed=seed,

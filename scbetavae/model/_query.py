@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from anndata import AnnData
@@ -58,10 +58,10 @@ def load_query_data(
     if isinstance(adata, AnnData) and reference_model is not None:
         subset = kwargs.get("inplace_subset_query_vars", args[1] if len(args) > 1 else False)
         adata = in_order_of(adata, registry_of(reference_model), more_allowed=subset)
-    model = SCVI.load_query_data.__func__(cls, adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
+    model: Any = SCVI.load_query_data.__func__(cls, adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
     model.starts_from_weights_ = True
     is_folder = isinstance(reference_model, str)
-    reference = cls.load_registry(reference_model) if is_folder else reference_model.registry_
+    reference = cls.load_registry(reference_model) if is_folder else registry_of(reference_model)
     module = model.module
     _place_new_categories(module, reference)
     if unfrozen:
@@ -96,7 +96,7 @@ def _place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) -
             rows[n_batch:] = rows[:n_batch].mean(dim=0)
         for layers in module.modules():
             if isinstance(layers, FCLayers) and sum(layers.n_cat_list):
-                for i, (linear, *_) in enumerate(layers.fc_layers):
+                for i, (linear, *_) in enumerate(cast("Any", layers.fc_layers)):
                     if layers.inject_into_layer(i):
                         _arrange(linear.weight, known, layers.n_cat_list)
         n_known = _n_known_dispersions(module, reference)
@@ -112,8 +112,9 @@ def _freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, no
     if module.batch_representation == "embedding":  # scvi-tools 1.4 freezes it
         module.get_embedding(REGISTRY_KEYS.BATCH_KEY).requires_grad_()
     n_known = _n_known_dispersions(module, reference)
-    must_train = n_known is not None and n_known < module.px_r.shape[1]
-    if must_train:
+    must_train = False
+    if n_known is not None and n_known < module.px_r.shape[1]:
+        must_train = True
         new = torch.arange(module.px_r.shape[1], device=module.px_r.device) >= n_known
         module.px_r.requires_grad_()
         module.px_r.register_hook(lambda gradient: gradient * new.to(gradient))

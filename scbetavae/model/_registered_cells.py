@@ -47,7 +47,7 @@ def registry_of(model: Any, prefix: str | None = None, backup_url: str | None = 
     """Registry of a model, or of one that was saved to a folder."""
     if not isinstance(model, str | os.PathLike):
         return model.registry_
-    saved, *_ = _load_saved_files(model, False, prefix=prefix, map_location="cpu", backup_url=backup_url)
+    saved, *_ = _load_saved_files(os.fspath(model), False, prefix=prefix, map_location="cpu", backup_url=backup_url)
     return saved["registry_"]
 
 
@@ -87,7 +87,7 @@ def _check_other_data(self: BetaVAE, adata: AnnData, copy_if_view: bool) -> AnnD
     layer = arguments.get("layer")
     names = _genes.gene_names(self.registry_)
     in_order = names is None or _genes.is_in_order(adata, names)
-    if not in_order:
+    if names is not None and not in_order:
         _genes.check_genes(adata, names)
     if _get_adata_minify_type(adata) is None:
         check_keys({"layer": layer}, adata.layers.keys(), "adata.layers")
@@ -95,7 +95,7 @@ def _check_other_data(self: BetaVAE, adata: AnnData, copy_if_view: bool) -> AnnD
         if self.module.gene_likelihood in COUNT_LIKELIHOODS:
             _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
         _checks.check_encoder_input(adata, arguments.get("encoder_obsm_key"))
-    if in_order:
+    if names is None or in_order:
         return adata
     _check_if_view(adata, copy_if_view=copy_if_view)
     _assign_adata_uuid(adata)
@@ -168,7 +168,7 @@ def get_aggregated_posterior(
     """
     self._check_if_trained(warn=False)
     adata = self._validate_anndata(adata)
-    rows = resolve_rows(adata, indices, at_least_one=True)
+    rows: Any = resolve_rows(adata, indices, at_least_one=True)
     return SCVI.get_aggregated_posterior(self, adata, rows, batch_size=batch_size, dof=dof)
 
 

@@ -141,7 +141,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         if layer is not None:
             molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
             # The layer is one of the user's data, whose genes may be in another order.
-            genes = None if is_in_order(adata, gene_names(self.registry_)) else adata.var_names
+            genes = None if is_in_order(adata, gene_names(self.registry_)) else list(adata.var_names)
             copy.uns[keys.UNS][f"{key_added}{keys.PARAMS_SUFFIX}"]["layer"] = layer
             adata.layers[layer] = self.decode(zeroed, library_size=molecules, adata=adata, gene_list=genes)
     return zeroed
