@@ -39,7 +39,7 @@ class BetaVAE(SCVI):
     .. math:: \mathcal{L} = -\log p(x \mid z) + r(t)\, R, \qquad r(t) = \beta(t) / \beta
 
     with :math:`R = \beta \, \mathrm{KL}(q(z \mid x) \,\|\, p(z))` for ``objective="beta_vae"`` :cite:p:`Higgins2017`. All that
-    :class:`scvi.model.SCVI` :cite:p:`Lopez18` can do is inherited.
+    :class:`scvi.model.SCVI` :cite:p:`Lopez18` can do is inherited. What needs a trained model raises a RuntimeError without one.
 
     Parameters
     ----------
@@ -70,14 +70,10 @@ class BetaVAE(SCVI):
         ``n_components`` of the anchor (by default as many as exceed chance, two and a half times as many for programs, at most
         ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
     condition_on_batch
-        Whether the decoder is told the batch, as in scVI. By default it is not, so that batch shows in latent dimensions, where
-        it can be seen and set to zero.
-    n_hidden
-        Nodes of a hidden layer.
-    n_latent
-        Latent dimensions.
-    n_layers
-        Hidden layers of the encoder and of the decoder.
+        Whether the decoder is conditioned on batch, as in scVI. By default it is not, so that latent dimensions encode batch
+        effects, which can be seen and removed.
+    n_hidden, n_layers, n_latent
+        Nodes of a hidden layer, hidden layers of the encoder and of the decoder, and latent dimensions.
     dropout_rate
         Dropout of the encoder, in [0, 1).
     dispersion
@@ -94,13 +90,9 @@ class BetaVAE(SCVI):
     Raises
     ------
     ValueError
-        If ``adata`` was not set up, a value is not allowed, or a likelihood of counts is given data that are no counts.
+        If ``adata`` was not set up, a value is not allowed, or a likelihood of counts is given non-count data.
     TypeError
-        For an argument that does not exist, with the nearest that does.
-
-    See Also
-    --------
-    scvi.model.SCVI
+        For an argument that does not exist; the nearest is suggested.
 
     References
     ----------

@@ -28,12 +28,18 @@ def resolve_rows(adata: AnnData, cells: Any, argument: str = "indices", *, at_le
         rows = everyone[cells]
     else:
         wanted = _as_array(adata, cells, argument)
-        if wanted.dtype == bool:
-            rows = _rows_of_mask(wanted, adata.n_obs, argument)
-        elif wanted.dtype.kind in "iu":
-            rows = _rows_of_positions(wanted, adata.n_obs, argument)
-        else:
+        if wanted.dtype.kind in "iu":
+            rows = _rows_of_positions(wanted.astype(np.int64), adata.n_obs, argument)
+        elif wanted.dtype != bool:
             rows = _rows_of_names(wanted, adata.obs_names, argument)
+        elif len(wanted) == adata.n_obs:
+            rows = np.flatnonzero(wanted)
+        else:
+            msg = (
+                f"{argument} is a mask of {len(wanted)} values, but adata has {adata.n_obs} cells. Give a mask of shape "
+                f'({adata.n_obs},), for example adata.obs["batch"] == "b1".'
+            )
+            raise ValueError(msg)
     if at_least_one and not len(rows):
         msg = f"{argument} names no cells. Give at least one cell, or leave it out."
         raise ValueError(msg)
@@ -73,18 +79,7 @@ def _as_array(adata: AnnData, cells: Any, argument: str) -> np.ndarray:
     return wanted
 
 
-def _rows_of_mask(mask: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
-    if len(mask) != n_cells:
-        msg = (
-            f"{argument} is a mask of {len(mask)} values, but adata has {n_cells} cells. Give a mask of shape ({n_cells},), for "
-            'example adata.obs["batch"] == "b1".'
-        )
-        raise ValueError(msg)
-    return np.flatnonzero(mask)
-
-
 def _rows_of_positions(positions: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
-    positions = positions.astype(np.int64)
     wrong = positions[(positions < -n_cells) | (positions >= n_cells)]
     if len(wrong):
         msg = (

@@ -113,8 +113,6 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     ValueError
         For missing labels; unknown, equal or empty categories; groups from which no change can be estimated; unknown dimensions
         or methods; a decoder that is conditioned on the covariate; a collapsed or minified model.
-    RuntimeError
-        If the model is not trained.
 
     See Also
     --------

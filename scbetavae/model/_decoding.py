@@ -81,8 +81,6 @@ def decode(  # noqa: PLR0913 - independent choices, each with a default
         conditioned on something which neither ``adata`` nor an argument gives.
     KeyError
         For a gene or covariate that the model does not have, with the nearest that it has.
-    RuntimeError
-        If the model is not trained.
 
     See Also
     --------

@@ -62,8 +62,6 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     KeyError, ValueError, TypeError
         As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
         decoder is conditioned on this batch, or the model has collapsed.
-    RuntimeError
-        If the model is not trained.
 
     See Also
     --------

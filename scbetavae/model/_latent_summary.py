@@ -96,8 +96,6 @@ def get_latent_summary(
 
     Raises
     ------
-    RuntimeError
-        If the model is not trained.
     ValueError
         For a view, cells that do not exist, or minified data without counts.
     TypeError
@@ -162,8 +160,6 @@ def to_latent_adata(
 
     Raises
     ------
-    RuntimeError
-        If the model is not trained.
     ValueError
         For minified data without counts whose summary was not computed before.
     TypeError

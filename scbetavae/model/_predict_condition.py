@@ -45,10 +45,8 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     ----------
     covariate
         Column of ``.obs``: categorical, boolean, string or numeric.
-    adata
-        Cells to predict; those of the model unless given.
-    obsm_key
-        Entry of ``.obsm`` that receives the posterior means.
+    adata, obsm_key
+        As in :meth:`find_batch_dimensions`.
     categorical
         The covariate again, if its numbers are names of classes. Those registered as labels, batch or categorical covariates
         always are.
@@ -64,8 +62,6 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     ------
     KeyError, TypeError, ValueError
         As :func:`scbetavae.tl.predict_condition`, before anything is computed or written.
-    RuntimeError
-        If the model is not trained.
 
     See Also
     --------

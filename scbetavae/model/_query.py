@@ -86,8 +86,9 @@ def _place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) -
 
     scvi-tools appends weights of new categories after all others, of any covariate, and leaves them random.
     """
-    n_batch = len(_categories(reference, REGISTRY_KEYS.BATCH_KEY))
-    covariates = _state(reference, REGISTRY_KEYS.CAT_COVS_KEY).get("mappings", {}).values()
+    states = {key: field.get("state_registry", {}) for key, field in reference["field_registries"].items()}
+    n_batch = len(states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"])
+    covariates = states.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("mappings", {}).values()
     known = [n_batch if module.condition_on_batch else 0, *map(len, covariates)]
     with torch.no_grad():
         if module.batch_representation == "embedding":
@@ -123,18 +124,10 @@ def _freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, no
     return must_train
 
 
-def _state(registry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    return registry["field_registries"].get(key, {}).get("state_registry", {})
-
-
-def _categories(registry: Mapping[str, Any], key: str) -> Any:
-    return _state(registry, key)["categorical_mapping"]
-
-
 def _n_known_dispersions(module: BetaVAEModule, reference: Mapping[str, Any]) -> int | None:
     """Columns of the dispersion that the reference learned, ``None`` if it has no columns."""
     key = _DISPERSION_OF.get(module.dispersion)
-    return None if key is None else len(_categories(reference, key))
+    return None if key is None else len(reference["field_registries"][key]["state_registry"]["categorical_mapping"])
 
 
 def _arrange(weight: torch.Tensor, known: list[int], now: list[int]) -> None:

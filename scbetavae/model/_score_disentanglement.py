@@ -45,12 +45,8 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     ----------
     covariates
         Columns of ``.obs``, one or several.
-    adata
-        Cells to score; those of the model unless given.
-    obsm_key
-        Entry of ``.obsm`` that receives the posterior means.
-    categorical
-        Columns whose numbers are names of classes, in addition to those registered as labels, batch or categorical covariates.
+    adata, obsm_key, categorical
+        As in :meth:`find_batch_dimensions`.
     donor_key, confounder, metrics, n_permutations, n_bootstrap, seed, key_added
         As in :func:`scbetavae.tl.score_disentanglement`, which also says what is written to ``.uns["betavae"]``.
 
@@ -64,8 +60,6 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     ------
     KeyError, ValueError
         As :func:`scbetavae.tl.score_disentanglement`, before anything is computed or written.
-    RuntimeError
-        If the model is not trained.
 
     Examples
     --------

@@ -107,8 +107,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k()
     >>> scbetavae.model.BetaVAE.setup_anndata(adata)
-    >>> model = scbetavae.model.BetaVAE(adata, beta=2.0)
-    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, beta=2.0).train(max_epochs=5, enable_progress_bar=False)
     >>> float(model.history["beta"].iloc[-1, 0])
     2.0
     """
@@ -204,15 +203,9 @@ def _history_frame(self: BetaVAE) -> pd.DataFrame:
     first = ["beta", "objective_train", "nll_train", "kl_train", "active_dimensions"]
     first += [name.replace("_train", "_validation") for name in first[1:4]]
     frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
-    duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss"}
-    names = [name for name in first if name in frames]
-    names += [
-        name
-        for name in frames
-        if name not in first
-        and name.removesuffix("_train").removesuffix("_validation") not in duplicates
-        and name not in ("train_loss", "validation_loss")
-    ]
+    duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss", "train_loss", "validation_loss"}
+    own = (name for name in frames if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
+    names = dict.fromkeys([*(name for name in first if name in frames), *own])
     frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
     if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions
         return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name="epoch")).sort_index()

@@ -16,7 +16,7 @@ from ._decoding import decode_hidden, evaluating, rows_at_once
 from ._decoding_inputs import gene_positions, read_conditions
 from ._latent import Latent, cells_of, compute_latent, describing
 from ._traversal_inputs import Anchors, Path, path_of, read_anchors, read_range
-from ._traversal_responses import COUNTS, Responses, StepMoments, log_expression
+from ._traversal_responses import COLUMNS, COUNTS, Moments, log_expression, long_frame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,8 +102,6 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
         For dimensions, ends, steps or anchors that do not fit, or if no dimension is active.
     KeyError
         For a column, cell or gene that does not exist.
-    RuntimeError
-        If the model is not trained.
 
     Warns
     -----
@@ -148,12 +146,13 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     paths = [path_of(latent.means[anchors.population, d], ends, n_steps, scale) for d in wanted]
     starts = latent.means[anchors.rows]
     starts = starts.mean(axis=0, keepdims=True) if anchors.is_mean else starts
-    responses = Responses(len(wanted), n_steps, self.module.n_input if genes is None else len(genes))
+    names = var_names if genes is None else var_names[genes]
+    responses = np.empty((len(COLUMNS), len(wanted), n_steps, len(names)), dtype=np.float32)
     counts = 1.0 if self.module.use_size_factor_key else COUNTS  # expression at a size factor has no fixed sum
     with evaluating(self):
         for place, (dimension, path) in enumerate(zip(wanted, paths, strict=True)):
-            responses.put(place, _responses(self, starts, conditions, int(dimension), path, genes), counts)
-    frame = responses.frame(wanted, paths, var_names if genes is None else var_names[genes])
+            responses[:, place] = _responses(self, starts, conditions, int(dimension), path, genes).columns(counts)
+    frame = long_frame(wanted, paths, names, responses)
 
     whole = len(frame) <= _STORED_ROWS
     params = {
@@ -204,10 +203,10 @@ def _responses(
     dimension: int,
     path: Path,
     genes: np.ndarray | None,
-) -> list[StepMoments]:
+) -> Moments:
     """Responses to one dimension at every step, from a few anchors at a time."""
-    moments = [StepMoments() for _ in path.values]
-    chosen = None if genes is None else torch.as_tensor(genes, device=self.device)
+    moments = Moments(len(path.values), self.module.n_input if genes is None else len(genes), self.device)
+    chosen = slice(None) if genes is None else torch.as_tensor(genes, device=self.device)
     size = rows_at_once(self)
     for first in range(0, len(starts), size):
         rows = slice(first, first + size)
@@ -216,10 +215,9 @@ def _responses(
         def at(value: float, z: torch.Tensor = z, rows: slice = rows) -> torch.Tensor:
             z[:, dimension] = value
             hidden = decode_hidden(self, self.module.z_encoder.z_transformation(z), conditions.rows(rows))
-            logs = log_expression(self.module.decoder.px_scale_decoder, hidden)
-            return logs if chosen is None else logs[:, chosen]
+            return log_expression(self.module.decoder.px_scale_decoder, hidden)[:, chosen]
 
         reference = at(path.reference)
-        for moment, value in zip(moments, path.values.tolist(), strict=True):
-            moment.add(at(value), reference)
+        for step, value in enumerate(path.values.tolist()):
+            moments.add(step, at(value), reference)
     return moments

@@ -52,10 +52,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     dimensions
         Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be none;
         without such a search of the same cells it is made.
-    batch_key, conserve, categorical
-        As in :meth:`find_batch_dimensions`.
-    method
-        As in :meth:`find_batch_dimensions`. Not used with ``dimensions``.
+    batch_key, conserve, categorical, method
+        As in :meth:`find_batch_dimensions`; ``method`` is not used with ``dimensions``.
     to
         Value of the removed dimensions: ``"prior"``, 0; ``"reference"``, the mean over the cells of one batch; ``"mean"``, over
         all cells. The constant changes no distance between cells, but the decoder reads it: with ``"reference"``, corrected
@@ -85,8 +83,6 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
         decoder is conditioned on this batch, the model has collapsed or has ``latent_distribution="ln"``, or ``decode`` names the
         layer that holds the counts.
-    RuntimeError
-        If the model is not trained.
 
     Warns
     -----

@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from scbetavae.model import BetaVAE
-from scbetavae.model._matrix_scan import scan_matrix
+from scbetavae.model._checks import scan_matrix
 
 
 def with_value(adata, value, row=5, column=7):
