@@ -138,10 +138,9 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     """
     self._check_if_trained(warn=False)
     adata = cells_of(self, adata, "counterfactual(..., adata=...)")
-    _check_cells(adata)
+    _check_cells(adata, key_added)
     check_choice(method, METHODS, "method")
     check_whole_number(seed, "seed")
-    _check_key_added(adata, key_added)
     named = None if dimensions is None else check_dimensions(dimensions, self.module.n_latent)
     design = read_design(obs_of(adata), covariate, source, target, groupby, exclude)
     _check_not_conditioned(self, covariate, source, target)
@@ -181,8 +180,8 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     return result
 
 
-def _check_cells(adata: AnnData) -> None:
-    """Refuse what is not an AnnData with counts."""
+def _check_cells(adata: AnnData, key_added: str) -> None:
+    """Refuse what is not an AnnData with counts, and a name that cannot be stored or is in use."""
     if not isinstance(adata, AnnData):
         msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
         raise TypeError(msg)
@@ -191,10 +190,6 @@ def _check_cells(adata: AnnData) -> None:
             "The cells are minified, so the counts that a counterfactual changes are missing. Pass adata= with counts."
         )
         raise ValueError(msg)
-
-
-def _check_key_added(adata: AnnData, key_added: str) -> None:
-    """Refuse a name that cannot be stored or is in use."""
     if not isinstance(key_added, str) or not key_added or "/" in key_added:
         msg = f"key_added={key_added!r} cannot name a result. Pass a name that is not empty and contains no '/'."
         raise ValueError(msg)

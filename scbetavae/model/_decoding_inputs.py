@@ -164,39 +164,40 @@ def gene_positions(names: Any, var_names: Iterable[Any]) -> np.ndarray | None:
     return np.array([place[name] for name in names])
 
 
-def _codes(values: Any, categories: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
-    """Integer codes of category names, one for all cells or one of each."""
-    values = np.asarray(values, dtype=object)
-    values = np.full(n_cells, values.item(), dtype=object) if values.ndim == 0 else values
-    if values.shape != (n_cells,):
-        msg = f"{argument} has shape {values.shape}; pass one category, or one of each of the {n_cells} rows of z."
-        raise ValueError(msg)
+def _codes(values: Any, categories: Any, n_cells: int, argument: str) -> np.ndarray:
+    """Integer codes of category names, one for all cells or one of each, shape (n_cells, 1)."""
+    names = _one_of_each(np.asarray(values, dtype=object), n_cells, argument)
     place = {_plain(category): i for i, category in enumerate(categories)}
-    unknown = next((v for v in values if _plain(v) not in place), None)
+    unknown = next((name for name in names if _plain(name) not in place), None)
     if unknown is not None:
         hint = did_you_mean(unknown, place)
         msg = (
             f"{argument}={unknown!r} is not a category that the model was trained on.{hint} Those are {listed(place)}."
         )
         raise ValueError(msg)
-    return np.array([place[_plain(v)] for v in values], dtype=np.int64).reshape(-1, 1)
+    return np.array([place[_plain(name)] for name in names], dtype=np.int64).reshape(-1, 1)
 
 
 def _numbers(values: Any, n_cells: int, argument: str) -> np.ndarray:
-    """Finite numbers of shape (n_cells, 1), from one for all cells or one of each."""
+    """Finite numbers, one for all cells or one of each, shape (n_cells, 1)."""
     try:
         numbers = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         msg = f"{argument} does not hold numbers. Pass a number, or one of each of the {n_cells} rows of z."
         raise TypeError(msg) from error
-    numbers = numbers[:, 0] if numbers.ndim == 2 and numbers.shape[1] == 1 else numbers
-    if numbers.ndim and numbers.shape != (n_cells,):
-        msg = f"{argument} has shape {numbers.shape}; pass one number, or one of each of the {n_cells} rows of z."
-        raise ValueError(msg)
     if not np.isfinite(numbers).all():
         msg = f"{argument} holds NaN or infinite values."
         raise ValueError(msg)
-    return np.broadcast_to(numbers, (n_cells,)).reshape(-1, 1)
+    return _one_of_each(numbers, n_cells, argument).reshape(-1, 1)
+
+
+def _one_of_each(values: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
+    """A value for every cell."""
+    values = values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    if values.ndim and values.shape != (n_cells,):
+        msg = f"{argument} has shape {values.shape}; pass one value, or one of each of the {n_cells} rows of z."
+        raise ValueError(msg)
+    return np.broadcast_to(values, (n_cells,))
 
 
 def _plain(value: Any) -> Any:
