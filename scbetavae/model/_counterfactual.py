@@ -74,12 +74,9 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     add_to_observed
         Whether the change is applied to the observed counts; otherwise counts are drawn from :math:`\rho'` alone, with counting
         noise but without the further spread of real cells.
-    adata
-        Cells, with their real target cells where there are any; those of the model unless given.
-    seed
-        Seed of drawn counts and split halves.
-    key_added
-        Name of the results in the AnnData that is returned.
+    adata, seed, key_added
+        Cells, with their real target cells where there are any, those of the model unless given; seed of drawn counts and split
+        halves; name of the results in the AnnData that is returned.
 
     Returns
     -------

@@ -22,20 +22,16 @@ MINIMUM_CELLS = 10
 
 
 class Design(NamedTuple):
-    """Source and target cells by group."""
+    """Source and target cells (boolean) by group (a string), and the cells and groups that the change is estimated from."""
 
     source: np.ndarray
-    """Cells to predict, boolean, shape (n_cells,)."""
     target: np.ndarray
-    """Cells of the target category, boolean."""
     group: np.ndarray
-    """Group of every cell, a string."""
     groups: list[str]
     """Groups that have source cells, in the order of the categories."""
     fitted: np.ndarray
-    """Cells from which the change is estimated, boolean: source and target cells of ``training_groups`` that are not excluded."""
+    """Source and target cells of ``training_groups`` that are not excluded, boolean."""
     training_groups: list[str]
-    """Groups from which the change is estimated."""
     names: tuple[str, str]
     """Source and target category."""
 
@@ -49,8 +45,7 @@ class Design(NamedTuple):
         """Why the prediction of a group cannot be scored: too few cells of it, or too few that the change is estimated from."""
         if not self.pair(group)[1].any():
             return "no target cells"
-        pools = (np.isin(self.group, self.training_groups) & self.fitted, self.group == group)
-        for pool in pools:
+        for pool in (np.isin(self.group, self.training_groups) & self.fitted, self.group == group):
             sizes = [int((pool & cells).sum()) for cells in (self.source, self.target)]
             reason = tell_small(dict(zip(self.names, sizes, strict=True)), "category")
             if reason:
@@ -83,13 +78,13 @@ def read_design(
     counts = {n: min(int((cells & fitted & (group == n)).sum()) for cells in (is_source, is_target)) for n in order}
     training_groups = [n for n in order if counts[n] >= MINIMUM_CELLS] or [n for n in order if counts[n] >= 1]
     if not training_groups:
-        msg = (
-            f"No group of {groupby!r} holds both {source!r} and {target!r} cells from which the change could be estimated"
-            f"{'' if exclude is None else f' once exclude={exclude!r} is left out'}. "
-            "Pass coarser groups, or leave fewer out."
-            if groupby is not None
-            else f"No {source!r} or no {target!r} cells are left once exclude={exclude!r} is left out. Leave fewer out."
-        )
+        once = "" if exclude is None else f" once exclude={exclude!r} is left out"
+        msg = f"No {source!r} or no {target!r} cells remain{once}. Leave fewer out."
+        if groupby is not None:
+            msg = (
+                f"No group of {groupby!r} holds both {source!r} and {target!r} cells from which the change could be "
+                f"estimated{once}. Pass coarser groups, or leave fewer out."
+            )
         raise ValueError(msg)
     fitted &= np.isin(group, training_groups) & (is_source | is_target)
     return Design(is_source, is_target, group, groups, fitted, training_groups, (source, target))

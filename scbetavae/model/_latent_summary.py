@@ -16,6 +16,7 @@ from scbetavae._core.columns import obs_of
 from scbetavae._core.constants import ACTIVE_KL
 
 from ._cells import resolve_rows
+from ._decoding import evaluating
 from ._latent import Latent, cells_of, compute_latent, describing, random_state_kept
 from ._latent_summary_anchor import describe_anchor
 from ._latent_summary_collapse import collapse_status, describe_collapse, n_used, read_run
@@ -49,10 +50,8 @@ def get_latent_summary(
     indices
         Cells on which the loss is measured, positions, names or a boolean mask: by default the cells that were held out in
         training if the model has any and ``adata`` is its own, otherwise all.
-    batch_size
-        Cells in a minibatch; changes the numbers by rounding alone.
-    key_added
-        Name in ``.uns["betavae"]`` of the result.
+    batch_size, key_added
+        Cells in a minibatch, which change the numbers by rounding alone; name of the result in ``.uns["betavae"]``.
 
     Returns
     -------
@@ -96,10 +95,8 @@ def get_latent_summary(
 
     Raises
     ------
-    ValueError
-        For a view, cells that do not exist, or minified data without counts.
-    TypeError
-        If ``adata`` is not an AnnData.
+    ValueError, TypeError
+        For a view, cells that do not exist, minified data without counts, and what is not an AnnData.
 
     See Also
     --------
@@ -137,10 +134,8 @@ def to_latent_adata(
 
     Parameters
     ----------
-    adata
-        Cells; those of the model unless given. Nothing is written to it.
-    batch_size
-        Cells in a minibatch.
+    adata, batch_size
+        Cells, those of the model unless given, and cells in a minibatch. Nothing is written to ``adata``.
     key
         Name in ``.uns["betavae"]`` of the summary, see :meth:`get_latent_summary`. It is computed if it does not exist or belongs
         to another latent representation, for example that before a second training.
@@ -160,10 +155,8 @@ def to_latent_adata(
 
     Raises
     ------
-    ValueError
-        For minified data without counts whose summary was not computed before.
-    TypeError
-        If ``adata`` is not an AnnData.
+    ValueError, TypeError
+        For minified data without counts whose summary was not computed before, and what is not an AnnData.
 
     Examples
     --------
@@ -277,13 +270,9 @@ def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) ->
             'minify_adata(), or keep the counts: minify_adata("latent_posterior_parameters_with_counts").'
         )
         raise ValueError(msg)
-    was_training = self.module.training
-    self.module.eval()
-    try:
-        loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
+    loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
+    with evaluating(self):
         lost = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
-    finally:
-        self.module.train(was_training)
     n_cells = lost.shape[1]
     error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
     return lost.mean(axis=1), error

@@ -76,12 +76,8 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
         Cells to draw, at most.
     gene_list
         Genes to report; ``None`` for all. Expression is relative to all genes of the model either way.
-    adata
-        Cells to start from; those of the model unless given.
-    seed
-        Seed of the draw of anchors.
-    key_added
-        Name in ``.uns["betavae"]`` of the result.
+    adata, seed, key_added
+        Cells to start from, those of the model unless given; seed of their draw; name of the result in ``.uns["betavae"]``.
 
     Returns
     -------
@@ -102,11 +98,6 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
         For dimensions, ends, steps or anchors that do not fit, or if no dimension is active.
     KeyError
         For a column, cell or gene that does not exist.
-
-    Warns
-    -----
-    UserWarning
-        If an inactive dimension is traversed.
 
     See Also
     --------

@@ -25,12 +25,10 @@ RANGE = (0.005, 0.995)
 
 
 class Anchors(NamedTuple):
-    """Cells that a traversal starts from."""
+    """Positions of the cells that a traversal starts from, and of the population that defines the observed range."""
 
     rows: np.ndarray
-    """Positions of the anchors in the data."""
     population: np.ndarray
-    """Positions of the cells that define the observed range."""
     is_mean: bool
     """Whether one point, the mean of the anchors, stands for them."""
     text: str
