@@ -1,5 +1,7 @@
 """Counterfactuals: who moves, by what, from whom it is learnt, and what lies beside the prediction."""
 
+from functools import partial
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -12,13 +14,13 @@ ASK = ("condition", "control", "treated")
 TRAIN = {"enable_progress_bar": False, "accelerator": "cpu"}
 
 
-def make_model(adata, setup=None, epochs=3, **kwargs):
-    BetaVAE.setup_anndata(adata, **(setup or {}))
-    return BetaVAE(adata, n_latent=4, n_hidden=16, beta=0.1, **kwargs).train(max_epochs=epochs, **TRAIN)
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    return partial(make_model, epochs=3, beta=0.1)
 
 
 @pytest.fixture(scope="module")
-def _trained(_counts_adata):
+def _trained(make_model, _counts_adata):
     return make_model(_counts_adata.copy(), epochs=20)
 
 
@@ -262,7 +264,7 @@ def test_a_group_without_target_cells_is_predicted_and_not_judged(model, counts_
     np.testing.assert_allclose(shifts(predicted)[here], np.mean(others, axis=0)[None].repeat(here.sum(), 0), atol=1e-5)
 
 
-def test_a_decoder_told_other_things_is_told_them_still(counts_adata):
+def test_a_decoder_told_other_things_is_told_them_still(make_model, counts_adata):
     adata = twins(counts_adata)
     setup = {"batch_key": "batch", "categorical_covariate_keys": ["donor"]}
     model = make_model(adata, setup, condition_on_batch=True)
@@ -273,7 +275,7 @@ def test_a_decoder_told_other_things_is_told_them_still(counts_adata):
     np.testing.assert_allclose(predicted.layers["expected"], decoded, rtol=1e-3, atol=1e-4)
 
 
-def test_values_that_are_no_counts_are_predicted_as_expected_values(counts_adata):
+def test_values_that_are_no_counts_are_predicted_as_expected_values(make_model, counts_adata):
     counts_adata.X = type(counts_adata.X)(np.log1p(counts_adata.X.toarray()))
     model = make_model(counts_adata, gene_likelihood="normal")
     predicted = model.counterfactual(*ASK, groupby="labels")
@@ -380,7 +382,7 @@ def test_a_collapsed_model(model, monkeypatch):
         model.counterfactual(*ASK)
 
 
-def test_a_decoder_that_is_told_the_covariate(counts_adata):
+def test_a_decoder_that_is_told_the_covariate(make_model, counts_adata):
     conditioned = make_model(counts_adata.copy(), {"batch_key": "condition"}, epochs=1, condition_on_batch=True)
     with pytest.raises(ValueError, match="transform_batch='treated'"):
         conditioned.counterfactual(*ASK)
@@ -394,7 +396,7 @@ def test_a_decoder_that_is_told_the_covariate(counts_adata):
         told.counterfactual(*ASK)
 
 
-def test_other_models_that_cannot(counts_adata):
+def test_other_models_that_cannot(make_model, counts_adata):
     simplex = make_model(counts_adata, epochs=1, latent_distribution="ln")
     with pytest.raises(ValueError, match="simplex"):
         simplex.counterfactual(*ASK)
@@ -405,7 +407,7 @@ def test_other_models_that_cannot(counts_adata):
         simplex.counterfactual(*ASK, adata=counts_adata.obs)
 
 
-def test_minified_cells(counts_adata):
+def test_minified_cells(make_model, counts_adata):
     model = make_model(counts_adata, epochs=1)
     model.adata.obsm["X_latent"], model.adata.obsm["X_variance"] = model.get_latent_representation(return_dist=True)
     model.minify_adata(use_latent_qzm_key="X_latent", use_latent_qzv_key="X_variance")

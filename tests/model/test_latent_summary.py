@@ -1,6 +1,7 @@
 """What a dimension carries and what the counts lose without it: against slow definitions, on planted dead dimensions."""
 
 import warnings
+from functools import partial
 
 import anndata
 import numpy as np
@@ -20,11 +21,10 @@ SMALL = {"n_hidden": 16, "n_latent": 4}
 RUN = Run(objective="beta_vae", beta=16.0, n_steps=300, n_warmup=30, n_near=270, capacity=0.0)
 
 
-def make_model(adata, setup=None, epochs=8, **kwargs):
-    BetaVAE.setup_anndata(adata, **(setup or {}))
-    return BetaVAE(adata, **SMALL, **{"anchor": None} | kwargs).train(
-        max_epochs=epochs, lr_schedule="constant", initialize=False, plan_kwargs={"lr": 1e-2}, **QUIET
-    )
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    train = {"lr_schedule": "constant", "initialize": False, "plan_kwargs": {"lr": 1e-2}}
+    return partial(make_model, epochs=8, anchor=None, train=train)
 
 
 def collapse(model):
@@ -44,7 +44,7 @@ def kill(model, d):
 
 
 @pytest.fixture
-def model(counts_adata):
+def model(make_model, counts_adata):
     return make_model(counts_adata)
 
 
@@ -149,7 +149,7 @@ def test_neither_minibatches_nor_memory_change_the_numbers(model, monkeypatch):
         ({}, {"latent_distribution": "ln"}),
     ],
 )
-def test_every_likelihood_and_covariate(counts_adata, setup, arguments):
+def test_every_likelihood_and_covariate(make_model, counts_adata, setup, arguments):
     """The loss is the difference of the module's own loss on codes that are changed by hand."""
     model = make_model(counts_adata, setup, epochs=3, **arguments)
     rows = np.arange(0, counts_adata.n_obs, 3)
@@ -194,7 +194,7 @@ def test_nothing_but_uns_changes(model, counts_adata):
     assert (counts_adata.uns["betavae"]["latent_summary"]["kl"] > 0).all()
 
 
-def test_which_cells_are_measured(counts_adata):
+def test_which_cells_are_measured(make_model, counts_adata):
     model = make_model(counts_adata)
     model.get_latent_summary(indices=counts_adata.obs["batch"] == "batch_1", key_added="mine")
     parameters = counts_adata.uns["betavae"]["mine_params"]
@@ -216,7 +216,7 @@ def test_which_cells_are_measured(counts_adata):
     assert counts_adata.uns["betavae"]["latent_summary_params"]["measured_on"] == "all"
 
 
-def test_query_cells(counts_adata):
+def test_query_cells(make_model, counts_adata):
     reference, query = counts_adata[:80].copy(), counts_adata[80:].copy()
     model = make_model(reference, {"batch_key": "batch"})
     mapped = BetaVAE.load_query_data(query, model, accelerator="cpu")
@@ -251,7 +251,7 @@ def test_minified_data_with_counts(model, counts_adata):
     pd.testing.assert_frame_equal(model.get_latent_summary(), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_backed_counts(counts_adata, tmp_path):
+def test_backed_counts(make_model, counts_adata, tmp_path):
     counts_adata.write_h5ad(tmp_path / "cells.h5ad")
     backed = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     model = make_model(counts_adata, epochs=2)
@@ -352,7 +352,7 @@ def test_query_cells_of_a_new_batch_are_compared_within_batches(counts_adata):
 
 
 @pytest.mark.parametrize("arguments", [{"anchor": None}, {"latent_distribution": "ln"}, {"gene_likelihood": "normal"}])
-def test_without_an_anchor_nothing_is_said_of_components(counts_adata, arguments):
+def test_without_an_anchor_nothing_is_said_of_components(make_model, counts_adata, arguments):
     model = make_model(counts_adata, epochs=1, **arguments)
     frame = model.get_latent_summary()
     assert frame[["stability", "anchor_correlation"]].isna().all(axis=None)
@@ -420,7 +420,7 @@ def test_scanpy_works_on_dimensions(model, counts_adata):
     plt.close("all")
 
 
-def test_logistic_normal_as_latent_adata(counts_adata):
+def test_logistic_normal_as_latent_adata(make_model, counts_adata):
     latent = make_model(counts_adata, epochs=2, latent_distribution="ln").to_latent_adata()
     np.testing.assert_allclose(latent.X.sum(axis=1), 1.0, atol=1e-4)
 

@@ -15,17 +15,19 @@ from scbetavae.model import BetaVAE
 KEYS = ["dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "in_range"]
 
 
-def trained(adata, epochs=3, setup=None, **kwargs):
-    BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="labels", **(setup or {}))
-    kwargs = {"n_hidden": 16, "n_latent": 3, "beta": 0.1, **kwargs}
-    return BetaVAE(adata, **{"anchor": None} | kwargs).train(
-        max_epochs=epochs, batch_size=16, accelerator="cpu", enable_progress_bar=False
-    )
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    def make(adata, setup=None, epochs=3, **kwargs):
+        setup = {"batch_key": "batch", "labels_key": "labels", **(setup or {})}
+        kwargs = {"n_latent": 3, "beta": 0.1, "anchor": None, **kwargs}
+        return make_model(adata, setup, epochs=epochs, train={"batch_size": 16}, **kwargs)
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def model(_counts_adata):
-    return trained(_counts_adata.copy(), epochs=30)
+def model(make_model, _counts_adata):
+    return make_model(_counts_adata.copy(), epochs=30)
 
 
 def upstream_expression(model, codes):
@@ -48,8 +50,8 @@ def upstream_expression(model, codes):
     ],
 )
 @pytest.mark.parametrize("scale", ["prior", "quantile"])
-def test_fold_changes_are_finite_differences_of_normalized_expression(counts_adata, setup, kwargs, scale):
-    model = trained(counts_adata, epochs=1, setup=setup, **kwargs)
+def test_fold_changes_are_finite_differences_of_normalized_expression(make_model, counts_adata, setup, kwargs, scale):
+    model = make_model(counts_adata, epochs=1, setup=setup, **kwargs)
     means = model.get_latent_representation(return_dist=True)[0]
     ends = {"prior": (-0.5, 1.5), "quantile": (0.2, 0.9)}[scale]
     frame = model.traverse([2, 0], low=ends[0], high=ends[1], n_steps=3, around=np.arange(120), scale=scale)
@@ -247,8 +249,8 @@ def test_a_group_without_cells(model):
     del obs["empty"]
 
 
-def test_no_mean_of_batches(counts_adata):
-    model = trained(counts_adata, epochs=1, condition_on_batch=True)
+def test_no_mean_of_batches(make_model, counts_adata):
+    model = make_model(counts_adata, epochs=1, condition_on_batch=True)
     with pytest.raises(ValueError, match="one batch"):
         model.traverse([0], around="mean")
 
