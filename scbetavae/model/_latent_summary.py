@@ -18,13 +18,15 @@ from scbetavae._core.constants import ACTIVE_KL
 from ._cells import resolve_rows
 from ._decoding import evaluating
 from ._latent import Latent, cells_of, compute_latent, describing, random_state_kept
-from ._latent_summary_anchor import describe_anchor
 from ._latent_summary_collapse import collapse_status, describe_collapse, n_used, read_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ._betavae import BetaVAE
+
+_CONSTANT = 1e-6
+"""Standard deviation below which a dimension is constant but for rounding."""
 
 
 def get_latent_summary(
@@ -55,37 +57,19 @@ def get_latent_summary(
 
     Returns
     -------
-    DataFrame with one row per dimension:
-
-    ``dimension``
-        Counted from 0.
-    ``kl``
-        KL divergence from the prior, mean over all cells, in nats.
-    ``sd_of_means``
-        Standard deviation of the posterior means over all cells; about 1 for a dimension that is used in full.
-    ``mean_posterior_sd``
-        Mean of the posterior's standard deviation; 1 for a dimension that is not used.
-    ``active``
-        Whether ``kl`` is above 0.01 nats and the means vary, see :func:`scbetavae.metrics.active_dimensions`.
-    ``reconstruction_lost``
-        Nats per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured. It can be
-        below 0: held-out cells are then explained better without the dimension.
-    ``reconstruction_lost_se``
-        Its standard error over these cells, NaN for a single one.
-    ``order``
-        1 for the dimension that loses most.
-    ``stability``
-        How well the component that the dimension was anchored to is found again in resampled cells, in [0, 1]; NaN for a
-        dimension without a component.
-    ``anchor_correlation``
-        Pearson correlation of the posterior means with that component over all cells, within batches for a batch-conditioned
-        decoder: near 1 where training kept the dimension's place and sign, below 0 where it turned the sign. NaN without a
-        component, or where the means are constant.
-    ``anchor``
-        The start of the dimension: ``"independent component"``, ``"program"``, ``"two-level factor shared by all classes"``, a
-        candidate for batch or condition that no label was needed for, or ``""``.
-
-    With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
+    DataFrame with one row per dimension: ``dimension`` from 0; ``kl``, KL divergence from the prior, mean over all cells, in
+    nats; ``sd_of_means``, standard deviation of the posterior means over all cells, about 1 for a dimension that is used in full;
+    ``mean_posterior_sd``, mean of the posterior's standard deviation, 1 for a dimension that is not used; ``active``, whether
+    ``kl`` is above 0.01 nats and the means vary, see :func:`scbetavae.metrics.active_dimensions`; ``reconstruction_lost``, nats
+    per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured, below 0 where held-out
+    cells are explained better without the dimension; ``reconstruction_lost_se``, its standard error over these cells, NaN for a
+    single one; ``order``, 1 for the dimension that loses most; ``stability``, how well the component that the dimension was
+    anchored to is found again in resampled cells, in [0, 1]; ``anchor_correlation``, Pearson correlation of the posterior means
+    with that component over all cells, within batches for a batch-conditioned decoder: near 1 where training kept place and sign
+    of the dimension, below 0 where it turned the sign; both NaN without a component, the correlation also for constant means;
+    ``anchor``, the start of the dimension: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
+    classes"``, a candidate for batch or condition that no label was needed for, or ``""``. With ``latent_distribution="ln"`` all
+    of it is about the normal variable behind the simplex.
 
     Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict: ``collapse_status``
     (``"none"``, ``"usual"``, ``"collapsed"``: more than half of the dimensions are inactive, ``"too early"``, ``"training
@@ -100,8 +84,7 @@ def get_latent_summary(
 
     See Also
     --------
-    to_latent_adata : the summary together with the cells, for scanpy's plots.
-    scbetavae.pl.latent_summary : plot of the result.
+    to_latent_adata : the summary together with the cells, for scanpy's plots. scbetavae.pl.latent_summary : plot of the result.
 
     References
     ----------
@@ -142,16 +125,9 @@ def to_latent_adata(
 
     Returns
     -------
-    AnnData of shape (n_cells, n_latent):
-
-    ``.X``
-        Posterior means, as :meth:`get_latent_representation` returns them.
-    ``.var``
-        The summary, with names ``dim_0``, ``dim_1`` and so on.
-    ``.obs``, ``.obsm``
-        Copies of those of ``adata``, without scvi-tools' own columns and entries.
-    ``.uns``
-        Colors of categories, and the summary with its parameters under ``"betavae"``.
+    AnnData of shape (n_cells, n_latent). ``.X``: posterior means, as :meth:`get_latent_representation` returns them. ``.var``:
+    the summary, with names ``dim_0``, ``dim_1`` and so on. ``.obs``, ``.obsm``: copies of those of ``adata``, without scvi-tools'
+    own columns and entries. ``.uns``: colors of categories, and the summary with its parameters under ``"betavae"``.
 
     Raises
     ------
@@ -213,7 +189,7 @@ def _summarize(
     rows, measured_on = _cells_to_measure_on(self, adata, indices)
     with random_state_kept(self.device), torch.inference_mode():
         lost, lost_se = _ablate(self, adata, rows, batch_size)
-        stability, correlation = describe_anchor(self, adata, latent.means, batch_size)
+        stability, correlation = _describe_anchor(self, adata, latent.means, batch_size)
     kl, anchor = np.asarray(latent.kl), self.module.anchor
     order = np.empty(len(kl), dtype=np.int64)
     order[np.lexsort((-kl, -lost))] = np.arange(1, len(kl) + 1)
@@ -276,3 +252,34 @@ def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) ->
     n_cells = lost.shape[1]
     error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
     return lost.mean(axis=1), error
+
+
+def _describe_anchor(
+    self: BetaVAE, adata: AnnData, means: np.ndarray, batch_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stability of each dimension's component, and its correlation with the posterior means; NaN without a component."""
+    anchor = self.module.anchor
+    if anchor is None or anchor.n_components == 0:
+        return np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
+    adata = self._validate_anndata(adata)
+    targets, groups = [], []
+    for tensors in self._make_data_loader(adata, batch_size=batch_size):
+        # A batch that is new to the model has no offset; centering within batches makes up for it.
+        targets.append(anchor.targets(tensors[REGISTRY_KEYS.X_KEY].to(self.device), None).cpu().double().numpy())
+        groups.append(tensors[REGISTRY_KEYS.BATCH_KEY].cpu().numpy().ravel())
+    group = np.concatenate(groups) if self.module.condition_on_batch else np.zeros(len(means))
+    correlation = _pooled_correlation(means, np.concatenate(targets), group)
+    stability = anchor.stability.cpu().double().numpy()
+    anchored = anchor.target_kinds.cpu().numpy() > 0
+    return np.where(stability >= 0, stability, np.nan), np.where(anchored, correlation, np.nan)
+
+
+def _pooled_correlation(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Pearson correlation of columns after centering within groups; NaN for a column that is constant."""
+    first, second = (
+        array - pd.DataFrame(array).groupby(groups).transform("mean").to_numpy() for array in (first, second)
+    )
+    spread = np.minimum(first.std(axis=0), second.std(axis=0))
+    varies = spread > _CONSTANT
+    scale = np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0))
+    return np.where(varies, (first * second).sum(axis=0) / np.where(varies, scale, 1.0), np.nan)

@@ -54,22 +54,15 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         without such a search of the same cells it is made.
     batch_key, conserve, categorical, method
         As in :meth:`find_batch_dimensions`; ``method`` is not used with ``dimensions``.
-    to
-        Value of the removed dimensions: ``"prior"``, 0; ``"reference"``, the mean over the cells of one batch; ``"mean"``, over
-        all cells. The constant changes no distance between cells, but the decoder reads it: with ``"reference"``, corrected
-        expression is that of a batch that exists.
-    reference_batch
-        The batch of ``to="reference"``.
-    donor_key
-        Column of ``.obs`` with the donor of every cell, for the classifiers and intervals of the report.
+    to, reference_batch, donor_key, n_bootstrap, seed, key_added
+        As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``. With
+        ``to="reference"``, corrected expression is that of a batch that exists.
     decode
         Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000 molecules
-        of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers["betavae_zeroed"]``; a text names the
-        layer. It takes the memory of one layer, float32.
+        of a cell (with ``size_factor_key``, at size factor 1), float32. ``True`` writes ``.layers["betavae_zeroed"]``; a text
+        names the layer.
     adata
         Cells; those of the model unless given. Query cells need two batches.
-    n_bootstrap, seed, key_added
-        As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``.
 
     Returns
     -------
