@@ -1,13 +1,13 @@
-"""Which batch dimensions are found, what zeroing them costs, and what other embeddings pay.
+"""Which batch dimensions are found, and what their removal costs, for several embeddings.
 
-``python benchmarks/batch_dimensions.py`` simulates cells of which every factor is known (5 seeds of 2000 cells, 500 genes and a
-batch as strong as cell type): true factors as an embedding, a plain beta-VAE and a beta-TCVAE. Which dimensions truly carry
-batch is seen by intervention: the same cells are drawn in the other batch and encoded again.
-``python benchmarks/batch_dimensions.py --real DIR`` takes ``kang_subset.h5ad`` (condition as batch, cell type conserved) and
+``python benchmarks/batch_dimensions.py`` simulates cells with known factors (5 seeds of 2000 cells, 500 genes and a batch as
+strong as cell type). Embeddings: true factors, a plain beta-VAE and a beta-TCVAE. An intervention shows which dimensions truly
+encode batch: the same cells are drawn in the other batch and encoded again.
+``python benchmarks/batch_dimensions.py --real DIR`` reads ``kang_subset.h5ad`` (condition as batch, cell type conserved) and
 ``mixology_rnamix.h5ad`` (protocol, three RNA proportions) from a folder.
 
-Every report is that of ``scbetavae.tl.zero_batch_dimensions``, on the half of the cells that decided nothing. Rows go to a CSV
-as they come; ``--embeddings DIR`` keeps trained embeddings there, so that a second run trains nothing.
+Every report is that of ``scbetavae.tl.zero_batch_dimensions``, on the half of the cells that took no part in the decision. Each
+row is written to a CSV when it is ready. ``--embeddings DIR`` stores trained embeddings, so that a second run trains nothing.
 """
 
 import argparse
@@ -28,20 +28,20 @@ from sklearn.decomposition import FastICA
 import scbetavae
 
 RESULTS = Path(__file__).parent / "results"
-RULES = ("stepwise", "dominant")
+METHODS = ("stepwise", "dominant")
 MODELS = {
     "beta_tcvae, beta 10": {"objective": "beta_tcvae", "beta": 10.0},
     "beta_vae, beta 4": {"objective": "beta_vae", "beta": 4.0},
 }
-CONDITIONED = "told the batch, beta 1"
+CONDITIONED = "told the batch, beta 1"  # a batch-conditioned decoder; the label is that of the published rows
 REAL = {
     "kang_subset": ("condition", ["cell_type"]),
     "mixology_rnamix": ("protocol", ["H2228_prop", "H1975_prop", "HCC827_prop"]),
 }
 PLAIN = {"lr_schedule": "constant", "initialize": False}
-"""Training as scVI's: what the published rows were measured with, on models without an anchor."""
+"""Training as in scVI, used for the published rows, on models without an anchor."""
 MOVED = 0.1
-"""Share of its variance that batch must move for a dimension to carry batch."""
+"""Share of its variance that batch must move for a dimension to encode batch."""
 
 
 def train(adata: anndata.AnnData, arguments: dict, batch_key: str, seed: int, epochs: int) -> scbetavae.model.BetaVAE:
@@ -55,22 +55,32 @@ def train(adata: anndata.AnnData, arguments: dict, batch_key: str, seed: int, ep
 
 
 def divergences(means: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Mean divergence from the prior of every dimension, nats."""
+    """Mean KL divergence of every dimension from the prior (nats)."""
     return 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(axis=0)
 
 
-def report(
-    adata: anndata.AnnData, batch_key: str, conserve: list[str], rule: str, kl: np.ndarray | None, seed: int
-) -> dict:
-    """Find and zero the dimensions of ``obsm["X_betavae"]``; one row of the table."""
-    scbetavae.tl.zero_batch_dimensions(adata, None, batch_key, conserve=conserve, rule=rule, kl=kl, seed=seed)
+def write_embedding(adata: anndata.AnnData, codes: np.ndarray, kl: np.ndarray | None) -> None:
+    """Write ``obsm["X_betavae"]`` and, for a model, the KL that decides which dimensions are active."""
+    adata.obsm["X_betavae"] = codes
+    if kl is not None:
+        n_dims = codes.shape[1]
+        active = scbetavae.metrics.active_dimensions(codes, kl=kl)
+        names = tuple(f"dim_{d}" for d in range(n_dims))
+        scbetavae.model.Latent(codes, None, kl, active, ("free",) * n_dims, names).write(adata)
+
+
+def report(adata: anndata.AnnData, batch_key: str, conserve: list[str], method: str, seed: int) -> dict:
+    """Find and remove batch dimensions of ``obsm["X_betavae"]``; one row of the table."""
+    options = {"conserve": conserve, "method": method, "seed": seed}
+    scbetavae.tl.find_batch_dimensions(adata, batch_key, **options)
+    scbetavae.tl.zero_batch_dimensions(adata, None, batch_key, **options)  # reads the search
     stored = adata.uns["betavae"]
     table = stored["batch_removal"]
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[(table["role"] == "conserved") & (table["classifier"] == "knn")].set_index("covariate")
     least = kept["kept"].idxmin()
     return {
-        "search": stored["batch_dimensions_params"]["status"],
+        "search_status": stored["batch_dimensions_params"]["status"],
         "status": stored["batch_removal_params"]["status"],
         "dimensions": stored["batch_removal_params"]["dimensions"],
         "batch_before": batch.loc["knn", "before"],
@@ -91,7 +101,7 @@ def report(
 
 
 def in_other_batch(adata: anndata.AnnData, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Counts of the same cells in either of two batches, drawn alike but for the batch."""
+    """Counts of the same cells in each of two batches, drawn with the same seed."""
     obs = adata.obs
     coded = {
         "cell_type": np.eye(obs["cell_type"].nunique())[obs["cell_type"].cat.codes],
@@ -115,13 +125,13 @@ def in_other_batch(adata: anndata.AnnData, seed: int) -> tuple[np.ndarray, np.nd
 
 
 def moved_by_batch(model: scbetavae.model.BetaVAE, adata: anndata.AnnData, seed: int) -> np.ndarray:
-    """Share of the variance of every dimension that changing the batch alone moves, in the mean over cell types."""
+    """Share of the variance of every dimension that a change of batch alone moves, mean over cell types."""
     means = []
     for counts in in_other_batch(adata, seed):
         other = adata.copy()
         other.X = counts
         means.append(model.get_latent_representation(other))
-    # Within types, because a batch may move them apart; averaged over cells first, because counts are noisy.
+    # Within types, because batch may shift them differently; averaged over cells first, because counts are noisy.
     shift = pd.DataFrame(means[1] - means[0]).groupby(adata.obs["cell_type"].to_numpy()).transform("mean").to_numpy()
     return ((shift / 2) ** 2).mean(axis=0) / np.concatenate(means).var(axis=0)
 
@@ -158,24 +168,20 @@ def simulated(seed: int, epochs: int, out: list[dict]) -> None:
             model = train(adata, MODELS[name], "batch", seed, epochs)
             codes, variances = model.get_latent_representation(return_dist=True)
             kl, moved = divergences(codes, variances), moved_by_batch(model, adata, seed)
-        adata.obsm["X_betavae"] = codes
+        write_embedding(adata, codes, kl)
         active = scbetavae.metrics.active_dimensions(codes, kl=kl)
-        carriers = set(np.flatnonzero((moved >= MOVED) & active).tolist())
-        for rule in RULES:
-            row = {"embedding": name, "seed": seed, "rule": rule, **report(adata, "batch", conserve, rule, kl, seed)}
+        true = set(np.flatnonzero((moved >= MOVED) & active).tolist())
+        for method in METHODS:
+            row = {"embedding": name, "seed": seed, "method": method, **report(adata, "batch", conserve, method, seed)}
             chosen = set(adata.uns["betavae"]["batch_dimensions"].query("chosen")["dimension"])
-            row["carriers"] = ", ".join(map(str, sorted(carriers)))
+            row["true_dimensions"] = ", ".join(map(str, sorted(true)))
             row["moved"] = ", ".join(f"{share:.2f}" for share in moved)
-            row["found"], row["missed"], row["wrong"] = (
-                len(chosen & carriers),
-                len(carriers - chosen),
-                len(chosen - carriers),
-            )
+            row["found"], row["missed"], row["wrong"] = len(chosen & true), len(true - chosen), len(chosen - true)
             gradient = [
                 scbetavae.metrics.knn_accuracy(array, adata.obs["gradient"], seed=seed)
                 for array in (codes, adata.obsm["X_betavae_zeroed"])
             ]
-            row["unconserved_kept"] = gradient[1] / gradient[0]  # the gradient, which nobody asked to keep
+            row["unconserved_kept"] = gradient[1] / gradient[0]  # the gradient, which is not conserved
             out.append(row)
             say(row, started)
 
@@ -194,7 +200,7 @@ def load(file: Path, n_genes: int) -> anndata.AnnData:
 
 
 def embed(adata: anndata.AnnData, name: str, batch_key: str, seed: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
-    """Codes, and divergences from the prior (none for linear embeddings: an empty array)."""
+    """Embedding, and KL divergences from the prior (an empty array for linear embeddings)."""
     if name in ("PCA", "ICA"):
         log = sc.pp.log1p(sc.pp.normalize_total(adata, copy=True), copy=True)
         sc.pp.pca(log, n_comps=10, random_state=seed)
@@ -221,22 +227,23 @@ def real(folder: Path, seed: int, epochs: int, keep: Path | None, picture: Path 
                 codes, kl = embed(adata, name, batch_key, seed, epochs)
                 if kept is not None:
                     np.savez(kept, codes=codes, kl=kl)
-            cells = anndata.AnnData(obs=adata.obs, obsm={"X_betavae": codes})
-            for rule in ("none",) if name == CONDITIONED else RULES:
-                row = {"dataset": dataset, "embedding": name, "seed": seed, "rule": rule}
+            cells = anndata.AnnData(obs=adata.obs)
+            write_embedding(cells, codes, kl if len(kl) else None)
+            for method in ("none",) if name == CONDITIONED else METHODS:
+                row = {"dataset": dataset, "embedding": name, "seed": seed, "method": method}
                 row |= (
                     as_it_is(cells, batch_key, conserve, seed)
-                    if rule == "none"
-                    else report(cells, batch_key, conserve, rule, kl if len(kl) else None, seed)
+                    if method == "none"
+                    else report(cells, batch_key, conserve, method, seed)
                 )
                 out.append(row)
                 say(row, started)
-                if picture is not None and not picture.exists() and rule == "stepwise":
+                if picture is not None and not picture.exists() and method == "stepwise":
                     scbetavae.pl.batch_dimensions(cells).figure.savefig(picture, dpi=110)
 
 
 def as_it_is(adata: anndata.AnnData, batch_key: str, conserve: list[str], seed: int) -> dict:
-    """The same row for an embedding of which nothing is zeroed."""
+    """The same row for an embedding from which no dimension is removed."""
     codes = adata.obsm["X_betavae"]
     table = scbetavae.metrics.evaluate_batch_removal(
         codes, codes, batch=adata.obs[batch_key], conserved=adata.obs[conserve], n_bootstrap=0, seed=seed
@@ -244,7 +251,7 @@ def as_it_is(adata: anndata.AnnData, batch_key: str, conserve: list[str], seed: 
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[(table["role"] == "conserved") & (table["classifier"] == "knn")]["after"]
     return {
-        "search": "",
+        "search_status": "",
         "status": "",
         "dimensions": "",
         "batch_after": batch.loc["knn", "after"],
@@ -256,14 +263,14 @@ def as_it_is(adata: anndata.AnnData, batch_key: str, conserve: list[str], seed: 
 
 
 def say(row: dict, started: float) -> None:
-    """Print a row as it comes."""
+    """Print a row when it is ready."""
     words = [f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values() if value != ""]
     print(f"{time.perf_counter() - started:5.0f} s", *words, flush=True)
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Median over seeds, with the range, a line an embedding and rule."""
-    keys = [name for name in ("dataset", "embedding", "rule") if name in frame]
+    """Median and range over seeds, one line per embedding and method."""
+    keys = [name for name in ("dataset", "embedding", "method") if name in frame]
     columns = ["batch_before", "batch_after", "forest_after", "ilisi_after", "conserved_after", "kept_least"]
     columns += [name for name in ("unconserved_kept", "found", "missed", "wrong") if name in frame]
     grouped = frame.groupby(keys, sort=False)
@@ -286,8 +293,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, help="5 simulated, 3 real")
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--embeddings", type=Path, help="folder that keeps embeddings of real data")
-    parser.add_argument("--picture", type=Path, help="draws the first real data set, unless the file is there")
+    parser.add_argument("--embeddings", type=Path, help="folder for embeddings of real data")
+    parser.add_argument("--picture", type=Path, help="file for a plot of the first real data set, unless it exists")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")

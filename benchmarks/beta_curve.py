@@ -1,6 +1,6 @@
 """Reconstruction and KL against beta, on a file of counts: ``python benchmarks/beta_curve.py cells.h5ad``.
 
-Trains one model per beta and seed and prints, a JSON line each, the final means over the training cells, and a table of
+Trains one model per beta and seed and prints the final means over the training cells, one JSON line per model, and a table of
 means and standard deviations over seeds. With ``--out`` the rows go to a CSV file.
 """
 
@@ -19,11 +19,11 @@ from scbetavae.model import BetaVAE
 from scbetavae.train import LinearSchedule
 
 PLAIN = {"lr_schedule": "constant", "initialize": False, "beta_schedule": LinearSchedule(warmup=0.4)}
-"""Training as scVI's, with a long warm-up: what the published rows were measured with, on models without an anchor."""
+"""Training as in scVI, with a long warm-up, used for the published rows, on models without an anchor."""
 
 
 def run(adata: anndata.AnnData, beta: float, seed: int, max_epochs: int) -> dict[str, float]:
-    """Train one model and return what its history ends with."""
+    """Train one model and return the last row of its history."""
     scvi.settings.seed = seed
     adata = adata.copy()
     BetaVAE.setup_anndata(adata)

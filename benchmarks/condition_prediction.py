@@ -2,9 +2,10 @@
 
 ``python benchmarks/condition_prediction.py cells.h5ad --covariates condition,cell_type --out results/condition.csv``
 
-Each embedding has as many dimensions. With ``--donor-key`` whole donors are held out. ``logistic`` in the table is the accuracy
-of a logistic regression with balanced class weights on all dimensions and the same folds, beside our discriminant
-(``all``). Prints medians over seeds; ``--out`` keeps every row, ``--picture`` draws the first covariate for the last model.
+All embeddings have the same number of dimensions. With ``--donor-key`` whole donors are held out. ``logistic`` in the table is
+the accuracy of a logistic regression with balanced class weights on all dimensions and the same folds; compare it with our
+discriminant (``all``). Prints medians over seeds; ``--out`` writes every row, ``--picture`` plots the first covariate for the
+last model.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def logistic_accuracy(adata: anndata.AnnData, name: str, covariate: str, donor_k
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Best dimension, all dimensions, technical covariates, and how many dimensions predict; medians over seeds."""
+    """Best dimension, all dimensions, technical covariates, and number of significant dimensions; medians over seeds."""
     keys = ["covariate", "embedding", "seed"]
     parts = {}
     for run, rows in frame.groupby(keys, sort=False):
@@ -52,7 +53,7 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
         best, last = dimensions.iloc[0], rows.set_index("predictor")
         parts[run] = {
             "active": len(dimensions),
-            "told": int((dimensions["p_adjusted"] < 0.05).sum()),
+            "significant": int((dimensions["p_adjusted"] < 0.05).sum()),
             "best": best["accuracy"],
             "best_p": best["p_adjusted"],
             "best_auroc": best["auroc"],
@@ -96,7 +97,8 @@ def main() -> None:
     frames, seconds = [], 0.0
     for seed in range(arguments.seeds):
         linear_embeddings(adata, arguments.dims, seed)
-        active = {name: model_embedding(adata, name, arguments.dims, arguments.epochs, seed) for name in MODELS}
+        for name in MODELS:
+            model_embedding(adata, name, arguments.dims, arguments.epochs, seed)
         for name in ("X_pca", "X_ica", *MODELS):
             for covariate in arguments.covariates:
                 started = time.perf_counter()
@@ -106,7 +108,6 @@ def main() -> None:
                     obsm_key=name,
                     donor_key=arguments.donor_key,
                     n_permutations=arguments.permutations,
-                    active=active.get(name),
                     seed=seed,
                     key_added=covariate,
                 )

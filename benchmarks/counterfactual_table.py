@@ -1,14 +1,14 @@
-"""Counterfactuals of held-out cells, beside baselines that need no model.
+"""Counterfactuals of held-out cells, compared with baselines without a model.
 
 ``python benchmarks/counterfactual_table.py kang_subset.h5ad --out results/counterfactual_kang.csv``
 ``python benchmarks/counterfactual_table.py --simulated --seeds 2 --epochs 100 --out results/counterfactual_simulated.csv``
 
-The target cells of one group at a time are left out, models are trained on the rest, and predict them from the source cells of
-that group. On simulated cells the truth is the same source cells with the condition changed. Prints the error ratio
-(0 perfect, 1 as doing nothing), a line a model and method, averaged over seeds, a column a group; ``--out`` keeps all rows.
+The target cells of one group at a time are left out. Models train on the rest and predict the left-out cells from the source
+cells of that group. On simulated cells the truth is the same source cells with the condition changed. Prints the relative error
+(0 perfect, 1 no change), one line per model and method, averaged over seeds, one column per group; ``--out`` writes all rows.
 
-``scale``: ``cells`` is the mean over cells of log(1 + counts per 10 000), counts against counts; ``pseudobulk`` the logarithm
-of the mean, expected counts against counts.
+``scale``: ``cells`` is the mean over cells of log(1 + counts per 10 000) and compares counts with counts; ``pseudobulk`` is the
+logarithm of the mean and compares expected counts with counts.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from scbetavae.model import BetaVAE
 from scbetavae.model._count_transport import draw_counts, to_shares, transport_counts
 from scbetavae.train import LinearSchedule
 
-# name: objective, beta, whether the decoder is told the condition. The last is scVI with beta 1 and our warm-up.
+# name: objective, beta, whether the decoder is conditioned on batch. The last is scVI with beta 1 and our warm-up.
 MODELS = {
     "beta_vae, beta 1": ("beta_vae", 1.0, False),
     "beta_vae, beta 4": ("beta_vae", 4.0, False),
@@ -42,17 +42,17 @@ MODELS = {
 METHODS = ("group_shift", "dimension", "nearest")
 N_COMPONENTS = 10
 PLAIN = {"lr_schedule": "constant", "initialize": False, "beta_schedule": LinearSchedule(warmup=0.4)}
-"""Training as scVI's, with a long warm-up: what the published rows were measured with, on models without an anchor."""
+"""Training as in scVI, with a long warm-up, used for the published rows, on models without an anchor."""
 
 
 def train(adata: anndata.AnnData, name: str, covariate: str, seed: int, epochs: int, folder: Path | None) -> BetaVAE:
     """Train a model, or load it from ``folder`` if it was trained before."""
-    objective, beta, told = MODELS[name]
+    objective, beta, condition_on_batch = MODELS[name]
     if folder is not None and (folder / "model.pt").exists():
         return BetaVAE.load(str(folder), adata, accelerator="cpu")
     scvi.settings.seed = seed
-    BetaVAE.setup_anndata(adata, batch_key=covariate if told else None)
-    model = BetaVAE(adata, objective=objective, beta=beta, anchor=None, condition_on_batch=told)
+    BetaVAE.setup_anndata(adata, batch_key=covariate if condition_on_batch else None)
+    model = BetaVAE(adata, objective=objective, beta=beta, anchor=None, condition_on_batch=condition_on_batch)
     model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, **PLAIN)
     if folder is not None:
         model.save(str(folder), overwrite=True)
@@ -99,7 +99,7 @@ def log_cells(counts: sparse.csr_matrix) -> np.ndarray:
 
 
 def baselines(adata: anndata.AnnData, group: str, arguments: argparse.Namespace, judge: Judge, seed: int) -> list[dict]:
-    """Shifts of mean log expression and of principal components; half of the target cells predicted by the rest."""
+    """Shifts of mean log expression and of principal components; half of the target cells predicted from the rest."""
     condition, groups = (adata.obs[name].astype(str).to_numpy() for name in (arguments.covariate, arguments.groupby))
     others = [name for name in np.unique(groups) if name != group]
     logs = log_cells(adata.X)
@@ -131,7 +131,7 @@ def baselines(adata: anndata.AnnData, group: str, arguments: argparse.Namespace,
 def conditioned(
     model: BetaVAE, adata: anndata.AnnData, arguments: argparse.Namespace, source: np.ndarray, judge: Judge
 ) -> list[dict]:
-    """The decoder told the other batch, with and without adding its change to the observed counts."""
+    """A batch-conditioned decoder with the other batch, with and without adding its change to the observed counts."""
     codes = model.get_latent_representation(adata)[source]
     before, after = (to_shares(model.decode(codes, batch=batch)) for batch in (arguments.source, arguments.target))
     counts = sparse.csr_matrix(adata.X[source])
@@ -140,7 +140,7 @@ def conditioned(
     rows = [{"added": True} | row for row in judge.both(drawn, expected)]
     plain = draw_counts(totals.ravel(), after, np.random.default_rng(0))
     rows += [{"added": False} | row for row in judge.both(plain, totals * after)]
-    return [{"method": "told the other batch"} | row for row in rows]
+    return [{"method": "told the other batch"} | row for row in rows]  # the label of the published rows
 
 
 def predictions(
@@ -169,7 +169,7 @@ def predictions(
 def frame_rows(
     model: BetaVAE, adata: anndata.AnnData, group: str, arguments: argparse.Namespace, judge: Judge
 ) -> list[dict]:
-    """What ``counterfactual`` itself puts beside every prediction: its baselines, and its ceiling where the target is real."""
+    """What ``counterfactual`` reports with every prediction: its baselines, and split halves if the target cells are real."""
     predicted = model.counterfactual(
         arguments.covariate, arguments.source, arguments.target, groupby=arguments.groupby, exclude=group, adata=adata
     )
@@ -241,7 +241,7 @@ def run(
 
 
 def summary(frame: pd.DataFrame, scale: str, genes: str) -> pd.DataFrame:
-    """Error ratio, a line a model and method, averaged over seeds; the last column averages over groups."""
+    """Relative error, one line per model and method, averaged over seeds; column ``mean`` averages over groups."""
     part = frame[(frame["scale"] == scale) & (frame["genes"] == genes)]
     table = part.pivot_table(index=["model", "method", "added"], columns="held_out", values="relative_error")
     table["mean"] = table.mean(axis=1)

@@ -1,15 +1,15 @@
-"""Measure on real cells the constants that ``scbetavae.datasets.simulate_counts`` starts from.
+"""Estimate the constants of ``scbetavae.datasets.simulate_counts`` from real cells.
 
-Run ``python benchmarks/fit_simulator.py``: it takes seconds, prints each constant beside the one in use, and ends with
+Run ``python benchmarks/fit_simulator.py``: it takes seconds, prints each constant and the one in use, and ends with
 status 1 if they differ by more than 1%. The cells are ``scbetavae.datasets.pbmc68k()``.
 
-- Depth: median counts a cell and gene, and the standard deviation of the log of the counts a cell.
+- Depth: median counts per cell and gene, and the standard deviation of the log of the counts per cell.
 - Gene means: standard deviation over genes of the log of the share of all counts. Close to normal on the log scale
-  (skewness is printed). Sampling noise, 1 / (counts of the gene), is taken off the variance.
+  (skewness is printed). Sampling noise, 1 / (counts of the gene), is subtracted from the variance.
 - Dispersion: within each of the ten cell types, mu = (counts of the cell) x (share of the gene in the type). A gene's
   dispersion phi is sum((x - mu)^2 - mu) / sum(mu^2), the moment estimate of Var = mu + phi mu^2. A straight line is
-  fitted to the log of its median over genes, in 20 bins of the mean, against the log mean: phi = a mean^-b. The median,
-  because in some genes the types are still mixtures, which a simulation has as factors and not as noise.
+  fitted to the log of its median over genes, in 20 bins of the mean, against the log mean: phi = a mean^-b. The median is
+  used because in some genes the types are still mixtures, which a simulation has as factors and not as noise.
 """
 
 import sys
@@ -64,7 +64,7 @@ def fit() -> dict[str, float]:
 
 
 def main() -> int:
-    """Print the constants; return 1 if those in use are others."""
+    """Print the constants; return 1 if those in use differ."""
     same = True
     for name, value in fit().items():
         used = getattr(in_use, name)

@@ -1,8 +1,8 @@
-"""Time of ``import scbetavae`` beside ``import scvi``: medians over interleaved new interpreters.
+"""Time of ``import scbetavae`` and of ``import scvi``: medians over interleaved new interpreters.
 
 Run ``python benchmarks/import_time.py``; prints one line of JSON, times in seconds. The target is under half a second
-for ``import scbetavae``. One uncounted round comes first, so that compiled files and the disk cache are warm. Times
-are of the import alone, without the start of the interpreter.
+for ``import scbetavae``. A first round that does not count warms compiled files and the disk cache. Times
+exclude the start of the interpreter.
 """
 
 import argparse
@@ -15,7 +15,7 @@ PACKAGES = ("scbetavae", "scvi")
 
 
 def import_seconds(package: str) -> float:
-    """Import a package in a new interpreter and return the seconds that took."""
+    """Seconds that the import of a package takes in a new interpreter."""
     code = f"import time; start = time.perf_counter(); import {package}; print(time.perf_counter() - start)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return float(done.stdout.split()[-1])

@@ -1,4 +1,4 @@
-"""Cells per second of encoding, ours beside scVI's: ``python benchmarks/inference_speed.py``.
+"""Cells per second of encoding, ours and scVI's: ``python benchmarks/inference_speed.py``.
 
 Both models have the same architecture and were trained for an epoch on the same counts; they take turns, and the medians of the
 rounds are compared. Prints a JSON line.

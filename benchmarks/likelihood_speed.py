@@ -1,8 +1,8 @@
-"""Speed of the fused negative binomial loss against scvi-tools' distribution: forward and backward, one JSON line a case.
+"""Speed of the fused negative binomial loss against scvi-tools' distribution: forward and backward, one JSON line per case.
 
 Run ``python benchmarks/likelihood_speed.py``. The ways take turns within a round, so that a busy machine slows all of
-them; medians over rounds are reported in milliseconds, with the ratio of the medians, and the shortest times with
-theirs (on a machine shared with others, the better guide). ``--profile`` lists the operators of one case.
+them. Medians over rounds are in milliseconds, with their ratio; so are the shortest times, which are more reliable on a
+shared machine. ``--profile`` lists the operators of one case.
 
 Ways: ``scvi`` composes softmax, library size and ``NegativeBinomial.log_prob``; ``fused`` takes the non-zero structure
 that a data path of sparse rows has at hand; ``fused_dense`` takes dense counts and finds the structure itself;

@@ -1,7 +1,7 @@
-"""What each objective does: ``python benchmarks/objectives_table.py simulated`` or ``... cells.h5ad --covariate condition``.
+"""Comparison of the objectives: ``python benchmarks/objectives_table.py simulated`` or ``... cells.h5ad --covariate condition``.
 
 Trains every objective and seed, and the baselines PCA and ICA, on the simulator of independent factors or on a file of
-counts, and writes a row per run: NLL, KL and active dimensions at the end of training, the Gaussian total correlation of means
+counts, and writes one row per run: NLL, KL and active dimensions at the end of training, the Gaussian total correlation of means
 and of samples, and the mutual information gap of the covariates named. Prints a JSON line per run and a table at the end.
 """
 
@@ -38,7 +38,7 @@ N_LATENT = 10
 
 
 def describe(codes: np.ndarray, variances: np.ndarray | None, adata: anndata.AnnData, covariates: list[str]) -> dict:
-    """Total correlation of the active codes and the gap of every covariate."""
+    """Total correlation of the active dimensions and the MIG of every covariate."""
     active = metrics.active_dimensions(codes)
     codes = codes[:, active]
     row = {"tc_means": metrics.gaussian_total_correlation(codes)}
@@ -53,13 +53,13 @@ def describe(codes: np.ndarray, variances: np.ndarray | None, adata: anndata.Ann
 def train(
     adata: anndata.AnnData, arguments: dict, seed: int, max_epochs: int, warmup: float
 ) -> tuple[dict, np.ndarray, np.ndarray]:
-    """Train one model; what its history ends with, its posterior means and variances."""
+    """Train one model; the last row of its history, its posterior means and variances."""
     scvi.settings.seed = seed
     adata = adata.copy()
     BetaVAE.setup_anndata(adata)
     model = BetaVAE(adata, n_latent=N_LATENT, anchor=None, **arguments)
     schedule = LinearSchedule(warmup=warmup)
-    plain = {"lr_schedule": "constant", "initialize": False}  # as scVI's
+    plain = {"lr_schedule": "constant", "initialize": False}  # as in scVI
     model.train(max_epochs=max_epochs, beta_schedule=schedule, accelerator="cpu", enable_progress_bar=False, **plain)
     last = adata.uns["betavae"]["history"].iloc[-1]
     means, variances = model.get_latent_representation(return_dist=True)

@@ -1,10 +1,10 @@
 """One dimension per cell type: PCA, both anchors and DRVI. ``python benchmarks/programs.py FOLDER --out results/programs.csv``.
 
-``FOLDER`` holds ``kang_subset.h5ad``, ``onek1k_subset.h5ad`` and ``mixology_rnamix.h5ad``; the fourth set are the bundled blood
-cells with two planted batches. Every method has as many latent dimensions and the same held-out tenth of the cells. A row a run:
-LMS and MSGS of cell types with DRVI's equal-width bins, all cells; the mutual information gap of the two-level factor; nats per
-held-out cell, the reconstruction plus the divergence from the prior, which DRVI reports in the same units; CPU seconds of
-training. ``--drvi`` adds DRVI's defaults, which need scvi-tools 1.5 or later. Rows of runs that are in the file are kept.
+``FOLDER`` has ``kang_subset.h5ad``, ``onek1k_subset.h5ad`` and ``mixology_rnamix.h5ad``; the fourth set is the bundled example
+data with two planted batches. All methods have the same number of latent dimensions and the same held-out tenth of the cells. One
+row per run: LMS and MSGS of cell types with DRVI's equal-width bins, all cells; the mutual information gap of the two-level
+factor; nats per held-out cell, reconstruction plus KL divergence from the prior, in the same units as DRVI; CPU seconds of
+training. ``--drvi`` adds DRVI's defaults, which need scvi-tools 1.5 or later. Rows of finished runs in the file are kept.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SETS = {
     "rnamix": ("mixology_rnamix.h5ad", None, "protocol"),
 }
 OBJECTIVES = {"beta_tcvae, beta 4": ("beta_tcvae", 4.0), "beta_vae, beta 1": ("beta_vae", 1.0)}
-N_VARIABLE = 600  # genes of the mixtures, which come with all
+N_VARIABLE = 600  # genes of the mixtures, whose file has all genes
 DRVI_EPOCHS = {"onek1k": 50}
 
 
@@ -70,7 +70,7 @@ def pca(adata: anndata.AnnData, n_latent: int, seed: int) -> tuple[np.ndarray, d
 
 
 def fit(adata: anndata.AnnData, method: str, objective: str, n_latent: int, seed: int) -> tuple[np.ndarray, dict]:
-    """Posterior means of a trained model, and how it did on held-out cells."""
+    """Posterior means of a trained model, and its results on held-out cells."""
     scvi.settings.seed = seed
     cells = split(adata.n_obs)
     common = {"accelerator": "cpu", "enable_progress_bar": False, "datasplitter_kwargs": {"external_indexing": cells}}

@@ -1,4 +1,4 @@
-"""The picture at the top of the README, from the output of the demo.
+"""The figure at the top of the README, from the output of the demo.
 
 ``scbetavae --seed 0 --out demo && python benchmarks/readme_figure.py demo/betavae.h5ad`` draws what each latent dimension
 encodes, and the cells before and after the batch dimension is removed, to ``docs/_static/overview.png``.
@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 import scbetavae
 
-PICTURE = Path(__file__).parents[1] / "docs" / "_static" / "overview.png"
+FIGURE = Path(__file__).parents[1] / "docs" / "_static" / "overview.png"
 BATCH, CELL_TYPE = "batch", "bulk_labels"
 NAMES = {BATCH: "batch", CELL_TYPE: "cell type"}
 COLORS = {BATCH: ["#0072B2", "#D55E00"], CELL_TYPE: [plt.get_cmap("tab10")(i) for i in range(10)]}
@@ -44,7 +44,7 @@ def draw_dimensions(axes: Axes, adata: anndata.AnnData, removed: list[int]) -> N
 
 
 def draw_cells(axes: Axes, adata: anndata.AnnData, column: str, when: str, accuracy: float) -> None:
-    """UMAP of the cells, with k-NN accuracy under it."""
+    """UMAP of the cells, with k-NN accuracy below it."""
     basis, _ = SHOWN[when]
     values = adata.obs[column].astype("category").cat
     order = np.random.default_rng(0).permutation(adata.n_obs)
@@ -55,7 +55,7 @@ def draw_cells(axes: Axes, adata: anndata.AnnData, column: str, when: str, accur
 
 
 def draw(adata: anndata.AnnData) -> plt.Figure:
-    """The whole picture."""
+    """The whole figure."""
     stored = adata.uns["betavae"]
     removed = [int(number) for number in stored["batch_removal_params"]["dimensions"].split(", ")]
     report = stored["batch_removal"].query("classifier == 'knn'").set_index("covariate")
@@ -79,10 +79,10 @@ def draw(adata: anndata.AnnData) -> plt.Figure:
 
 
 def main() -> None:
-    """Read the output of the demo, and write the picture."""
+    """Read the output of the demo, and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="betavae.h5ad of the demo")
-    parser.add_argument("--out", type=Path, default=PICTURE)
+    parser.add_argument("--out", type=Path, default=FIGURE)
     options = parser.parse_args()
     draw(anndata.read_h5ad(options.file)).savefig(options.out, dpi=110)
 

@@ -9,8 +9,8 @@ and on ``kang_subset.h5ad``, ``onek1k_subset.h5ad`` and ``mixology_rnamix.h5ad``
 - ``same_cells``: three network seeds on the same training cells;
 - ``baselines``: PCA and ICA of the same cells; ``scvi``: scvi-tools' SCVI with its defaults (slow).
 
-Held-out cells are the same tenth for every arm but ``batch_removal``. Seeds go round the arms, so that a slow moment of the
-machine hits all of them. CPU seconds are those of ``train()`` alone, on one thread. Rows that are in the CSV are not made again.
+Held-out cells are the same tenth for every arm but ``batch_removal``. Every seed runs all arms in turn, so that a slow moment of
+the machine affects all of them. CPU seconds are those of ``train()`` alone, on one thread. Finished rows are not computed again.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before OpenMP loads: threads that wait actively would be counted, on a machine with other work.
+# Before OpenMP loads: on a busy machine, CPU seconds would count threads that wait actively.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import anndata
@@ -45,8 +45,8 @@ SETS = {
     "rnamix2000": (["protocol"], None),
     "onek1k": ([], "cell_type"),
 }
-PROTECTED = {name: ["H2228_prop", "H1975_prop", "HCC827_prop"] for name in ("rnamix600", "rnamix2000")}
-"""Columns that a removal conserves where there is no cell type: the RNA of each cell line in a mixture."""
+CONSERVED = {name: ["H2228_prop", "H1975_prop", "HCC827_prop"] for name in ("rnamix600", "rnamix2000")}
+"""Columns that a removal conserves if there is no cell type: the RNA proportion of each cell line in a mixture."""
 
 OBJECTIVES = {
     f"{objective}, beta {beta}": {"objective": objective, "beta": beta}
@@ -108,7 +108,7 @@ def measure(model, adata: anndata.AnnData, factors: list[str], cell_type: str | 
 
 
 def describe(means: np.ndarray, adata: anndata.AnnData, factors: list[str], cell_type: str | None) -> dict:
-    """Mutual information gaps of the factors, and k-NN accuracy of cell type."""
+    """Mutual information gaps of the factors, and k-NN accuracy for cell type."""
     found = (
         {f"mig_{name}": value for name, value in scbetavae.metrics.mig(means, adata.obs[factors]).items()}
         if factors
@@ -120,7 +120,7 @@ def describe(means: np.ndarray, adata: anndata.AnnData, factors: list[str], cell
 
 
 def baselines(adata: anndata.AnnData, seed: int) -> dict[str, np.ndarray]:
-    """PCA of log-normalized counts, and one run of ICA of its scores."""
+    """PCA of log-normalized counts, and one run of ICA on the principal components."""
     from sklearn.decomposition import PCA, FastICA
 
     logs = adata.copy()
@@ -135,13 +135,13 @@ def baselines(adata: anndata.AnnData, seed: int) -> dict[str, np.ndarray]:
 
 
 def removal(name: str, folder: Path | None, seed: int) -> dict:
-    """What the default removal of a default model, with its own split of cells, leaves and keeps."""
+    """Result of the default batch removal for a default model with its own split of cells."""
     adata = read(name, folder)
     factors, cell_type = SETS[name]
     BetaVAE.setup_anndata(adata, batch_key=factors[0], labels_key=cell_type)
     model, _ = fit(adata, BetaVAE, seed, {})
     started = time.process_time()
-    model.zero_batch_dimensions(conserve=PROTECTED.get(name), seed=seed)
+    model.zero_batch_dimensions(conserve=CONSERVED.get(name), seed=seed)
     table, parameters = adata.uns["betavae"]["batch_removal"], adata.uns["betavae"]["batch_removal_params"]
     batch = table[table["role"] == "batch"].set_index("classifier")
     kept = table[table["role"] != "batch"]
@@ -175,7 +175,7 @@ def _matched(table: np.ndarray) -> np.ndarray:
 
 
 def rows_of(name: str, folder: Path | None, arms: list[str], seeds: range, done: set) -> Iterator[tuple]:
-    """Rows (set, arm, seed, measures) that are not there yet, seed by seed."""
+    """Rows (set, arm, seed, measures) that are missing in the CSV, seed by seed."""
     adata = read(name, folder)
     factors, cell_type = SETS[name]
     batch_key = factors[0] if factors else None

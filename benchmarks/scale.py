@@ -1,8 +1,8 @@
 """CPU seconds and peak memory of the default ``train()`` on many simulated cells, and SCVI's peak next to it.
 
-``python benchmarks/scale.py`` simulates 100 000 cells x 2000 genes (8% non-zero) and trains in a process of its own each, on one
-thread: the default model for its default length, targets included, and ``scvi.model.SCVI`` for one epoch, whose peak is that of
-any length. The peak is that of the whole process less that of one which only imports and simulates. Writes
+``python benchmarks/scale.py`` simulates 100 000 cells x 2000 genes (8% non-zero) and trains each model in a separate process, on
+one thread: the default model for its default length, with its targets, and ``scvi.model.SCVI`` for one epoch, because its peak
+does not depend on the length. The peak is that of the process minus that of a process that only imports and simulates. Writes
 ``benchmarks/results/scale.csv``.
 """
 
@@ -49,7 +49,7 @@ def run(method: str, n_cells: int) -> None:
 
 
 def main() -> None:
-    """Run each method in a process of its own, write and print a row for each."""
+    """Run each method in a separate process, write and print one row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=lambda s: [int(n) for n in s.split(",")], default=[10_000, 100_000])
     parser.add_argument("--out", type=Path, default=RESULTS)

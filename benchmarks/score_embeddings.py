@@ -2,9 +2,9 @@
 
 ``python benchmarks/score_embeddings.py cells.h5ad --covariates condition,cell_type --out results/scores_cells.csv``
 
-Each embedding has as many dimensions. The models train on raw counts of the most variable genes, PCA on their logarithm,
-and the ICA rotates that PCA. Prints a table of adjusted scores with the 95% interval; ``--out`` keeps every column,
-``--picture`` draws them.
+All embeddings have the same number of dimensions. The models train on raw counts of the most variable genes, PCA on their
+logarithm, and the ICA rotates that PCA. Prints a table of normalized scores with the 95% interval; ``--out`` writes every column,
+``--picture`` plots them.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import scbetavae
 
 MODELS = {"X_betavae": ("beta_vae", 4.0), "X_betatcvae": ("beta_tcvae", 10.0)}
 PLAIN = {"lr_schedule": "constant", "initialize": False, "beta_schedule": scbetavae.train.LinearSchedule(warmup=0.4)}
-"""Training as scVI's, with a long warm-up: what the published rows were measured with, on models without an anchor."""
+"""Training as in scVI, with a long warm-up, used for the published rows, on models without an anchor."""
 SHOWN = ("mig", "sap", "lms", "dci_completeness", "dci_informativeness")
 
 
@@ -40,23 +40,20 @@ def linear_embeddings(adata: anndata.AnnData, n_dims: int, seed: int) -> None:
     adata.obsm["X_ica"] = ica.fit_transform(log.obsm["X_pca"].astype(np.float64))
 
 
-def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int, seed: int) -> np.ndarray:
-    """Train, store the posterior means, and return the mask of the dimensions that the model uses."""
+def model_embedding(adata: anndata.AnnData, name: str, n_dims: int, epochs: int, seed: int) -> None:
+    """Train, and store the posterior means."""
     objective, beta = MODELS[name]
     scvi.settings.seed = seed
     model = scbetavae.model.BetaVAE(adata, objective=objective, beta=beta, anchor=None, n_latent=n_dims)
     model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False, **PLAIN)
-    means, variances = model.get_latent_representation(return_dist=True)
-    adata.obsm[name] = means
-    kl = 0.5 * (means**2 + variances - 1 - np.log(variances)).mean(axis=0)
-    return scbetavae.metrics.active_dimensions(means, kl=kl)
+    adata.obsm[name] = model.get_latent_representation()
 
 
 def summary(frame: pd.DataFrame) -> pd.DataFrame:
-    """Adjusted scores with their interval on the same scale, a line a covariate and embedding."""
+    """Normalized scores with their interval on the same scale, one line per covariate and embedding."""
     frame = frame[frame["metric"].isin(SHOWN)]
-    room = frame["ceiling"] - frame["null"]
-    ends = [(frame[name] - frame["null"]) / room for name in ("ci_low", "ci_high")]
+    span = frame["ceiling"] - frame["null"]
+    ends = [(frame[name] - frame["null"]) / span for name in ("ci_low", "ci_high")]
     texts = []
     for value, low, high in zip(frame["normalized"].round(2) + 0.0, *(end.round(2) + 0.0 for end in ends), strict=True):
         interval = "" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]"
@@ -98,21 +95,18 @@ def main() -> None:
         adata = adata[:, log.var["highly_variable"].to_numpy()].copy()
     linear_embeddings(adata, arguments.dims, arguments.seed)
     scbetavae.model.BetaVAE.setup_anndata(adata)
-    active = {}
     for name in MODELS:
         started = time.perf_counter()
-        active[name] = model_embedding(adata, name, arguments.dims, arguments.epochs, arguments.seed)
+        model_embedding(adata, name, arguments.dims, arguments.epochs, arguments.seed)
         seconds = time.perf_counter() - started
-        print(
-            f"{name}: {arguments.epochs} epochs in {seconds:.0f} s, {active[name].sum()} active dimensions", flush=True
-        )
+        n_active = scbetavae.metrics.active_dimensions(adata.obsm[name]).sum()
+        print(f"{name}: {arguments.epochs} epochs in {seconds:.0f} s, {n_active} active dimensions", flush=True)
     started = time.perf_counter()
     frame = scbetavae.tl.compare_embeddings(
         adata,
         arguments.covariates,
         ["X_pca", "X_ica", *MODELS],
         donor_key=arguments.donor_key,
-        active=active,
         seed=arguments.seed,
     )
     print(f"scored {adata.n_obs} cells x {adata.n_vars} genes in {time.perf_counter() - started:.0f} s")
@@ -122,7 +116,7 @@ def main() -> None:
     if arguments.out:
         frame.round(4).to_csv(arguments.out, index=False)
     if arguments.picture:
-        scbetavae.pl.compare_embeddings(adata).savefig(arguments.picture, dpi=110)
+        scbetavae.pl.embedding_comparison(adata).savefig(arguments.picture, dpi=110)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Speed of the scores against loops over scikit-learn: ``OMP_NUM_THREADS=1 python benchmarks/score_speed.py``.
 
-Prints a JSON line per measurement: seconds of wall clock and of processor (the second is the one to compare on a busy
-machine), the target where there is one, and for the loops how far their values are from ours. ``--cells 10000`` is a
+Prints one JSON line per measurement: seconds of wall clock and of processor (compare the second on a busy machine), the
+target if there is one, and for the loops the difference between their values and ours. ``--cells 10000`` is a
 quick look.
 """
 
@@ -83,7 +83,7 @@ def main() -> None:
     arguments = parser.parse_args()
     codes, factors = planted(arguments.cells, arguments.dims, arguments.seed)
     size = {"cells": arguments.cells, "dims": arguments.dims, "covariates": len(CLASSES)}
-    # Load what is loaded on first use, and warm up.
+    # Load lazy imports, and warm up.
     metrics.score_frame(codes[:500], factors[:500], n_permutations=1, n_bootstrap=2)
 
     def score(names: tuple[str, ...], **options: int) -> pd.DataFrame:

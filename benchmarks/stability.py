@@ -1,12 +1,12 @@
-"""Whether stability foretells which dimensions other seeds find again: ``python benchmarks/stability.py DATA_FOLDER``.
+"""Whether stability predicts which dimensions other seeds find again: ``python benchmarks/stability.py DATA_FOLDER``.
 
 Stability is computed once at the start of training, from ten bootstrap samples of the cells. Agreement is the mean absolute
-Spearman correlation of matched dimensions over models that differ in their seed: with training cells of their own
+Spearman correlation of matched dimensions over models that differ in their seed: with their own training cells
 (``"different"``, what ``scvi.settings.seed`` does) or with the same training cells (``"same"``). Default models of the bundled
 PBMCs with a planted batch, of the simulator, and of ``kang_subset.h5ad`` and ``mixology_rnamix.h5ad`` in the folder (600
 variable genes).
 
-Writes a row per data set, design and consensus dimension. Prints the Spearman correlation of stability with agreement and the
+Writes one row per data set, design and consensus dimension. Prints the Spearman correlation of stability with agreement and the
 area under the ROC curve for an agreement of .9 or more, over dimensions with a component.
 """
 
@@ -65,8 +65,7 @@ def compare(adata: anndata.AnnData, design: str, seeds: int) -> pd.DataFrame:
     for seed in range(seeds):
         key = f"seed {seed}"
         cells.obsm[key], summaries[key] = train(adata, seed, design)
-    active = {key: summary["active"].to_numpy() for key, summary in summaries.items()}
-    frame = tl.consensus_dimensions(cells, list(summaries), active=active)
+    frame = tl.consensus_dimensions(cells, list(summaries))
     matches = cells.uns["betavae"]["consensus_matches"]
     for name in ("stability", "anchor_correlation", "kl"):
         of_match = zip(matches["embedding"], matches["matched_dimension"], strict=True)
@@ -77,7 +76,7 @@ def compare(adata: anndata.AnnData, design: str, seeds: int) -> pd.DataFrame:
 
 
 def describe(frame: pd.DataFrame) -> dict[str, float]:
-    """How well stability foretells agreement."""
+    """How well stability predicts agreement."""
     frame = frame.dropna(subset=["stability", "agreement"])
     reproducible = frame["agreement"] >= REPRODUCIBLE
     row = {

@@ -1,7 +1,7 @@
 """Peak memory of the process that drives a sweep, with 2 and with 20 runs: ``python benchmarks/sweep_memory.py``.
 
-Every measurement is a process of its own, which sweeps the bundled blood cells with one epoch a run: once with the runs in
-that process (``jobs 1``), once with the runs in two others (``jobs 2``). It prints a JSON line each, and the growth.
+Every measurement is a separate process that runs a sweep on the bundled example data with one epoch per run: once with the runs
+in that process (``jobs 1``), once with the runs in two others (``jobs 2``). It prints one JSON line for each, and the growth.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def measure(n_runs: int, n_jobs: int) -> None:
 
 
 def main() -> None:
-    """Measure in processes of their own, and compare."""
+    """Measure in separate processes, and compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, nargs=2, default=(2, 20))
     parser.add_argument("--one", type=int, nargs=2, help=argparse.SUPPRESS)

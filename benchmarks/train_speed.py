@@ -1,4 +1,4 @@
-"""Cells per second of training: ours, scVI and DRVI, beside the floor that matrix products and the optimizer set.
+"""Cells per second of training: ours, scVI and DRVI, and the floor of matrix products and optimizer.
 
 ``python benchmarks/train_speed.py`` runs the main case, ``--all`` the whole grid, ``--device cuda`` either on a GPU.
 
@@ -6,7 +6,7 @@ All methods have one hidden layer of 128 nodes, the same latent dimensions, mini
 likelihood, and train full epochs through ``train()``. They take turns, and the medians of the rounds are compared: a JSON line
 per case. ``--table FILE.jsonl`` puts the rows of a case together, such as those of ``--memory``, and prints the table of
 the docs. The floor is the five matrix products of a step (encoder forward and weights, decoder forward, weights and inputs)
-and a fused Adam over those weights. ``--memory`` runs each method in a process of its own and prints its peak.
+and a fused Adam over those weights. ``--memory`` runs each method in a separate process and prints its peak.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def trainer_of(
 ) -> Callable[[], float]:
     """Function that trains an epoch and returns its cells per second."""
     model = model_of(method, adata, options.n_latent)
-    plain = {"lr_schedule": "constant", "initialize": False} if method == "ours" else {}  # epochs alone are timed
+    plain = {"lr_schedule": "constant", "initialize": False} if method == "ours" else {}  # only epochs are timed
 
     def run() -> float:
         started = time.perf_counter()

@@ -1,8 +1,8 @@
 """Peak memory of a traversal: ``python benchmarks/traversal_memory.py --genes 30000 --dims 64``.
 
-A process of its own makes counts and a model, searches along every dimension, and reports its peak resident memory, including
-imports, data, model and the returned frame. The model is trained for one epoch on few cells, since memory does not depend on what
-it learned. Prints a JSON line.
+A separate process makes counts and a model, traverses every dimension, and reports its peak resident memory, including imports,
+data, model and the returned frame. The model trains for one epoch on few cells, because memory does not depend on the
+weights. Prints a JSON line.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import scbetavae
 
 
 def main() -> None:
-    """Walk and print."""
+    """Traverse and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--genes", type=int, default=30_000)
     parser.add_argument("--dims", type=int, default=64)

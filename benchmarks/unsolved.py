@@ -1,15 +1,15 @@
-"""Where nothing helps: many-level, weak and confounded factors. ``python benchmarks/unsolved.py DATA_FOLDER``.
+"""Factors that no method finds: many levels, weak, confounded. ``python benchmarks/unsolved.py DATA_FOLDER``.
 
 PCA, ICA (one run, on as many principal components) and the default model with and without its anchor, ten dimensions each, on the
 bundled PBMCs with a planted batch, the simulator, and ``kang_subset.h5ad``, ``onek1k_subset.h5ad`` and ``mixology_rnamix.h5ad``
 (600 variable genes) of the folder. Factors are
 
-- ``many``: of three and more levels, such as cell types: MIG, LMS of single classes with DRVI's bins, k-NN accuracy;
-- ``weak``: of small effects, such as sex, age and donor in blood: MIG and k-NN accuracy;
-- ``confounded``: the batch of a simulation whose cell types follow it with a Cramer's V of .6 and of .9: the same, and what
-  the stepwise removal of batch dimensions leaves and keeps.
+- ``many``: three or more levels, such as cell types: MIG, LMS of single classes with DRVI's bins, k-NN accuracy;
+- ``weak``: small effects, such as sex, age and donor in blood: MIG and k-NN accuracy;
+- ``confounded``: the batch of a simulation in which cell type and batch have a Cramer's V of .6 and of .9: the same, and the
+  batch accuracy and cell-type accuracy after the stepwise removal of batch dimensions.
 
-A row per data set, factor, method, seed and measure in ``benchmarks/results/unsolved.csv``; finished runs are not made again.
+One row per data set, factor, method, seed and measure in ``benchmarks/results/unsolved.csv``; finished runs are not repeated.
 ``python benchmarks/unsolved.py --table`` makes the table of the docs from them.
 """
 
@@ -31,7 +31,7 @@ import torch
 from sklearn.decomposition import PCA, FastICA
 
 from scbetavae import datasets, metrics, tl
-from scbetavae.model import BetaVAE
+from scbetavae.model import BetaVAE, Latent
 
 RESULTS = Path(__file__).parent / "results" / "unsolved.csv"
 TABLE = Path(__file__).parents[1] / "docs" / "user_guide" / "unsolved.inc"
@@ -86,7 +86,7 @@ def log_normalized(adata: anndata.AnnData) -> anndata.AnnData:
 
 
 def embed(adata: anndata.AnnData, method: str, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Codes of a method, and the divergence of each dimension from the prior where there is one."""
+    """Embedding of a method, and for a model the KL divergence of each dimension from the prior."""
     if method in ("PCA", "ICA"):
         codes = PCA(N_LATENT, random_state=seed).fit_transform(log_normalized(adata).X.toarray())
         if method == "ICA":
@@ -100,7 +100,7 @@ def embed(adata: anndata.AnnData, method: str, seed: int) -> tuple[np.ndarray, n
 
 
 def measure(adata: anndata.AnnData, factor: str, kind: str, codes: np.ndarray, kl: np.ndarray | None) -> dict:
-    """How one factor shows in the codes."""
+    """How an embedding encodes one factor."""
     values = adata.obs[factor]
     values = values.astype(float) if factor == "age" else values.astype(str)
     found = {
@@ -116,21 +116,25 @@ def measure(adata: anndata.AnnData, factor: str, kind: str, codes: np.ndarray, k
 
 
 def remove(adata: anndata.AnnData, codes: np.ndarray, kl: np.ndarray | None) -> dict:
-    """What the default removal leaves of the batch and keeps of cell type, by nearest neighbors."""
+    """k-NN accuracy of batch and of cell type after the default removal."""
     adata.obsm["codes"] = codes
-    tl.zero_batch_dimensions(adata, batch_key="batch", conserve="cell_type", obsm_key="codes", kl=kl)
+    if kl is not None:  # it decides which dimensions are active
+        names = tuple(f"dim_{d}" for d in range(len(kl)))
+        active = metrics.active_dimensions(codes, kl=kl)
+        Latent(codes, None, kl, active, ("free",) * len(kl), names).write(adata, "codes")
+    tl.zero_batch_dimensions(adata, batch_key="batch", conserve="cell_type", obsm_key="codes")
     table, parameters = adata.uns["betavae"]["batch_removal"], adata.uns["betavae"]["batch_removal_params"]
     of_neighbors = table[table["classifier"] == "knn"].set_index("covariate")
     return {
         "batch_after": of_neighbors.loc["batch", "after"],
         "expected": of_neighbors.loc["batch", "expected"],
         "kept": of_neighbors.loc["cell_type", "kept"],
-        "status": parameters.get("status", parameters.get("status")),
+        "status": parameters["status"],
     }
 
 
 def rows_of(name: str, folder: Path, seeds: int, done: set) -> Iterator[list[dict]]:
-    """Rows of runs that are not there yet, run by run."""
+    """Rows of runs that are missing in the results, run by run."""
     adata = read(name, folder)
     BetaVAE.setup_anndata(adata)
     for seed in range(seeds):
@@ -165,7 +169,7 @@ def table_of(frame: pd.DataFrame) -> str:
 
 
 def _cell(values: pd.Series) -> str:
-    """Mean and lowest of numbers, or the words and how often each was said."""
+    """Mean and lowest of numbers, or each word with its count."""
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.isna().any():
         counts = values.value_counts()
@@ -178,7 +182,9 @@ def main() -> None:
     """Parse the command line, train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, help="folder with the three files")
-    parser.add_argument("--sets", type=lambda text: text.split(";"), default=list(FACTORS), help="names, parted by ;")
+    parser.add_argument(
+        "--sets", type=lambda text: text.split(";"), default=list(FACTORS), help="names, separated by ;"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument(

@@ -7,8 +7,7 @@ import scbetavae
 
 HERE = Path(__file__).parent
 
-# Notebooks live beside the package, where people look for them, and Sphinx reads only what is under its own folder. So
-# they are copied in, anew in every build; a symbolic link would not survive a checkout on every system.
+# Sphinx reads only its own folder, so every build copies the notebooks there. Not every system checks out symbolic links.
 TUTORIALS = HERE / "tutorials" / "notebooks"
 shutil.rmtree(TUTORIALS, ignore_errors=True)
 TUTORIALS.mkdir(parents=True)
@@ -42,7 +41,7 @@ if not any(TUTORIALS.iterdir()):
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!scbetavae\b).*|.*\._\w.*")]
 
-# Each room is one page that lists what its __all__ names, and each name has a page of its own.
+# Each sub-package is one page that lists the names in its __all__, and each name has its own page.
 autosummary_generate = True
 autosummary_ignore_module_all = False
 autosummary_imported_members = True

@@ -28,7 +28,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Sums in one order, whatever the machine; toy data are no faster on more threads."""
+    """Sums in one order on every machine; toy data are no faster on more threads."""
     import torch
 
     torch.set_num_threads(1)

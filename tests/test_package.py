@@ -48,17 +48,17 @@ print(json.dumps(sorted(sys.modules)))
 def test_every_public_room_loads_on_first_use():
     assert {"datasets", "model", "module", "pl", "train"} <= set(scbetavae.__all__)
     assert set(scbetavae.__all__) | {"__version__"} == set(dir(scbetavae))
-    for room in scbetavae.__all__:
-        assert getattr(scbetavae, room) is importlib.import_module(f"scbetavae.{room}")
+    for subpackage in scbetavae.__all__:
+        assert getattr(scbetavae, subpackage) is importlib.import_module(f"scbetavae.{subpackage}")
 
 
-@pytest.mark.parametrize("room", scbetavae.__all__)
-def test_every_public_name_exists_and_is_documented(room):
-    module = getattr(scbetavae, room)
+@pytest.mark.parametrize("subpackage", scbetavae.__all__)
+def test_every_public_name_exists_and_is_documented(subpackage):
+    module = getattr(scbetavae, subpackage)
     assert module.__doc__
     assert module.__all__
     for name in module.__all__:
-        assert getattr(module, name).__doc__, f"scbetavae.{room}.{name} has no docstring"
+        assert getattr(module, name).__doc__, f"scbetavae.{subpackage}.{name} has no docstring"
 
 
 def test_an_unknown_attribute_is_an_attribute_error():

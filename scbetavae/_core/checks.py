@@ -1,4 +1,4 @@
-"""Argument checks: what was passed, what is allowed, what to do next. Each is made once, in this file."""
+"""Argument checks, each written once: the message says what was passed, what is allowed and what to do next."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check_key(key: Any, present: Iterable[Any], argument: str, where: str) -> No
 
 
 def check_keys(keys: Mapping[str, Any], present: Iterable[Any], where: str) -> None:
-    """`check_key` for several arguments; ``None`` is passed over."""
+    """`check_key` for several arguments; ``None`` is skipped."""
     present = list(present)
     for argument, key in keys.items():
         if key is not None:
@@ -71,13 +71,18 @@ def check_number(
     value: Any, argument: str, low: float = -math.inf, high: float = math.inf, *, open_: str = ""
 ) -> float:
     """A finite number in [low, high]; ``open_`` names the ends that are excluded: "low", "high" or "both"."""
-    is_number = isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) and math.isfinite(value)
-    below = is_number and (value < low or (value == low and open_ in ("low", "both")))
-    above = is_number and (value > high or (value == high and open_ in ("high", "both")))
-    if not is_number or below or above:
-        msg = f"{argument}={value!r} is not allowed: pass a number{_range(low, high, open_)}."
-        raise ValueError(msg)
-    return float(value)
+    number = float(value) if isinstance(value, Real) and not isinstance(value, (bool, np.bool_)) else math.nan
+    open_low, open_high = open_ in ("low", "both"), open_ in ("high", "both")
+    within = (number > low if open_low else number >= low) and (number < high if open_high else number <= high)
+    if within and math.isfinite(number):
+        return number
+    allowed = f" in {'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    if math.isinf(high):
+        allowed = "" if math.isinf(low) else f" {'above' if open_low else 'of at least'} {low:g}"
+    elif math.isinf(low):
+        allowed = f" {'below' if open_high else 'of at most'} {high:g}"
+    msg = f"{argument}={value!r} is not allowed: pass a number{allowed}."
+    raise ValueError(msg)
 
 
 def check_adata(adata: Any, *, key_added: str | None = None, instead: str = "") -> None:
@@ -103,10 +108,9 @@ def check_dimensions(
         if isinstance(given, str) and given in by_name:
             number = by_name[given]
         elif isinstance(given, str):
-            msg = f"{argument} has {given!r}, which names no dimension.{did_you_mean(given, by_name)} "
-            raise KeyError(
-                msg + f"Pass numbers from 0 to {n_dims - 1}" + (f" or {listed(by_name)}." if by_name else ".")
-            )
+            allowed = f"numbers from 0 to {n_dims - 1}" + (f" or {listed(by_name)}" if by_name else "")
+            msg = f"{argument} has {given!r}, which names no dimension.{did_you_mean(given, by_name)} Pass {allowed}."
+            raise KeyError(msg)
         elif isinstance(given, (bool, np.bool_)) or not isinstance(given, (int, np.integer)) or not 0 <= given < n_dims:
             msg = f"{argument} has {given!r}, but dimensions are numbered from 0 to {n_dims - 1}."
             raise ValueError(msg)
@@ -143,16 +147,3 @@ def finite_matrix(values: Any, name: str, *, rows: Iterable[Any] | None = None) 
         msg = f"{name} holds NaN or infinite values in {broken.size} cells{first}. Remove these cells or recompute {name}."
         raise ValueError(msg)
     return array
-
-
-def _range(low: float, high: float, open_: str) -> str:
-    lower, upper = (
-        ("above" if open_ in ("low", "both") else "of at least"),
-        ("below" if open_ in ("high", "both") else "of at most"),
-    )
-    if math.isfinite(low) and math.isfinite(high):
-        left, right = "(" if open_ in ("low", "both") else "[", ")" if open_ in ("high", "both") else "]"
-        return f" in {left}{low:g}, {high:g}{right}"
-    if math.isfinite(low):
-        return f" {lower} {low:g}"
-    return f" {upper} {high:g}" if math.isfinite(high) else ""

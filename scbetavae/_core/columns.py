@@ -1,4 +1,4 @@
-"""Columns of ``.obs``: whether each holds classes or numbers is decided here alone."""
+"""Columns of ``.obs``: only this file decides whether each holds classes or numbers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from pandas.api import types
 
 from scbetavae._core.checks import as_list, check_key, check_keys
 from scbetavae._core.constants import MINIMUM_CELLS
-from scbetavae._core.text import listed
+from scbetavae._core.text import counted, listed
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FEW_VALUES = 20
-"""Distinct whole numbers up to which a column may hold codes of classes, such as Seurat's clusters, rather than amounts."""
+FEW_VALUES = 20  # distinct whole numbers up to which a column may hold codes of classes, such as Seurat's clusters
 
 
 def obs_of(adata: AnnData) -> pd.DataFrame:
@@ -33,58 +32,35 @@ def read_factors(
     categorical: str | Iterable[str] | None = None,
     registered: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """Columns that may hold classes or numbers, each as what it is. Here alone is decided which.
+    """Columns of ``.obs`` that may hold classes or numbers, each as what it is.
 
-    Classes are what came as categories, texts or booleans, and the columns that are named in ``categorical`` or
-    ``registered``. Other numbers stay numbers, with one warning where whole numbers take so few values that they may be codes.
-
-    Parameters
-    ----------
-    adata
-        Annotated data; all ``names`` are there.
-    names
-        Columns of ``.obs``.
-    argument
-        Argument that named them, for messages.
-    categorical
-        Columns that the user calls classes. Anything but ``None``, also an empty list, says that no other is, and there is no
-        warning.
-    registered
-        Columns that a model was set up with as classes.
-
-    Raises
-    ------
-    KeyError
-        If ``categorical`` names a column that is not there, with the nearest that is.
-    ValueError
-        If a column of classes holds fractions.
+    Classes are categories, texts or booleans, and the columns named in ``categorical`` (by the user) or ``registered`` (with a
+    model). Other numbers stay numbers, with one warning where whole numbers take so few values that they may be codes. Anything
+    but ``None`` for ``categorical``, also an empty list, says that no other column is one of classes, and there is no warning.
+    ``argument`` named the columns, for messages. A KeyError names a column of ``categorical`` that does not exist, a TypeError
+    a column of dates or complex numbers, a ValueError a column of classes that holds fractions.
     """
-    told = as_list(categorical)
-    for name in told:
+    named = as_list(categorical)
+    for name in named:
         check_key(name, list(adata.obs.columns), "categorical", "adata.obs")
-    classes = {*told, *registered}
-    columns = {name: adata.obs[name] for name in names}
+    classes = {*named, *registered}
+    columns: dict[str, Any] = {name: adata.obs[name] for name in names}
     for name, column in columns.items():
         kind = column.dtype
         if types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind) or types.is_complex_dtype(kind):
             msg = f"{argument}={name!r} holds {kind}: dates, durations or complex numbers. Convert it to numbers or categories."
             raise TypeError(msg)
-    doubtful = (
-        {} if categorical is not None else {n: c for n, c in columns.items() if n not in classes and _may_be_codes(c)}
-    )
-    if doubtful:
-        n_values = ", ".join(str(column.nunique()) for column in doubtful.values())
-        first = next(iter(doubtful))
+    doubtful = [name for name, column in columns.items() if name not in classes and _may_be_codes(column)]
+    if doubtful and categorical is None:
+        n_values = ", ".join(str(columns[name].nunique()) for name in doubtful)
+        obs = f"adata.obs[{doubtful[0]!r}]"
         msg = (
-            f"{argument} {list(doubtful)} hold {n_values} distinct integers and are treated as numbers. If they are codes of "
-            f"classes, pass categorical={list(doubtful)} or set adata.obs[{first!r}] = adata.obs[{first!r}].astype('category'); "
-            "if they are amounts, pass categorical=[]."
+            f"{argument} {doubtful} hold {n_values} distinct integers and are treated as numbers. If they are codes of classes, "
+            f"pass categorical={doubtful} or set {obs} = {obs}.astype('category'); if they are amounts, pass categorical=[]."
         )
         warnings.warn(msg, UserWarning, stacklevel=4)
-    return pd.DataFrame(
-        {name: as_classes(column, argument) if name in classes else column for name, column in columns.items()},
-        index=adata.obs_names,
-    )
+    columns = {name: as_classes(column, argument) if name in classes else column for name, column in columns.items()}
+    return pd.DataFrame(columns, index=adata.obs_names)
 
 
 def scored_columns(
@@ -96,7 +72,7 @@ def scored_columns(
     categorical: str | Iterable[str] | None = None,
     registered: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """Covariates and a confounder as `read_factors`; refused where a column, also that of the donors, does not fit."""
+    """Covariates and a confounder as `read_factors`, after all checks of their names and of the column of donors."""
     present = list(adata.obs.columns)
     if not covariates:
         msg = f"covariates is empty. Pass at least one column of adata.obs, which has {listed(present)}."
@@ -108,9 +84,10 @@ def scored_columns(
     if twice:
         msg = f"covariates has {listed(twice)} twice. Pass every column once."
         raise ValueError(msg)
-    if donor_key is not None and adata.obs[donor_key].isna().any():
+    n_missing = 0 if donor_key is None else int(adata.obs[donor_key].isna().sum())
+    if n_missing:
         msg = (
-            f"donor_key={donor_key!r} is missing for {int(adata.obs[donor_key].isna().sum())} cells. "
+            f"donor_key={donor_key!r} is missing for {n_missing} cells. "
             f"Leave them out: adata = adata[adata.obs[{donor_key!r}].notna()].copy()."
         )
         raise ValueError(msg)
@@ -119,19 +96,13 @@ def scored_columns(
 
 
 def class_columns(setup: Mapping[str, Any]) -> list[str]:
-    """Columns that ``setup_anndata`` was given as labels, batch or categorical covariates: classes, whatever their type."""
+    """Columns that ``setup_anndata`` was given as labels, batch or categorical covariates: classes of any type."""
     named = [setup.get("labels_key"), setup.get("batch_key"), *(setup.get("categorical_covariate_keys") or ())]
     return [name for name in named if name is not None]
 
 
 def as_classes(column: pd.Series, argument: str) -> pd.Series:
-    """A column whose values are names, whatever their type: numbers as texts, ``"3"`` for 3 and for 3.0; others as they are.
-
-    Raises
-    ------
-    ValueError
-        If it holds fractions.
-    """
+    """A column of class names: numbers as texts, ``"3"`` for 3 and for 3.0, a ValueError for fractions; others unchanged."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         if not types.is_numeric_dtype(column.cat.categories.dtype):
             return column
@@ -144,7 +115,7 @@ def as_classes(column: pd.Series, argument: str) -> pd.Series:
     fractions = [value for value in values if value % 1 != 0]
     if fractions:
         msg = (
-            f"{argument}={column.name!r} holds fractions such as {fractions[0]}, which are no names of classes. Cut it into "
+            f"{argument}={column.name!r} holds fractions such as {fractions[0]}, which are not class names. Cut it into "
             f"categories: adata.obs[{column.name!r}] = pd.cut(adata.obs[{column.name!r}], 3).astype(str)."
         )
         raise ValueError(msg)
@@ -170,6 +141,7 @@ def holds_fractions(column: pd.Series) -> bool:
 
 
 def _holds_numbers(column: pd.Series) -> bool:
+    """Whether a column holds real numbers, not booleans."""
     kind = column.dtype
     return types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind) and not types.is_complex_dtype(kind)
 
@@ -181,7 +153,7 @@ def _may_be_codes(column: pd.Series) -> bool:
 
 
 def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> str:
-    """Why classes of these sizes cannot all be compared; empty if they can, or if there is one class anyway.
+    """Why classes of these sizes cannot all be compared; empty if they can, or if there is only one class.
 
     ``"not possible: batch 'b1' has 1 cell, ..."`` if fewer than two classes have ``MINIMUM_CELLS``, otherwise
     ``"left out: ..."``. Both name the small classes.
@@ -190,19 +162,17 @@ def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> str:
     n_classes = sum(size > 0 for size in sizes.values())
     if not small or n_classes < 2:
         return ""
-    told = [f"{noun} {name!r}{of} has {size} cell{'s' if size > 1 else ''}" for name, size in small.items()]
-    text = ", ".join(told[:3]) + (f" and {len(told) - 3} more are as small" if len(told) > 3 else "")
+    each = [f"{noun} {name!r}{of} has {counted(size, 'cell')}" for name, size in small.items()]
+    text = ", ".join(each[:3]) + (f" and {len(each) - 3} more are as small" if len(each) > 3 else "")
     if n_classes - len(small) < 2:
         return f"not possible: {text}, and a comparison needs {MINIMUM_CELLS} cells of each of two"
     return f"left out: {text}, fewer than {MINIMUM_CELLS}"
 
 
 def leave_out_small(column: pd.Series, noun: str, of: str = "") -> tuple[pd.Series, str]:
-    """A column of classes, missing where the class is too small, and what `tell_small` says; numbers as they are."""
+    """A column of classes, missing where the class is too small, and the text of `tell_small`; numbers unchanged."""
     if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
         return column, ""
     sizes = column.value_counts(sort=False)
-    told = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
-    if not told:
-        return column, ""
-    return column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])), told
+    text = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
+    return (column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])) if text else column), text

@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-MARK = "betavae.h5ad"
-"""The file by which an output folder of the command is recognized."""
-
+MARK = "betavae.h5ad"  # the file by which an output folder of the command is recognized
 _PARTIAL = ".partial"
 
 
@@ -32,21 +27,8 @@ def check_folder(path: Path, argument: str) -> None:
 def check_output(path: Path, names: tuple[str, ...], *, source: Path | None = None) -> None:
     """Refuse an output folder where a user's file would be lost; called before any work is done.
 
-    Parameters
-    ----------
-    path
-        The output folder. Neither it nor its parents need to exist.
-    names
-        Files and folders that will be written into it.
-    source
-        The input file, which must not be overwritten.
-
-    Raises
-    ------
-    FileExistsError
-        If ``path`` is a file, or a name to be written is taken by ``source`` or by something that this command did not write.
-    PermissionError
-        If the folder cannot be written to.
+    ``names`` will be written into ``path``, which need not exist. It is a FileExistsError if ``path`` is a file, or if a name is
+    that of the input ``source`` or of something that this command did not write; a PermissionError if the folder is read-only.
     """
     check_folder(path, "--out")
     taken = [name for name in names if (path / name).exists()]
@@ -104,7 +86,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _staging(path: Path) -> Path:
-    """Name of a temporary entry, which says who writes it."""
+    """Name of a temporary entry, which contains machine and process."""
     owner = f"{socket.gethostname()}.{os.getpid()}"
     return _existing_folder(path.parent) / f".{path.name or 'scbetavae'}.{owner}{_PARTIAL}"
 
@@ -146,7 +128,7 @@ def _flush(path: Path) -> None:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process exists; on Windows, where asking would end it, it is taken to."""
+    """Whether a process exists; on Windows, where asking would end it, always true."""
     if os.name != "posix":
         return True
     try:

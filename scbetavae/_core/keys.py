@@ -4,106 +4,42 @@ Anything stored under :data:`UNS` is a flat dict of plain values or a DataFrame 
 survives ``write_h5ad`` and ``write_zarr``. A category label is always a value, never a key.
 """
 
-from scbetavae._core.constants import ACTIVE_KL  # noqa: F401 - re-exported, so that every threshold is found here
+# Entries of AnnData
+UNS = "betavae"  # .uns: everything the package writes
+LATENT = "X_betavae"  # .obsm: posterior means, cells x latent dimensions
+LATENT_ZEROED = "X_betavae_zeroed"  # .obsm: posterior means whose batch dimensions were set to a constant
+LATENT_UMAP = "X_umap"  # .obsm: scanpy's UMAP coordinates
+OBSERVED = "observed"  # .layers of predicted cells: the counts that were observed
+EXPECTED = "expected"  # .layers of predicted cells: the expected counts of which .X is a draw
+MEAN_SHIFT = "mean_shift"  # .layers of predicted cells: the mean-shift baseline
 
-UNS = "betavae"
-"""``.uns`` entry that holds everything the package writes."""
+# Results: entries of .uns[UNS]. A DataFrame goes with a flat dict of the same name and PARAMS_SUFFIX.
+LATENT_TABLE = "latent"  # one row per dimension of the embedding that its parameters name
+PARAMS = "params"  # constructor and training arguments, a flat dict
+HISTORY = "history"  # training history, one row per epoch or, for short runs, more
+SIMULATION = "simulation"  # parameters of simulated data
+PLANTED_BATCH = "planted_batch"  # parameters of a planted batch effect; also .varm: its log fold changes
+DISENTANGLEMENT = "disentanglement"  # scores of one embedding
+EMBEDDING_COMPARISON = "embedding_comparison"  # scores of several embeddings, with a column `embedding`
+LATENT_SUMMARY = "latent_summary"  # one row per latent dimension
+BATCH_DIMENSIONS = "batch_dimensions"  # how strongly each dimension encodes batch
+BATCH_REMOVAL = "batch_removal"  # the batch-removal report
+TRAVERSAL = "traversal"  # fold changes along dimensions, a long table
+DIMENSION_GENES = "dimension_genes"  # top genes of each dimension and direction
+COUNTERFACTUAL = "counterfactual"  # of predicted cells: error of the prediction and its baselines
+CONDITION_PREDICTION = "condition_prediction"  # accuracy of each dimension for one covariate
+INTEGRATION = "integration"  # bio-conservation and batch mixing of an embedding
+CONSENSUS = "consensus"  # matched dimensions of several embeddings
+EARLIER = "earlier_embeddings"  # fingerprints of embeddings from before the last training
+FINGERPRINT = "fingerprint"  # entry of parameters that ties a result to the embedding that it describes
 
-LATENT = "X_betavae"
-"""``.obsm`` entry of the posterior means, cells x latent dimensions."""
-
-LATENT_TABLE = "latent"
-"""``.uns[UNS]`` entry: one row per dimension of an embedding in ``.obsm``, named in ``_params``; a DataFrame."""
-
-LATENT_UMAP = "X_umap"
-"""``.obsm`` entry of scanpy's UMAP coordinates."""
-
-PARAMS = "params"
-"""``.uns[UNS]`` entry: constructor and training arguments, a flat dict."""
-
-HISTORY = "history"
-"""``.uns[UNS]`` entry: a DataFrame, a row an epoch or, for short runs, more."""
-
-SIMULATION = "simulation"
-"""``.uns[UNS]`` entry of simulated data: the parameters that made it."""
-
-PLANTED_BATCH = "planted_batch"
-"""``.uns[UNS]`` entry: the parameters of a planted batch effect; ``.varm`` entry: its gene-wise log fold changes."""
-
-DISENTANGLEMENT = "disentanglement"
-"""``.uns[UNS]`` entry: scores of one embedding, a DataFrame. What belongs to it goes by the same name and a suffix."""
-
-EMBEDDING_COMPARISON = "embedding_comparison"
-"""``.uns[UNS]`` entry: scores of several embeddings, a DataFrame with a column ``embedding``; the same suffixes."""
-
-DIMENSIONS_SUFFIX = "_dimensions"
-"""Ending of the ``.uns[UNS]`` entry with the dimension x covariate table that belongs to scores."""
-
-ASSOCIATION_SUFFIX = "_covariates"
-"""Ending of the ``.uns[UNS]`` entry that says how the scored covariates relate to each other."""
-
-LATENT_ZEROED = "X_betavae_zeroed"
-"""``.obsm`` entry of posterior means whose batch dimensions were set to a constant."""
-
-LATENT_SUMMARY = "latent_summary"
-"""``.uns[UNS]`` entry: a DataFrame, a row a latent dimension."""
-
-BATCH_DIMENSIONS = "batch_dimensions"
-"""``.uns[UNS]`` entry: how much batch each dimension holds, a DataFrame; with ``_params``, the rule and its summary."""
-
-BATCH_REMOVAL = "batch_removal"
-"""``.uns[UNS]`` entry: the batch-removal report, a DataFrame; with ``_params``, what was removed, status and summary."""
-
-TRAVERSAL = "traversal"
-"""``.uns[UNS]`` entry: fold changes along dimensions, a long DataFrame; with ``_params``, how they were made."""
-
-DIMENSION_GENES = "dimension_genes"
-"""``.uns[UNS]`` entry: top genes of each dimension and direction, a DataFrame."""
-
-COUNTERFACTUAL = "counterfactual"
-"""``.uns[UNS]`` entry of predicted cells: how near the prediction and its baselines come, a DataFrame; with ``_params``."""
-
-CONDITION_PREDICTION = "condition_prediction"
-"""``.uns[UNS]`` entry: accuracy of each dimension for one covariate, a DataFrame; with ``_params``."""
-
-PARAMS_SUFFIX = "_params"
-"""Ending of the ``.uns[UNS]`` entry that says how a result was made, a flat dict."""
-
-FINGERPRINT = "fingerprint"
-"""Entry of ``_params`` that ties a result to the embedding that it describes, text."""
-
-EARLIER = "earlier_embeddings"
-"""``.uns[UNS]`` entry: the fingerprint of embeddings that were there before the last training, a flat dict."""
-
-STEPS_SUFFIX = "_steps"
-"""Ending of the ``.uns[UNS]`` entry with every step of a search for batch dimensions, a DataFrame."""
-
-CLUSTERS_SUFFIX = "_clusters"
-"""Ending of the ``.obs`` column of clusters that were conserved for want of covariates."""
-
-INTEGRATION = "integration"
-"""``.uns[UNS]`` entry: how an embedding keeps cell types apart and mixes batches, a DataFrame; with ``_params``."""
-
-CONSENSUS = "consensus"
-"""``.uns[UNS]`` entry: matched dimensions of several embeddings, a DataFrame; with ``_params`` and ``_matches``."""
-
-MATCHES_SUFFIX = "_matches"
-"""Ending of the ``.uns[UNS]`` entry that says which dimension of which embedding was matched, a DataFrame."""
-
-GENES_SUFFIX = "_genes"
-"""Ending of the ``.uns[UNS]`` entry with the gene-wise means behind a counterfactual, a DataFrame."""
-
-OBSERVED = "observed"
-"""``.layers`` entry of predicted cells: the counts that were observed before anything was moved."""
-
-EXPECTED = "expected"
-"""``.layers`` entry of predicted cells: the expected counts of which ``.X`` is a draw."""
-
-MEAN_SHIFT = "mean_shift"
-"""``.layers`` entry of predicted cells: the baseline that shifts mean expression and knows no model."""
-
-REPORT_SUFFIX = "_report"
-"""Ending of the ``.uns[UNS]`` entry with accuracies before and after a removal, a DataFrame."""
-
-HELD_OUT_SUFFIX = "_held_out"
-"""Ending of the ``.obs`` column that marks cells that took no part in a search."""
+# Endings of further tables of a result
+PARAMS_SUFFIX = "_params"  # how it was made, a flat dict
+DIMENSIONS_SUFFIX = "_dimensions"  # dimension x covariate table of scores
+ASSOCIATION_SUFFIX = "_covariates"  # how the scored covariates relate to each other
+STEPS_SUFFIX = "_steps"  # every step of a search for batch dimensions
+REPORT_SUFFIX = "_report"  # accuracies before and after a removal
+MATCHES_SUFFIX = "_matches"  # which dimension of which embedding was matched
+GENES_SUFFIX = "_genes"  # gene-wise means of a counterfactual
+CLUSTERS_SUFFIX = "_clusters"  # .obs: clusters that were conserved because no covariate was given
+HELD_OUT_SUFFIX = "_held_out"  # .obs: cells that took no part in a search

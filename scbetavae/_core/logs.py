@@ -1,7 +1,5 @@
 """Loggers of other packages, silenced for a while."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +10,12 @@ LIGHTNING = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utiliti
 @contextmanager
 def quiet(*names: str) -> Iterator[None]:
     """Show errors only; the levels are restored at the end."""
-    levels = {name: logging.getLogger(name).level for name in names}
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
     try:
-        for name in names:
-            logging.getLogger(name).setLevel(logging.ERROR)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -25,19 +25,9 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 _CELLS = 32
-_CHANGED = (
-    0.05  # of the spread over cells: far more than another device changes, far less than an epoch of training does
-)
+_CHANGED = 0.05  # of the spread over cells: far more than another device changes, far less than an epoch of training
 _ROUNDING = 1e-6  # of the largest number
-_SUFFIXES = (
-    "",
-    _keys.PARAMS_SUFFIX,
-    _keys.DIMENSIONS_SUFFIX,
-    _keys.ASSOCIATION_SUFFIX,
-    _keys.STEPS_SUFFIX,
-    _keys.REPORT_SUFFIX,
-    _keys.GENES_SUFFIX,
-)
+_SUFFIXES = ("", *(suffix for name, suffix in vars(_keys).items() if name.endswith("_SUFFIX")))
 
 
 def store(
@@ -47,21 +37,10 @@ def store(
     parameters: Mapping[str, Any],
     embeddings: Mapping[str, Any] | str,
 ) -> None:
-    """Write a result at once: ``tables`` by suffix, the parameters that are not ``None``, and the fingerprint.
+    """Write a result: ``tables`` by the suffix of their name, the parameters that are not ``None``, and the fingerprint.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    key_added
-        Name of the result.
-    tables
-        Data frames by the suffix of their name.
-    parameters
-        Plain values.
-    embeddings
-        What the result describes: arrays of shape (n_cells, n_dims) by the entry of ``.obsm`` that holds them, or will;
-        or the fingerprint of the result from which this one is derived, empty if it has none.
+    ``embeddings`` are what the result describes: arrays of shape (n_cells, n_dims) by the entry of ``.obsm`` that holds them, or
+    will; or the fingerprint of the result from which this one is derived, empty if it has none.
     """
     stored = dict(adata.uns.get(_keys.UNS, {}))
     stored |= {f"{key_added}{suffix}": table for suffix, table in tables.items()}
@@ -74,25 +53,9 @@ def store(
 
 
 def read(adata: AnnData, key: str, make: str, suffix: str = "") -> pd.DataFrame:
-    """A table of a result that describes what ``.obsm`` holds now.
+    """A table of a result that describes the current ``.obsm``; ``make`` is the call that makes it, for messages.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    key
-        Name of the result.
-    make
-        The call that makes it, for messages.
-    suffix
-        Which of its tables.
-
-    Raises
-    ------
-    KeyError
-        If there is no such table.
-    ValueError
-        If it describes an earlier embedding.
+    It is a KeyError if there is no such table, a ValueError if it describes an earlier embedding.
     """
     table = adata.uns.get(_keys.UNS, {}).get(f"{key}{suffix}")
     if not isinstance(table, pd.DataFrame):
@@ -130,7 +93,7 @@ def describes(adata: AnnData, key: str, obsm_key: str) -> bool:
 
 
 def retire(adata: AnnData) -> None:
-    """After a training: drop the results of the latent representation before it, and note which embedding was its.
+    """After a training: drop the results of the previous latent representation, and note which embedding it was.
 
     The embedding itself stays, because the user assigned it: :func:`check_embedding` refuses it until it is replaced.
     """
@@ -140,43 +103,36 @@ def retire(adata: AnnData) -> None:
     of_others = {f"{key}{suffix}" for key in kept for suffix in _SUFFIXES} | {_keys.HISTORY}
     earlier = {_keys.LATENT, _keys.LATENT_ZEROED}
     earlier |= {parameters(adata, key).get("zeroed_key") for key in recorded if key not in kept}
-    dropped = [
-        name
-        for name, entry in stored.items()
-        if name not in of_others and (isinstance(entry, pd.DataFrame) or name.endswith(_keys.PARAMS_SUFFIX))
-    ]
-    stored = {name: entry for name, entry in stored.items() if name not in dropped and name != _keys.EARLIER}
+    of_this = [n for n, entry in stored.items() if isinstance(entry, pd.DataFrame) or n.endswith(_keys.PARAMS_SUFFIX)]
+    dropped = [name for name in of_this if name not in of_others]
     text = _fingerprint(adata, {name: adata.obsm[name] for name in sorted(filter(None, earlier)) if name in adata.obsm})
+    for name in (*dropped, *([_keys.EARLIER] if _keys.EARLIER in stored else [])):
+        del stored[name]
     if text:
         stored[_keys.EARLIER] = {_keys.FINGERPRINT: text}
     if dropped:
-        _logger.info("Training removed the results of the latent representation before it: %s.", ", ".join(dropped))
+        _logger.info("Training removed the results of the previous latent representation: %s.", ", ".join(dropped))
     if dropped or text:
         adata.uns[_keys.UNS] = stored
 
 
 def check_embedding(adata: AnnData, obsm_key: str) -> None:
-    """Refuse an embedding that was there before the last training and has not been replaced.
-
-    Raises
-    ------
-    ValueError
-        If it is that of an earlier model, or of the same before it was trained again.
-    """
+    """Refuse, with a ValueError, an embedding from before the last training that has not been replaced."""
     noted = adata.uns.get(_keys.UNS, {}).get(_keys.EARLIER, {}).get(_keys.FINGERPRINT, "{}")
-    sketches = json.loads(noted).get(obsm_key, [])
-    if any(_overlaps(adata, s) and _agrees(adata, adata.obsm[obsm_key], s, 0.0) for s in sketches):
-        renew = f"adata.obsm[{obsm_key!r}] = model.get_latent_representation()"
-        renew = renew if obsm_key == _keys.LATENT else "model.zero_batch_dimensions()"
-        msg = (
-            f"adata.obsm[{obsm_key!r}] was computed before the last training, so it is not of the model as it is now. "
-            f"Replace it: {renew}. To go on with the earlier one, "
-            f"copy it to another name: adata.obsm['X_earlier'] = adata.obsm[{obsm_key!r}].copy()."
-        )
-        raise ValueError(msg)
+    for sketch in json.loads(noted).get(obsm_key, []):
+        if adata.obs_names.isin(list(sketch["cells"])).any() and _agrees(adata, adata.obsm[obsm_key], sketch, 0.0):
+            renew = f"adata.obsm[{obsm_key!r}] = model.get_latent_representation()"
+            renew = renew if obsm_key == _keys.LATENT else "model.zero_batch_dimensions()"
+            msg = (
+                f"adata.obsm[{obsm_key!r}] was computed before the last training, so it is not that of the current model. "
+                f"Replace it: {renew}. To use the earlier one, copy it to another name: "
+                f"adata.obsm['X_earlier'] = adata.obsm[{obsm_key!r}].copy()."
+            )
+            raise ValueError(msg)
 
 
 def _where(key: str, suffix: str) -> str:
+    """The place of a table, for messages."""
     return f"adata.uns[{_keys.UNS!r}][{f'{key}{suffix}'!r}]"
 
 
@@ -188,58 +144,46 @@ def _described(adata: AnnData, key: str) -> dict[str, list[dict[str, Any]]]:
 def _fingerprint(adata: AnnData, embeddings: Mapping[str, Any]) -> str:
     """Sketches by entry of ``.obsm`` as text, empty if there are none.
 
-    Where a model describes its latent representation while ``.obsm`` holds another, that one is noted, too: what is out of date
-    then is the entry, not the result, which goes out of date when the entry becomes a third.
+    Where a model describes its latent representation while ``.obsm`` holds another, that one is noted, too: the result is
+    out of date only when the entry becomes a third.
     """
-    sketches = {}
-    for key, embedding in embeddings.items():
-        sketch = _sketch(adata, embedding)
-        if sketch is None:
-            continue
-        sketches[key] = [sketch]
-        if key in adata.obsm and not _agrees(adata, adata.obsm[key], sketch, _CHANGED):
-            sketches[key] += filter(None, [_sketch(adata, adata.obsm[key])])
+    sketches = {key: [sketch] for key, embedding in embeddings.items() if (sketch := _sketch(adata, embedding))}
+    for key, found in sketches.items():
+        if key in adata.obsm and not _agrees(adata, adata.obsm[key], found[0], _CHANGED):
+            found.extend(filter(None, [_sketch(adata, adata.obsm[key])]))
     return json.dumps(sketches) if sketches else ""
 
 
 def _sketch(adata: AnnData, embedding: Any) -> dict[str, Any] | None:
     """Number of dimensions, and the weighted sums of some cells by name; ``None`` where they would say nothing."""
     names = adata.obs_names
-    rows = np.arange(len(names)) if names.is_unique else np.flatnonzero(~names.duplicated(keep=False))
+    rows = np.flatnonzero(~names.duplicated(keep=False))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, _CELLS).astype(int))] if len(rows) else rows
     part = _coordinates(embedding, rows)
     # Means of a logistic normal are shares that sum to 1, and come of random draws: each call returns others.
     if part is None or ((part >= 0).all() and np.allclose(part.sum(axis=1), 1.0, atol=1e-4)):
         return None
-    cells = {str(name): float(f"{value:.9g}") for name, value in zip(names[rows], _weighted_sum(part), strict=True)}
+    cells = {str(name): float(f"{value:.9g}") for name, value in zip(names[rows], part @ _weights(part), strict=True)}
     return {"n_dims": int(part.shape[1]), "cells": cells}
 
 
 def _agrees(adata: AnnData, embedding: Any, sketch: Mapping[str, Any], share: float) -> bool:
     """Whether an embedding is the one of a sketch on the cells that both have, up to a share of the spread."""
     cells, names = sketch["cells"], adata.obs_names
-    rows = names.get_indexer_for(list(cells))
+    rows = names.get_indexer_for(pd.Index(list(cells)))
     rows = rows[rows >= 0]
-    if not names.is_unique:
-        rows = rows[~names[rows].duplicated(keep=False)]
+    rows = rows[~names[rows].duplicated(keep=False)]
     part = _coordinates(embedding, rows)
     if part is None or part.shape[1] != sketch["n_dims"]:
         return False
-    if not len(rows):
-        return True
     before, expected = np.array(list(cells.values())), np.array([cells[str(name)] for name in names[rows]])
-    allowed = share * before.std() + _ROUNDING * np.abs(before).max()
-    return bool((np.abs(_weighted_sum(part) - expected) <= allowed).all())
-
-
-def _overlaps(adata: AnnData, sketch: Mapping[str, Any]) -> bool:
-    """Whether some of the cells of a sketch are there."""
-    return bool(adata.obs_names.isin(list(sketch["cells"])).any())
+    allowed = share * before.std() + _ROUNDING * np.abs(before).max() if len(before) else 0.0
+    return bool((np.abs(part @ _weights(part) - expected) <= allowed).all())
 
 
 def _coordinates(embedding: Any, rows: np.ndarray) -> np.ndarray | None:
     """Coordinates of these cells, (n_rows, n_dims); ``None`` if they are not numbers."""
-    part = embedding.iloc[rows] if isinstance(embedding, pd.DataFrame) else embedding[rows]
+    part: Any = embedding.iloc[rows] if isinstance(embedding, pd.DataFrame) else embedding[rows]
     try:
         part = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
     except (TypeError, ValueError):
@@ -247,6 +191,6 @@ def _coordinates(embedding: Any, rows: np.ndarray) -> np.ndarray | None:
     return part if part.ndim == 2 else None
 
 
-def _weighted_sum(part: np.ndarray) -> np.ndarray:
-    """One number a cell; the weights are alike for no two dimensions."""
-    return part @ np.cos(np.arange(1, part.shape[1] + 1))
+def _weights(part: np.ndarray) -> np.ndarray:
+    """Weights of the dimensions in the number of a cell, no two the same."""
+    return np.cos(np.arange(1, part.shape[1] + 1))

@@ -1,11 +1,10 @@
 """Compute on a staged copy of an AnnData, and commit only on success."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
 from anndata import AnnData
 
 from scbetavae._core import keys
@@ -19,25 +18,20 @@ def staged(
 
     What the block adds or replaces in ``.obs``, ``.obsm``, ``.layers`` and ``.uns["betavae"]`` is written to ``adata`` when the
     block ends, and nothing if it raises. ``obs`` are columns that the block reads in place of those of ``adata`` and that are
-    not written back; ``obsm`` are entries that are written back.
-
-    Nested blocks on one staged copy commit to it, so that the outermost commits all of it or nothing.
+    not written back; ``obsm`` are entries that are written back. Nested blocks commit to the copy of the outer block.
     """
-    copy = AnnData(obs=adata.obs.assign(**(obs or {})), obsm={**adata.obsm, **(obsm or {})})
+    cells = cast("pd.DataFrame", adata.obs)
+    before = cells.assign(**(obs or {}))
+    matrices: dict[str, Any] = {**adata.obsm, **(obsm or {})}
+    copy: Any = AnnData(obs=before.copy(), obsm=matrices)
     if keys.UNS in adata.uns:
         copy.uns[keys.UNS] = dict(adata.uns[keys.UNS])
-    before = {name: copy.obs[name] for name in copy.obs}
-    matrices = {name: adata.obsm.get(name) for name in adata.obsm}
     yield copy
-    columns = {
-        n: copy.obs[n]
-        for n in copy.obs
-        if n not in before or (n not in (obs or {}) and not copy.obs[n].equals(before[n]))
-    }
-    for name, column in columns.items():
-        adata.obs[name] = column
+    for name, column in copy.obs.items():
+        if name not in before or (name not in (obs or {}) and not column.equals(before[name])):
+            cells[name] = column
     for name, matrix in copy.obsm.items():
-        if matrices.get(name) is not matrix:
+        if name not in adata.obsm or adata.obsm[name] is not matrix:
             adata.obsm[name] = matrix
     for name, matrix in copy.layers.items():
         if name is not None:

@@ -1,17 +1,13 @@
 """Arguments that the commands share, and their conversion. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import argparse
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from scbetavae import __version__
 from scbetavae.cli._choices import ANCHORS, LIKELIHOODS, SCHEDULES, objective_names
 from scbetavae.cli._outputs import NOT_MADE
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,9 +80,7 @@ def choice(allowed: Callable[[], Iterable[str]], argument: str) -> Callable[[str
     """A converter to one of the allowed names."""
 
     def convert(text: str) -> str:
-        from scbetavae._core.checks import check_choice
-
-        _checked(check_choice, text, allowed(), argument)
+        _checked("check_choice", text, allowed(), argument)
         return text
 
     return convert
@@ -101,20 +95,12 @@ def objective(text: str) -> str:
 
 def whole_number(lowest: int) -> Callable[[str], int]:
     """A converter to integers of at least ``lowest``."""
-
-    def convert(text: str) -> int:
-        from scbetavae._core.checks import check_whole_number
-
-        return _checked(check_whole_number, _number(text, int), "value", lowest)
-
-    return convert
+    return lambda text: _checked("check_whole_number", _number(text, int), "value", lowest)
 
 
 def weight(text: str) -> float:
     """A finite number of at least 0."""
-    from scbetavae._core.checks import check_number
-
-    return _checked(check_number, _number(text, float), "value", 0)
+    return _checked("check_number", _number(text, float), "value", 0)
 
 
 def schedule(text: str) -> str | float:
@@ -154,9 +140,11 @@ def _number(text: str, kind: type) -> Any:
         return text
 
 
-def _checked(check: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of a check, whose message becomes that of argparse."""
+def _checked(check: str, *arguments: Any) -> Any:
+    """The result of a check, which loads only now, and whose message becomes that of argparse."""
+    from scbetavae._core import checks
+
     try:
-        return check(*arguments)
+        return getattr(checks, check)(*arguments)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

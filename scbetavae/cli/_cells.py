@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from scbetavae import __version__
@@ -9,8 +10,6 @@ from scbetavae.cli._errors import users_mistakes
 from scbetavae.cli._outputs import line
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-
     from anndata import AnnData
 
 
@@ -36,16 +35,9 @@ def set_up(adata: AnnData, options: Namespace) -> None:
     if options.covariates is None:
         named = (options.batch_key, options.labels_key)
         options.covariates = list(dict.fromkeys(key for key in named if key is not None))
-    BetaVAE.setup_anndata(
-        adata,
-        layer=options.layer,
-        batch_key=options.batch_key,
-        labels_key=options.labels_key,
-        size_factor_key=options.size_factor_key,
-        categorical_covariate_keys=options.categorical_covariate_keys,
-        continuous_covariate_keys=options.continuous_covariate_keys,
-        encoder_obsm_key=options.encoder_obsm_key,
-    )
+    passed = ["layer", "batch_key", "labels_key", "size_factor_key", "encoder_obsm_key"]
+    passed += ["categorical_covariate_keys", "continuous_covariate_keys"]
+    BetaVAE.setup_anndata(adata, **{name: getattr(options, name) for name in passed})
 
 
 def report_cells(adata: AnnData, options: Namespace, command: str = "") -> None:

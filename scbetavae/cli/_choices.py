@@ -1,7 +1,5 @@
 """Names on the command line, from the registries of objectives and scores."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,23 +1,19 @@
 """Output on the terminal: our own lines, not those of the libraries."""
 
-from __future__ import annotations
-
 import io
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-import lightning.pytorch
 import scvi  # noqa: F401  (it sets its logger's level when it loads, so it has to load before we do)
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from scbetavae._core.logs import LIGHTNING, quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 @contextmanager
@@ -52,15 +48,13 @@ class StepProgress(ProgressBar):
         """Lightning calls it in processes other than the first."""
         self._stream = io.StringIO()
 
-    def on_train_start(self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Open the bar on a terminal."""
         self._started = time.perf_counter()
         if self._stream.isatty():
             self._bar = tqdm(total=pl_module.n_steps, desc="Training", unit="step", file=self._stream, leave=False)
 
-    def on_train_batch_end(
-        self, trainer: lightning.pytorch.Trainer, pl_module: lightning.pytorch.LightningModule, *args: Any
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         """Move the bar, or print a line."""
         done, total = pl_module.n_steps_done, pl_module.n_steps
         if self._bar is not None:
@@ -80,4 +74,6 @@ class StepProgress(ProgressBar):
             self._bar.close()
             self._bar = None
 
-    on_exception = on_train_end
+    def on_exception(self, *_args: Any) -> None:
+        """Close the bar."""
+        self.on_train_end()

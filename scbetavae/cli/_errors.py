@@ -1,14 +1,9 @@
 """Errors and signals, as the command reports them."""
 
-from __future__ import annotations
-
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class CommandError(Exception):

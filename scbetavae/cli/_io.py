@@ -5,21 +5,21 @@ from __future__ import annotations
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from scbetavae._core.text import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from anndata import AnnData
 
-
-class _Format(NamedTuple):
-    """How files with one ending are called and read."""
-
-    name: str
-    read: Callable[[Path], AnnData]
+_FORMATS = {
+    ".h5ad": "AnnData file (.h5ad)",
+    ".h5": "10x Cell Ranger matrix (.h5)",
+    ".loom": "loom file (.loom)",
+    ".zarr": "AnnData store (.zarr)",
+}
+SUFFIXES = tuple(_FORMATS)
+"""Endings that :func:`read_cells` takes, ``.h5`` being the output of 10x Cell Ranger."""
 
 
 def read_cells(path: str | Path) -> AnnData:
@@ -29,13 +29,14 @@ def read_cells(path: str | Path) -> AnnData:
     a file that is not what its name says, or a ModuleNotFoundError for ``.loom`` without loompy.
     """
     path = Path(path)
-    form = _format_of(path)
+    suffix = _suffix_of(path)
     try:
-        adata = form.read(path)
+        adata = _read(path, suffix)
     except Exception as error:  # the readers raise nearly anything on a damaged file
         message = str(error.args[0]).strip() if error.args else ""
         reason = (message.splitlines() or [type(error).__name__])[0].rstrip(".")
-        msg = f"{str(path)!r} could not be read as {form.name}: {reason}. Is the file complete, and is its name's ending right?"
+        hint = "Is the file complete, and is its name's ending right?"
+        msg = f"{str(path)!r} could not be read as {_FORMATS[suffix]}: {reason}. {hint}"
         raise ValueError(msg) from error
     if 0 in adata.shape:
         msg = (
@@ -54,8 +55,8 @@ def read_cells(path: str | Path) -> AnnData:
     return adata
 
 
-def _format_of(path: Path) -> _Format:
-    """The format of a path that exists and whose ending is known."""
+def _suffix_of(path: Path) -> str:
+    """The ending of a path that exists, is known and can be read."""
     if not path.exists():
         folder = path.parent
         near = did_you_mean(path.name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else [], 0.6)
@@ -68,65 +69,42 @@ def _format_of(path: Path) -> _Format:
             "Read it with anndata or scanpy and write it with `adata.write_h5ad('cells.h5ad')`."
         )
         raise ValueError(msg)
-    form, expected, found = _FORMATS[suffix], suffix == ".zarr", path.is_dir()
-    if found != expected:
-        kinds = ("file", "folder")
-        msg = f"{str(path)!r} is a {kinds[found]}, but {form.name} is a {kinds[expected]}."
+    if path.is_dir() != (suffix == ".zarr"):
+        found, expected = ("folder", "file") if path.is_dir() else ("file", "folder")
+        msg = f"{str(path)!r} is a {found}, but {_FORMATS[suffix]} is a {expected}."
         raise ValueError(msg)
     if suffix == ".loom" and find_spec("loompy") is None:
         msg = f"Reading {str(path)!r} needs the package loompy: install it with `pip install loompy`."
         raise ModuleNotFoundError(msg)
-    return form
+    return suffix
 
 
-def _read_h5ad(path: Path) -> AnnData:
+def _read(path: Path, suffix: str) -> AnnData:
+    """Read a file; anndata would read another HDF5 or zarr file as an empty object."""
     import anndata
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        _check_groups(file, path)
-    return anndata.read_h5ad(path)
-
-
-def _read_zarr(path: Path) -> AnnData:
-    import anndata
-    import zarr
-
-    _check_groups(zarr.open_group(str(path), mode="r"), path)
-    return anndata.read_zarr(path)
-
-
-def _read_10x(path: Path) -> AnnData:
     import h5py
     import scanpy
 
+    if suffix == ".loom":
+        # The first matrix of a loom file has no name; anndata would look for one named "spliced".
+        return anndata.io.read_loom(path, X_name="")
+    if suffix == ".zarr":
+        import zarr
+
+        _check_groups(zarr.open_group(str(path), mode="r"), suffix)
+        return anndata.io.read_zarr(path)
     with h5py.File(path, "r") as file:
-        if "obs" in file and "var" in file:
+        if suffix == ".h5ad":
+            _check_groups(file, suffix)
+        elif "obs" in file and "var" in file:
             msg = "it is an AnnData file, whose name should end in .h5ad"
             raise ValueError(msg)
-    return scanpy.read_10x_h5(path)
+    return anndata.io.read_h5ad(path) if suffix == ".h5ad" else scanpy.read_10x_h5(path)
 
 
-def _read_loom(path: Path) -> AnnData:
-    from anndata import io
-
-    # The first matrix of a loom file has no name; anndata would look for one named "spliced".
-    return io.read_loom(path, X_name="")
-
-
-def _check_groups(group: object, path: Path) -> None:
-    """Refuse an HDF5 or zarr file that is something else: anndata would read it as an empty object."""
+def _check_groups(group: Any, suffix: str) -> None:
+    """Refuse a file that is not an AnnData."""
     missing = [name for name in ("obs", "var") if name not in group]
     if missing:
-        msg = f"it has no {' and no '.join(missing)}, which every {_format_of(path).name} has"
+        msg = f"it has no {' and no '.join(missing)}, which every {_FORMATS[suffix]} has"
         raise ValueError(msg)
-
-
-_FORMATS = {
-    ".h5ad": _Format("AnnData file (.h5ad)", _read_h5ad),
-    ".h5": _Format("10x Cell Ranger matrix (.h5)", _read_10x),
-    ".loom": _Format("loom file (.loom)", _read_loom),
-    ".zarr": _Format("AnnData store (.zarr)", _read_zarr),
-}
-SUFFIXES = tuple(_FORMATS)
-"""Endings that :func:`read_cells` takes, ``.h5`` being the output of 10x Cell Ranger."""

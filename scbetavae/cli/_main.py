@@ -1,19 +1,14 @@
 """From the command line to an exit code."""
 
-from __future__ import annotations
-
 import os
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from scbetavae.cli._errors import CommandError, TerminatedError
 from scbetavae.cli._sweep import run_sweep
 from scbetavae.cli._sweep_arguments import sweep_parser
 from scbetavae.cli._train import run_train
 from scbetavae.cli._train_arguments import train_parser
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 COMMANDS = {"train": (train_parser, run_train), "sweep": (sweep_parser, run_sweep)}
 

@@ -1,19 +1,13 @@
 """Outputs after a finished training: each is made separately, so that one that fails does not affect the others."""
 
-from __future__ import annotations
-
 import csv
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 from scbetavae.cli._errors import reason_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from pathlib import Path
-
-    import pandas as pd
 
 NOT_MADE = "not_made.csv"
 """Table of the outputs that were not made, and why."""
@@ -52,7 +46,7 @@ class Outputs:
         self.not_made[label] = reason
         line("not made", f"{label}: {reason}")
 
-    def table(self, name: str, table: pd.DataFrame) -> None:
+    def table(self, name: str, table: Any) -> None:
         """Write a table."""
         self.write(name, lambda path: table.to_csv(path, index=False))
 

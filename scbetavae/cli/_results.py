@@ -1,30 +1,23 @@
 """Results of a trained model: scores, latent-space operations, curves and UMAP, each made separately."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from argparse import Namespace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from anndata import AnnData
+from matplotlib.figure import Figure
 
 from scbetavae import pl
-from scbetavae._core import keys as _keys
-from scbetavae._core.columns import as_classes
+from scbetavae._core import keys
+from scbetavae._core.columns import as_classes, obs_of
 from scbetavae.cli._actions import Actions
-from scbetavae.cli._outputs import line
+from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import CURVES, SCORED, UMAP, class_columns, scores_are_wanted
+from scbetavae.model import BetaVAE
 
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from scbetavae.cli._outputs import Outputs
-    from scbetavae.model import BetaVAE
-
-UMAP_ZEROED = f"{_keys.LATENT_UMAP}_zeroed"
+UMAP_ZEROED = f"{keys.LATENT_UMAP}_zeroed"
 
 _HEADLINE = "0 is the null, 1 the ceiling of these covariates; in brackets 95% intervals"
 # MIG, SAP and DCI reward one dimension per covariate, LMS one per class: each sees what the others miss.
@@ -36,7 +29,7 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Ou
     """Make every output after the training."""
     if scores_are_wanted(options):
         print("scores ...", file=sys.stderr, flush=True)
-        _score(model, options, outputs)
+        _score(adata, model, options, outputs)
     elif not options.no_scores:
         line("scores", "none, as no column was named: --covariates cell_type,donor")
     actions = None if options.no_actions else Actions(model, options, outputs, _umap)
@@ -44,16 +37,14 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Ou
         print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
         actions.act()
     print("neighbors and UMAP ...", file=sys.stderr, flush=True)
-    outputs.picture(CURVES, pl.training, adata)
-    if outputs.compute("UMAP", [UMAP], lambda: _umap(adata, _keys.LATENT, options.seed)) is not None:
-        outputs.picture(
-            UMAP, _draw_umap, adata, [key for key in (options.labels_key, options.batch_key) if key is not None]
-        )
+    outputs.picture(CURVES, pl.history, adata)
+    if outputs.compute("UMAP", [UMAP], lambda: _umap(adata, keys.LATENT, options.seed)) is not None:
+        outputs.picture(UMAP, _draw_umap, adata, list(filter(None, (options.labels_key, options.batch_key))))
     if actions is not None:
         actions.write()
 
 
-def _score(model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
+def _score(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
     """Score the dimensions, and write tables and plots."""
 
     def score() -> str:
@@ -61,34 +52,30 @@ def _score(model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
         return "\n".join(score_lines(model.score_disentanglement(options.covariates, **columns, seed=options.seed)))
 
     if outputs.compute("scores", SCORED, score) is not None:
-        stored = model.adata.uns[_keys.UNS]
-        outputs.table(SCORED[0], stored[_keys.DISENTANGLEMENT])
-        outputs.picture(SCORED[1], pl.scores, model.adata)
-        outputs.table(SCORED[2], stored[f"{_keys.DISENTANGLEMENT}{_keys.DIMENSIONS_SUFFIX}"])
-        outputs.picture(SCORED[3], pl.dimension_covariate, model.adata)
+        stored = adata.uns[keys.UNS]
+        outputs.table(SCORED[0], stored[keys.DISENTANGLEMENT])
+        outputs.picture(SCORED[1], pl.disentanglement, adata)
+        outputs.table(SCORED[2], stored[f"{keys.DISENTANGLEMENT}{keys.DIMENSIONS_SUFFIX}"])
+        outputs.picture(SCORED[3], pl.dimension_covariate, adata)
 
 
 def score_lines(scores: pd.DataFrame) -> list[str]:
     """A headline and a table of normalized scores, one line per covariate and one for all, from the frame of scores."""
     by_name = scores[scores["metric"].isin(_METRICS)].set_index(["covariate", "metric"])
-    covariates = [name for name in dict.fromkeys(scores["covariate"]) if name != "all"]
-    width = max(len(name) for name in [*covariates, "all"]) + 2
-    lines = [_HEADLINE, (" " * (width + 2) + " ".join(title.ljust(_WIDTH) for title in _METRICS.values())).rstrip()]
-    for name in [*covariates, "all"]:
-        texts = [_cell(by_name.loc[(name, metric)]) for metric in _METRICS]
-        lines.append(("  " + name.ljust(width) + " ".join(text.ljust(_WIDTH) for text in texts)).rstrip())
-    return lines
+    covariates = [*(name for name in dict.fromkeys(scores["covariate"]) if name != "all"), "all"]
+    width = max(map(len, covariates)) + 2
+    rows = {"": list(_METRICS.values())}
+    rows |= {name: [_cell(by_name.loc[(name, metric)]) for metric in _METRICS] for name in covariates}
+    texts = ("  " + name.ljust(width) + " ".join(text.ljust(_WIDTH) for text in row) for name, row in rows.items())
+    return [_HEADLINE, *(text.rstrip() for text in texts)]
 
 
 def _cell(row: pd.Series) -> str:
     """Normalized score and its interval on the same scale."""
     if np.isnan(row["normalized"]):
         return "-"
-    value, low, high = (
-        (row[name] - row["null"]) / (row["ceiling"] - row["null"]) for name in ("value", "ci_low", "ci_high")
-    )
-    # Values a little below 0 would read as "-0.00".
-    value, low, high = (round(number, 2) + 0.0 for number in (value, low, high))
+    scaled = (row[["value", "ci_low", "ci_high"]].astype(float) - row["null"]) / (row["ceiling"] - row["null"])
+    value, low, high = (round(number, 2) + 0.0 for number in scaled)  # a little below 0 would read as "-0.00"
     return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f} {high:.2f}]"
 
 
@@ -106,8 +93,9 @@ def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
     import scanpy as sc
     from matplotlib import pyplot as plt
 
-    obs = {name: as_classes(adata.obs[name], "column").astype("category") for name in colors}
-    cells = AnnData(obs=adata.obs[[]].assign(**obs), obsm={_keys.LATENT_UMAP: adata.obsm[_keys.LATENT_UMAP]})
-    figure = sc.pl.embedding(cells, _keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
+    obs = {name: as_classes(obs_of(adata)[name], "column").astype("category") for name in colors}
+    cells = AnnData(obs=obs_of(adata)[[]].assign(**obs))
+    cells.obsm[keys.LATENT_UMAP] = adata.obsm[keys.LATENT_UMAP]
+    figure: Any = sc.pl.embedding(cells, keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
     plt.close(figure)  # it stays out of pyplot's list
     return figure

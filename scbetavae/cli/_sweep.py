@@ -1,20 +1,14 @@
 """The command ``scbetavae sweep``: what it does, in order."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING, Any
+from argparse import Namespace
+from typing import Any
 
 from scbetavae.cli._arguments import anchor_of
 from scbetavae.cli._cells import load_cells, report_cells, set_up
 from scbetavae.cli._errors import CommandError, TerminatedError, stops_of_lightning, terminable, users_mistakes
 from scbetavae.cli._outputs import NOT_MADE, Outputs, line
 from scbetavae.cli._sweep_arguments import PICTURE, TABLE, TRADEOFF, WORDS
-
-if TYPE_CHECKING:
-    from argparse import Namespace
-
-    import pandas as pd
 
 
 def run_sweep(options: Namespace) -> int:
@@ -33,7 +27,7 @@ def run_sweep(options: Namespace) -> int:
     return outputs.exit_code(options.out, strict=options.strict)
 
 
-def _sweep(options: Namespace) -> pd.DataFrame:
+def _sweep(options: Namespace) -> Any:
     """Read the cells and do every run."""
     from scbetavae.sweep import beta_sweep
 
@@ -76,7 +70,7 @@ def _arguments(options: Namespace) -> dict[str, Any]:
     }
 
 
-def _write(table: pd.DataFrame, options: Namespace) -> Outputs:
+def _write(table: Any, options: Namespace) -> Outputs:
     """Write the recommendation and the plots, each separately: the runs and their table are there already."""
     from scbetavae import pl
     from scbetavae.sweep import recommend_beta
@@ -96,10 +90,10 @@ def _write(table: pd.DataFrame, options: Namespace) -> Outputs:
     return outputs
 
 
-def _report_runs(table: pd.DataFrame) -> None:
+def _report_runs(table: Any) -> None:
     """How many runs are done, and why others failed."""
     runs = table.drop_duplicates("run")
     failed = runs[runs["status"] == "failed"]
     line("runs", f"{len(runs) - len(failed)} done, {len(failed)} failed")
-    for row in failed.itertuples():
-        print(f"  {row.run}: {row.error}")
+    for run, error in zip(failed["run"], failed["error"], strict=True):
+        print(f"  {run}: {error}")

@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from scbetavae.cli._arguments import (
-    add_data,
-    add_model,
-    add_training,
-    choice,
-    make_parser,
-    names,
-    objective,
-    weight,
-    whole_number,
-)
+from scbetavae.cli import _arguments as arg
 from scbetavae.cli._choices import BASELINES, objective_names, score_names
 from scbetavae.cli._outputs import NOT_MADE
 
@@ -52,58 +42,50 @@ exit codes
 
 def sweep_parser() -> argparse.ArgumentParser:
     """Arguments of ``scbetavae sweep``."""
-    parser = make_parser("scbetavae sweep", _DESCRIPTION, _EPILOG, "scbetavae-sweep")
-    add_data(parser.add_argument_group("data"))
+    parser = arg.make_parser("scbetavae sweep", _DESCRIPTION, _EPILOG, "scbetavae-sweep")
+    arg.add_data(parser.add_argument_group("data"))
     add = parser.add_argument_group("grid").add_argument
-    add(
-        "--betas",
-        metavar="X,Y",
-        type=_betas,
-        default=(1.0, 2.0, 4.0, 10.0),
-        help="weights of the regularizer [1,2,4,10]",
-    )
-    add("--seeds", metavar="N", type=whole_number(1), default=3, help="seeds of every setting [%(default)s]")
+    weights = "weights of the regularizer [1,2,4,10]"
+    add("--betas", metavar="X,Y", type=_betas, default=(1.0, 2.0, 4.0, 10.0), help=weights)
+    add("--seeds", metavar="N", type=arg.whole_number(1), default=3, help="seeds of every setting [%(default)s]")
     known = f"{', '.join(objective_names())} [beta_tcvae]"
-    add("--objective", metavar="A,B", type=_objectives, default=["beta_tcvae"], help=known)
+    several = {"type": lambda text: list(map(arg.objective, arg.names(text))), "default": ["beta_tcvae"]}
+    add("--objective", metavar="A,B", help=known, **several)
     add("--baselines", metavar="A,B", type=_baselines, default=["pca", "ica"], help="pca, ica, or none [pca,ica]")
     models = parser.add_argument_group("models")
-    add_model(models)
-    add_training(models)
+    arg.add_model(models)
+    arg.add_training(models)
     models.add_argument("--save-models", action="store_true", help="keep the trained models, too")
     add = parser.add_argument_group("scores").add_argument
     scored = "columns of .obs that the dimensions are scored against [batch and labels]"
-    add("--covariates", metavar="A,B", type=names, help=scored)
+    add("--covariates", metavar="A,B", type=arg.names, help=scored)
     donors = "column of .obs: donors, which classifiers hold out [cells]"
     add("--donor-key", metavar="COLUMN", help=donors)
     weighed = f"score that is weighed against the likelihood: {', '.join(score_names())} [%(default)s]"
     add("--score", metavar="NAME", type=_score, default="mig", help=weighed)
     add = parser.add_argument_group("engine").add_argument
     add("--engine", choices=("local", "ray"), default="local", help="where runs are done [%(default)s]")
-    add("--jobs", metavar="N", type=whole_number(1), default=1, help="local: processes [%(default)s]")
-    add("--threads", metavar="N", type=whole_number(1), default=1, help="threads of a run [%(default)s]")
+    add("--jobs", metavar="N", type=arg.whole_number(1), default=1, help="local: processes [%(default)s]")
+    add("--threads", metavar="N", type=arg.whole_number(1), default=1, help="threads of a run [%(default)s]")
     add("--address", metavar="ADDRESS", help="Ray: cluster [RAY_ADDRESS, or a new one on this machine]")
-    add("--num-gpus", metavar="X", type=weight, default=0.0, help="Ray: GPUs of a run [%(default)g]")
+    add("--num-gpus", metavar="X", type=arg.weight, default=0.0, help="Ray: GPUs of a run [%(default)g]")
     return parser
 
 
 def _betas(text: str) -> tuple[float, ...]:
-    betas = tuple(weight(part) for part in names(text))
+    betas = tuple(arg.weight(part) for part in arg.names(text))
     if not betas:
         msg = f"{text!r} names no beta; give at least one beta, such as 0.1,1,4"
         raise argparse.ArgumentTypeError(msg)
     return betas
 
 
-def _objectives(text: str) -> list[str]:
-    return [objective(name) for name in names(text)]
-
-
 def _baselines(text: str) -> list[str]:
-    return [name for name in map(choice(lambda: BASELINES, "baselines"), names(text)) if name != "none"]
+    return [name for name in map(arg.choice(lambda: BASELINES, "baselines"), arg.names(text)) if name != "none"]
 
 
 def _score(text: str) -> str:
     """A score's name; the registry is loaded to check it."""
     from scbetavae import metrics  # noqa: F401 - registers the scores
 
-    return choice(score_names, "score")(text)
+    return arg.choice(score_names, "score")(text)

@@ -4,52 +4,46 @@ from __future__ import annotations
 
 import math
 import time
+from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import check_output, staged_folder
+from scbetavae.cli import _errors as errors
 from scbetavae.cli._arguments import anchor_of
 from scbetavae.cli._cells import load_cells, report_cells, set_up
-from scbetavae.cli._errors import (
-    CommandError,
-    TerminatedError,
-    reason_of,
-    stops_of_lightning,
-    terminable,
-    users_mistakes,
-)
 from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import CELLS, MODEL, OUTPUTS, class_columns, scores_are_wanted
 
 if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Mapping
-    from pathlib import Path
-
     from anndata import AnnData
 
     from scbetavae.model import BetaVAE
 
 MIN_CELLS = 10  # a tenth of the cells is held out
+_COLUMNS = ("batch_key", "labels_key", "size_factor_key", "donor_key", "condition")
+_COLUMNS += ("covariates", "categorical_covariate_keys", "continuous_covariate_keys")
 
 
 def run_train(options: Namespace) -> int:
     """Train on the file, or on the bundled cells; write the model and the cells, then all other results."""
-    with users_mistakes(OSError):
+    with errors.users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
     # Below this line the heavy packages load.
     from scbetavae.cli._console import quiet_libraries
     from scbetavae.cli._results import UMAP_ZEROED, make_results
     from scbetavae.cli._writable import make_writable
 
-    with quiet_libraries(), terminable():
+    with quiet_libraries(), errors.terminable():
         adata = load_cells(options)
         if adata.n_obs < MIN_CELLS:
             msg = f"{str(options.file)!r} has {adata.n_obs} cells; at least {MIN_CELLS} are needed, of which one is held out."
-            raise CommandError(msg)
-        with users_mistakes(KeyError, TypeError, ValueError):
+            raise errors.CommandError(msg)
+        with errors.users_mistakes(KeyError, TypeError, ValueError):
             changes, renamed = make_writable(adata)
             _follow(renamed, options)
             model = _prepare(adata, options)
@@ -61,20 +55,19 @@ def run_train(options: Namespace) -> int:
         for name in (_keys.LATENT_ZEROED, UMAP_ZEROED):  # of an earlier model, whose results the training has removed
             adata.obsm.pop(name, None)
         _save(adata, model, options.out)
-        saved = (
-            f"the model and the cells with their latent representation are in {options.out}/, nothing else was written"
-        )
+        saved = f"the model and the cells with their latent representation are in {options.out}/"
+        saved += ", nothing else was written"
         try:
             _report_training(adata.uns[_keys.UNS], model, seconds)
-            with users_mistakes(OSError), staged_folder(options.out) as folder:
+            with errors.users_mistakes(OSError), staged_folder(options.out) as folder:
                 outputs = Outputs(folder, debug=options.debug)
                 make_results(adata, model, options, outputs)
                 outputs.write(CELLS, lambda path: (make_writable(adata), adata.write_h5ad(path)), f"results in {CELLS}")
                 written = dict.fromkeys([CELLS, MODEL, *outputs.made, *outputs.write_reasons()])
-        except CommandError as error:
+        except errors.CommandError as error:
             msg = f"{error}; {saved}"
-            raise CommandError(msg) from error
-        except (KeyboardInterrupt, TerminatedError) as stop:
+            raise errors.CommandError(msg) from error
+        except (KeyboardInterrupt, errors.TerminatedError) as stop:
             raise type(stop)(saved) from stop
     names = (f"{MODEL}/" if name == MODEL else name for name in sorted(written, key=OUTPUTS.index))
     line("written to", f"{options.out}/: {', '.join(names)}")
@@ -83,14 +76,13 @@ def run_train(options: Namespace) -> int:
 
 def _follow(renamed: Mapping[str, Mapping[str, str]], options: Namespace) -> None:
     """Replace what was renamed in the options."""
-    columns = renamed.get("obs", {})
-    for name in ("batch_key", "labels_key", "size_factor_key", "donor_key", "condition"):
-        setattr(options, name, columns.get(getattr(options, name), getattr(options, name)))
-    for name in ("covariates", "categorical_covariate_keys", "continuous_covariate_keys"):
-        if getattr(options, name) is not None:
-            setattr(options, name, [columns.get(key, key) for key in getattr(options, name)])
-    options.layer = renamed.get("layers", {}).get(options.layer, options.layer)
-    options.encoder_obsm_key = renamed.get("obsm", {}).get(options.encoder_obsm_key, options.encoder_obsm_key)
+    slots = {"obs": _COLUMNS, "layers": ("layer",), "obsm": ("encoder_obsm_key",)}
+    for slot, names in slots.items():
+        new = renamed.get(slot, {})
+        for name in names:
+            given = getattr(options, name)
+            followed = [new.get(key, key) for key in given] if isinstance(given, list) else new.get(given, given)
+            setattr(options, name, followed)
 
 
 def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
@@ -112,16 +104,9 @@ def _prepare(adata: AnnData, options: Namespace) -> BetaVAE:
             metrics.covariate_association(scored_columns(adata, columns, options.donor_key, **kinds))
     if condition:
         _check_ends(adata, options)
-    return BetaVAE(
-        adata,
-        beta=options.beta,
-        objective=options.objective,
-        objective_kwargs=dict(options.objective_arg) or None,
-        anchor=anchor_of(options),
-        n_latent=options.n_latent,
-        condition_on_batch=options.condition_on_batch,
-        gene_likelihood=options.gene_likelihood,
-    )
+    passed = ("beta", "objective", "n_latent", "condition_on_batch", "gene_likelihood")
+    arguments = {name: getattr(options, name) for name in passed}
+    return BetaVAE(adata, objective_kwargs=dict(options.objective_arg) or None, anchor=anchor_of(options), **arguments)
 
 
 def _check_ends(adata: AnnData, options: Namespace) -> None:
@@ -146,26 +131,19 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     from scbetavae.model import TrainingDivergedError
 
     started = time.perf_counter()
-    mistakes = users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError)
-    # scvi-tools prints a line of its own when training ends early.
-    with stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
-        model.train(
-            max_epochs=options.max_epochs,
-            max_steps=options.max_steps,
-            beta_schedule=options.schedule,
-            batch_size=options.batch_size,
-            early_stopping=options.early_stopping,
-            check_val_every_n_epoch=1 if options.early_stopping else _epochs_between_validations(model, options),
-            accelerator=options.accelerator,
-            simple_progress_bar=False,  # ours replaces it
-            callbacks=[StepProgress()],
-        )
+    mistakes = errors.users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError)
+    passed = ("max_epochs", "max_steps", "batch_size", "early_stopping", "accelerator")
+    arguments = {name: getattr(options, name) for name in passed} | {"beta_schedule": options.schedule}
+    arguments["check_val_every_n_epoch"] = 1 if options.early_stopping else _epochs_between_validations(model, options)
+    # Our progress bar replaces theirs; scvi-tools prints a line of its own when training ends early.
+    with errors.stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
+        model.train(**arguments, simple_progress_bar=False, callbacks=[StepProgress()])
     return time.perf_counter() - started
 
 
 def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
     """Epochs between validations on held-out cells, a tenth: about twenty validations per run, as each costs time."""
-    n_cells = max(round(0.9 * model.adata.n_obs), 1)
+    n_cells = max(round(0.9 * cast("AnnData", model.adata).n_obs), 1)
     n_steps = options.max_steps or 15 * math.sqrt(n_cells)  # the default length, nearly
     n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
     return max(int(n_epochs // 20), 1)
@@ -174,7 +152,7 @@ def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
 def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
     """Write the model, and the cells with their latent representation, in one step; outputs of an earlier run go."""
     failed: Exception | None = None
-    with users_mistakes(OSError), staged_folder(out) as folder:
+    with errors.users_mistakes(OSError), staged_folder(out) as folder:
         model.save(str(folder / MODEL))
         try:
             adata.obsm[_keys.LATENT] = model.get_latent_representation()
@@ -186,8 +164,8 @@ def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
     for name in set(OUTPUTS) - ({MODEL} if failed else {MODEL, CELLS}):
         (out / name).unlink(missing_ok=True)
     if failed is not None:
-        msg = f"the cells could not be written ({reason_of(failed)}); the trained model is in {out / MODEL}/."
-        raise CommandError(msg) from failed
+        msg = f"the cells could not be written ({errors.reason_of(failed)}); the trained model is in {out / MODEL}/."
+        raise errors.CommandError(msg) from failed
 
 
 def _report_model(model: BetaVAE, options: Namespace) -> None:
@@ -196,7 +174,8 @@ def _report_model(model: BetaVAE, options: Namespace) -> None:
 
     strength = [f"{name} {value}" for name, value in options.objective_arg]
     if uses_beta(options.objective):
-        beta = model.module.beta if isinstance(options.schedule, str) else options.schedule
+        module: Any = model.module
+        beta = module.beta if isinstance(options.schedule, str) else options.schedule
         strength.insert(0, f"beta {beta:g}")
     if options.schedule != "linear" and isinstance(options.schedule, str):
         strength.append(f"{options.schedule} schedule")
@@ -210,15 +189,14 @@ def _report_training(stored: Mapping[str, Any], model: BetaVAE, seconds: float) 
     last = history.iloc[-1]
     line("training", f"{parameters['steps']} steps in {seconds:.0f} s on {model.device}")
     for title, quantity in (("NLL", "nll"), ("KL", "kl")):
-        held_out = history.get(f"{quantity}_validation")
-        held_out = None if held_out is None else held_out.dropna()
-        tail = "" if held_out is None or held_out.empty else f" in training, {held_out.iloc[-1]:.2f} held out"
+        held_out = history.reindex(columns=[f"{quantity}_validation"]).dropna()
+        tail = f" in training, {held_out.iloc[-1, 0]:.2f} held out" if len(held_out) else ""
         line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
-    line("dimensions", f"{last['active_dimensions']:.0f} of {model.module.n_latent} active")
-    anchor = model.module.anchor
+    module: Any = model.module
+    line("dimensions", f"{last['active_dimensions']:.0f} of {module.n_latent} active")
+    anchor = module.anchor
     if anchor is not None:
         known = anchor.stability[anchor.stability >= 0]
         stability = f", stability {known.min():.2f} to {known.max():.2f}" if len(known) else ""
-        line(
-            "anchor", f"{anchor.n_components} of {model.module.n_latent} dimensions anchored ({anchor.kind}){stability}"
-        )
+        anchored = f"{anchor.n_components} of {module.n_latent} dimensions anchored ({anchor.kind})"
+        line("anchor", anchored + stability)

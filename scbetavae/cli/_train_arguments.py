@@ -1,27 +1,12 @@
 """Arguments and outputs of ``scbetavae train``. Imports nothing heavy."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+import argparse
 
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import MARK
-from scbetavae.cli._arguments import (
-    add_data,
-    add_model,
-    add_training,
-    assignment,
-    make_parser,
-    names,
-    objective,
-    weight,
-    whole_number,
-)
+from scbetavae.cli import _arguments as arg
 from scbetavae.cli._choices import objective_names
 from scbetavae.cli._outputs import NOT_MADE
-
-if TYPE_CHECKING:
-    import argparse
 
 CELLS, MODEL, CURVES, UMAP = _TRAINED = (MARK, "model", "training.png", "umap.png")
 SCORED = ("scores.csv", "scores.png", "dimension_covariate.csv", "dimension_covariate.png")
@@ -84,31 +69,22 @@ exit codes
 
 def train_parser() -> argparse.ArgumentParser:
     """Arguments of ``scbetavae`` and ``scbetavae train``."""
-    parser = make_parser("scbetavae", _DESCRIPTION, _EPILOG, "scbetavae-out")
-    parser.add_argument("--seed", metavar="N", type=whole_number(0), default=0, help="random seed [%(default)s]")
-    add_data(parser.add_argument_group("data"))
+    parser = arg.make_parser("scbetavae", _DESCRIPTION, _EPILOG, "scbetavae-out")
+    parser.add_argument("--seed", metavar="N", type=arg.whole_number(0), default=0, help="random seed [%(default)s]")
+    arg.add_data(parser.add_argument_group("data"))
     model = parser.add_argument_group("model")
     listed = f"{', '.join(objective_names())} [%(default)s]"
-    model.add_argument("--objective", metavar="NAME", type=objective, default="beta_tcvae", help=listed)
-    model.add_argument(
-        "--objective-arg",
-        metavar="NAME=VALUE",
-        type=assignment,
-        action="append",
-        default=[],
-        help="argument of the objective, such as capacity=10 or lambda_od=5; can be repeated",
-    )
-    model.add_argument(
-        "--beta", metavar="X", type=weight, help="weight of the regularizer, at least 0 [2, where there is one]"
-    )
-    add_model(model)
+    model.add_argument("--objective", metavar="NAME", type=arg.objective, default="beta_tcvae", help=listed)
+    repeated = {"type": arg.assignment, "action": "append", "default": []}
+    text = "argument of the objective, such as capacity=10 or lambda_od=5; can be repeated"
+    model.add_argument("--objective-arg", metavar="NAME=VALUE", help=text, **repeated)
+    text = "weight of the regularizer, at least 0 [2, where there is one]"
+    model.add_argument("--beta", metavar="X", type=arg.weight, help=text)
+    arg.add_model(model)
     training = parser.add_argument_group("training")
-    add_training(training)
-    training.add_argument(
-        "--early-stopping",
-        action="store_true",
-        help="train at a constant learning rate until held-out cells no longer improve, up to 400 epochs",
-    )
+    arg.add_training(training)
+    text = "train at a constant learning rate until held-out cells no longer improve, up to 400 epochs"
+    training.add_argument("--early-stopping", action="store_true", help=text)
     _add_scores(parser.add_argument_group("scores"))
     _add_actions(parser.add_argument_group("latent-space operations"))
     return parser
@@ -117,9 +93,9 @@ def train_parser() -> argparse.ArgumentParser:
 def _add_scores(group: argparse._ArgumentGroup) -> None:
     which = group.add_mutually_exclusive_group()
     scored = "columns of .obs that the dimensions are scored against [batch and labels]"
-    which.add_argument("--covariates", metavar="A,B", type=names, help=scored)
+    which.add_argument("--covariates", metavar="A,B", type=arg.names, help=scored)
     classes = "covariates whose numbers are names of classes; batch, labels, condition and donors always are"
-    group.add_argument("--categorical", metavar="A,B", type=names, help=classes)
+    group.add_argument("--categorical", metavar="A,B", type=arg.names, help=classes)
     which.add_argument("--no-scores", action="store_true", help="do not score")
     donors = "column of .obs: donors, over which intervals of scores are computed [cells]"
     group.add_argument("--donor-key", metavar="COLUMN", help=donors)

@@ -1,22 +1,18 @@
 """Whether cells can be written to an AnnData file, known before training: convert what loses nothing, refuse the rest."""
 
-from __future__ import annotations
-
 import datetime as dt
-from collections.abc import Mapping, MutableMapping, Set
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anndata
 import h5py
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 from scipy import sparse
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from anndata import AnnData
+from scbetavae._core.columns import obs_of
 
 _AXIS_SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 _AS_TEXT = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64, PurePath)
@@ -43,8 +39,8 @@ def make_writable(adata: AnnData) -> Converted:
     """
     check = _Check()
     adata.strings_to_categoricals()
-    check.frame(adata.obs, "obs")
-    check.frame(adata.var, "var")
+    check.frame(obs_of(adata), "obs")
+    check.frame(cast("pd.DataFrame", adata.var), "var")
     for slot in _AXIS_SLOTS:
         check.mapping(getattr(adata, slot), slot, _few_rows)
     check.mapping(adata.uns, "uns")
@@ -52,7 +48,7 @@ def make_writable(adata: AnnData) -> Converted:
     if adata.raw is not None:
         adata.strings_to_categoricals(adata.raw.var)
         check.frame(adata.raw.var, "raw.var")
-        check.mapping(adata.raw.varm, "raw.varm", _few_rows)
+        check.mapping(cast("Any", adata.raw).varm, "raw.varm", _few_rows)
         check.take("raw.X", adata.raw.X, _refuse, _few_rows)
     if check.refused:
         more = len(check.refused) - _N_SHOWN
@@ -65,7 +61,7 @@ def make_writable(adata: AnnData) -> Converted:
     return Converted(check.changes, check.renamed)
 
 
-def _whole(value: Any) -> Any:
+def _all(value: Any) -> Any:
     """All of an entry is tried."""
     return value
 
@@ -97,7 +93,7 @@ class _Check:
                 frame[name] = plain
         self._check_names(list(frame.columns), where)
 
-    def mapping(self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] = _whole) -> None:
+    def mapping(self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] = _all) -> None:
         """Keys and values of ``.uns``, of a dict in it, of ``.obsm`` and the like, in place; ``part`` is what is tried."""
         names = [name for name in mapping if name is not None]  # newer versions of anndata have X as the layer None
         for old, new in self._rename(names, where).items():
@@ -117,7 +113,7 @@ class _Check:
                 mapping[name] = plain
         self._check_names(names, where)
 
-    def take(self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] = _whole) -> Any:
+    def take(self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] = _all) -> Any:
         """The value, or what it was converted to."""
         if value is None or _refusal(part(value)) is None:
             return value
@@ -134,10 +130,10 @@ class _Check:
 
     def _check_names(self, names: list[Any], where: str) -> None:
         """Refuse texts that a file does not take as names."""
-        reasons = {name: _refusal({name: 0}) for name in names if isinstance(name, str)}
-        self.refused += [
-            f"{where}[{name!r}] (the name: {reason})" for name, reason in reasons.items() if reason is not None
-        ]
+        for name in names:
+            reason = _refusal({name: 0}) if isinstance(name, str) else None
+            if reason is not None:
+                self.refused.append(f"{where}[{name!r}] (the name: {reason})")
 
     def _rename(self, names: list[Any], where: str) -> dict[Any, str]:
         """New names of those that a file does not take; no name is given twice."""
@@ -163,7 +159,12 @@ class _Check:
             if title != frame.index.name:
                 self.changes.append(f"names of {where}: title {frame.index.name!r} renamed to {title!r}")
                 frame.index = frame.index.rename(title)
-        index = self.take(f"names of {where}", frame.index, _plain_index, lambda names: pd.DataFrame(index=names))
+        index = self.take(
+            f"names of {where}",
+            frame.index,
+            lambda names: pd.Index(_texts(names), dtype=object, name=names.name),
+            lambda names: pd.DataFrame(index=names),
+        )
         if index is not frame.index:
             frame.index = index
 
@@ -204,16 +205,12 @@ def _unused(name: str, used: set[str]) -> str:
     return name if name not in used else next(candidate for candidate in numbered if candidate not in used)
 
 
-def _plain_index(index: pd.Index) -> pd.Index:
-    return pd.Index(_texts(index), dtype=object, name=index.name)
-
-
 def _plain_column(column: pd.Series) -> pd.Series:
     """The same values in a type that files have: numbers, booleans, text, categories."""
     if isinstance(column.dtype, pd.SparseDtype):
         return column.sparse.to_dense()
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.rename_categories(pd.Index(_texts(column.cat.categories), dtype=object))
+        return column.cat.rename_categories(pd.Index(_texts(column.cat.categories), dtype=object).to_list())
     kind, complete = pd.api.types.infer_dtype(column, skipna=True), not column.isna().any()
     if kind == "boolean":
         return column.astype("bool" if complete else "boolean")
@@ -237,7 +234,7 @@ def _plain_value(value: Any) -> Any:
     if sparse.issparse(value):
         return value.tocsr()
     if isinstance(value, _AS_TEXT):
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+        return getattr(value, "isoformat", value.__str__)()
     if isinstance(value, Set):
         value = sorted(value, key=lambda item: (type(item).__name__, item))
     if isinstance(value, _SEQUENCES):
@@ -275,7 +272,7 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 def _describe(value: Any) -> str:
     """The type of a value."""
-    dtype = getattr(value, "dtype", None)
+    dtype: Any = getattr(value, "dtype", None)
     if isinstance(dtype, pd.CategoricalDtype):
         return f"categories ({_describe(dtype.categories)})"
     if isinstance(value, pd.Series | pd.Index) and _holds_objects(value):

@@ -9,8 +9,7 @@ from scbetavae._core.checks import check_choice, check_number
 
 FACTORS = ("cell_type", "condition", "phase", "gradient", "batch", "library_size")
 
-PHASES = ("G1", "S", "G2M")
-CONDITIONS = ("control", "treated")
+CLASSES = {"condition": ["control", "treated"], "phase": ["G1", "S", "G2M"]}
 _PHASE_PROPORTIONS = (0.5, 0.25, 0.25)
 
 
@@ -83,14 +82,10 @@ def check_confounding(confounding: Mapping[tuple[str, str], float] | None) -> di
             )
             raise ValueError(msg)
         followed[second] = (first, probability)
-    return _parents_first(followed)
-
-
-def _parents_first(followed: dict[str, tuple[str, float]]) -> dict[str, tuple[str, float]]:
-    """The same pairs, each after the pair that it depends on."""
-    order: dict[str, list[str]] = {name: [parent] for name, (parent, _) in followed.items()}
+    # Parents come first.
     try:
-        return {name: followed[name] for name in TopologicalSorter(order).static_order() if name in followed}
+        order = TopologicalSorter({name: [parent] for name, (parent, _) in followed.items()}).static_order()
+        return {name: followed[name] for name in order if name in followed}
     except CycleError as error:
         msg = f"confounding is circular: {' -> '.join(error.args[1])}. Remove one pair of it."
         raise ValueError(msg) from error
@@ -104,7 +99,8 @@ def draw_ranks(
     A factor that follows another takes over its ranks in cells chosen with the given probability; the remaining ranks
     are assigned to the other cells at random. So confounding changes no factor's own distribution.
     """
-    generators = dict(zip(FACTORS, map(np.random.default_rng, seed.spawn(len(FACTORS))), strict=True))
+    streams = map(np.random.default_rng, seed.spawn(len(FACTORS)))
+    generators: dict[str, np.random.Generator] = dict(zip(FACTORS, streams, strict=True))
     even = (np.arange(n_cells) + 0.5) / n_cells
     ranks = {name: rng.permutation(even) for name, rng in generators.items() if name not in followed}
     for name, (parent, probability) in followed.items():
@@ -113,8 +109,3 @@ def draw_ranks(
         ranks[name] = ranks[parent].copy()
         ranks[name][free] = rng.permutation(ranks[name][free])
     return ranks
-
-
-def classes_of(ranks: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Class codes of ranks: the first class has the lowest ranks, and so on."""
-    return np.searchsorted(np.cumsum(shares)[:-1], ranks, side="right")

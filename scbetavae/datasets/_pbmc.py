@@ -50,11 +50,6 @@ def pbmc68k(planted_batches: int = 0, batch_strength: float = 1.0, *, seed: int 
     ValueError
         If an argument is out of range.
 
-    See Also
-    --------
-    plant_batches : The same planting on other counts.
-    simulate_counts : Cells with known factors.
-
     References
     ----------
     :cite:t:`Zheng2017`
@@ -82,15 +77,11 @@ def _load() -> AnnData:
     """The bundled cells. Arrays are named after their axis and column; categories have one of their own."""
     with as_file(files("scbetavae.datasets") / "pbmc68k.npz") as path, np.load(path) as file:
         arrays = dict(file)
-    tables = {
-        "obs": pd.DataFrame(index=pd.Index(arrays["cells"])),
-        "var": pd.DataFrame(index=pd.Index(arrays["genes"])),
-    }
+    tables = {"obs": pd.DataFrame(index=arrays["cells"]), "var": pd.DataFrame(index=arrays["genes"])}
     for key, values in arrays.items():
         axis, _, name = key.partition("_")
         if axis in tables and not name.endswith("_categories"):
-            categories = arrays.get(f"{key}_categories")
-            tables[axis][name] = (
-                values if categories is None else pd.Categorical.from_codes(values, pd.Index(categories))
-            )
-    return AnnData(sp.csr_matrix(arrays["counts"], dtype=np.float32), **tables, uns={"source": _SOURCE})
+            named = arrays.get(f"{key}_categories")
+            tables[axis][name] = values if named is None else pd.Categorical.from_codes(values, pd.Index(named))
+    counts = sp.csr_matrix(arrays["counts"], dtype=np.float32)
+    return AnnData(counts, obs=tables["obs"], var=tables["var"], uns={"source": _SOURCE})

@@ -1,5 +1,7 @@
 """A known batch effect, planted on real counts."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -65,10 +67,6 @@ def plant_batches(
     TypeError, ValueError
         If an argument is out of range, ``batch_key`` exists, or ``.X`` has anything but counts.
 
-    See Also
-    --------
-    pbmc68k : Real cells, planted in the same call.
-
     Examples
     --------
     >>> from scbetavae.datasets import plant_batches, simulate_counts
@@ -97,7 +95,7 @@ def plant_batches(
     log_depth = for_depth.permutation(np.linspace(-LOG_DEPTH_RANGE * strength, 0.0, n_batches))
 
     planted.X = _thin(counts, codes, log_retained, log_depth, for_thinning)
-    names = [f"batch_{number}" for number in range(n_batches)]
+    names: Any = [f"batch_{number}" for number in range(n_batches)]
     planted.obs[batch_key] = pd.Categorical.from_codes(codes, categories=names)
     planted.varm[keys.PLANTED_BATCH] = log_retained
     parameters = {"strength": strength, "seed": seed, "batch_key": batch_key, "n_batches": n_batches}
@@ -134,10 +132,10 @@ def _thin(
     counts: sp.csr_matrix, codes: np.ndarray, log_retained: np.ndarray, log_depth: np.ndarray, rng: np.random.Generator
 ) -> sp.csr_matrix:
     """Binomial draws of the counts; a cell that would be empty keeps one count, drawn by what its counts were to retain."""
-    row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+    row = np.repeat(np.arange(len(codes)), np.diff(counts.indptr))
     log_probability = log_retained[counts.indices, codes[row]] + log_depth[codes[row]]
     kept = rng.binomial(counts.data.astype(np.int64), np.exp(log_probability))
-    total = np.bincount(row, weights=kept, minlength=counts.shape[0])
+    total = np.bincount(row, weights=kept, minlength=len(codes))
     for cell in np.flatnonzero(total == 0):
         entries = np.arange(counts.indptr[cell], counts.indptr[cell + 1])
         entries = entries[counts.data[entries] > 0]  # a sparse matrix may store zeros

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,14 +13,7 @@ from scipy.special import log_softmax, ndtri, softmax
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
 from scbetavae.datasets._effects import FactorEffects
-from scbetavae.datasets._factors import (
-    CONDITIONS,
-    PHASES,
-    check_confounding,
-    check_proportions,
-    classes_of,
-    draw_ranks,
-)
+from scbetavae.datasets._factors import CLASSES, check_confounding, check_proportions, draw_ranks
 
 # What benchmarks/fit_simulator.py measures on the cells of `pbmc68k`, to three digits. The dispersion 1 / theta is that within
 # cell types of a gene with one count per cell, and falls with the mean to the power of minus DISPERSION_EXPONENT.
@@ -29,7 +23,7 @@ LOG_ABUNDANCE_SD = 1.29
 DISPERSION_AT_MEAN_ONE = 0.274
 DISPERSION_EXPONENT = 0.501
 
-# Factors that act through a gene program; the library size acts on all genes alike.
+# Factors with a gene program; the library size scales all genes alike.
 _PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
 
 _VALUES_AT_A_TIME = 4_000_000  # dense while counts are drawn: 32 MB for each of a few arrays
@@ -63,14 +57,10 @@ def simulate_counts(
 
     Parameters
     ----------
-    n_cells
-        Number of cells, enough for one cell in the smallest class.
-    n_genes
-        Number of genes, enough for one gene per program (5 with the default ``program_size``).
-    n_cell_types
-        Number of cell types, at least 1.
-    n_batches
-        Number of batches, at least 1.
+    n_cells, n_genes
+        Enough for one cell in the smallest class, and one gene per program (5 genes with the default ``program_size``).
+    n_cell_types, n_batches
+        At least 1.
     proportions
         Shares of the classes of ``"cell_type"``, ``"condition"`` (control, treated), ``"batch"`` or ``"phase"`` (G1, S, G2M),
         each with a sum of 1. Default: equal; 1/2, 1/4, 1/4 for the phase. They are exact up to rounding.
@@ -105,10 +95,6 @@ def simulate_counts(
     TypeError, ValueError
         If an argument is out of range, a factor unknown, confounding circular, or cells or genes too few.
 
-    See Also
-    --------
-    pbmc68k : Real cells, with a known batch effect on request.
-
     References
     ----------
     Zappia, L., Phipson, B. and Oshlack, A. (2017). Splatter: simulation of single-cell RNA sequencing data.
@@ -123,14 +109,11 @@ def simulate_counts(
     >>> sorted(adata.varm)
     ['program_batch', 'program_cell_type', 'program_condition', 'program_gradient', 'program_phase']
     """
-    n_cells = check_whole_number(n_cells, "n_cells", 1)
-    n_genes = check_whole_number(n_genes, "n_genes", 1)
-    n_classes = {
-        "cell_type": check_whole_number(n_cell_types, "n_cell_types", 1),
-        "condition": len(CONDITIONS),
-        "phase": len(PHASES),
-        "batch": check_whole_number(n_batches, "n_batches", 1),
-    }
+    sizes = {"n_cells": n_cells, "n_genes": n_genes, "n_cell_types": n_cell_types, "n_batches": n_batches}
+    sizes = {name: check_whole_number(value, name, 1) for name, value in sizes.items()}
+    names = {"cell_type": [f"type_{i}" for i in range(n_cell_types)], **CLASSES}
+    names["batch"] = [f"batch_{i}" for i in range(n_batches)]
+    n_classes = {name: len(classes) for name, classes in names.items()}
     seed = check_whole_number(seed, "seed", 0)
     effects = _check_effects(effects, n_genes)
     shares = check_proportions(proportions, n_classes, n_cells)
@@ -139,7 +122,8 @@ def simulate_counts(
     # One stream each, so that the effects do not change what the cells are, nor confounding which genes respond.
     for_factors, for_programs, for_baseline, for_counts = np.random.SeedSequence(seed).spawn(4)
     ranks = draw_ranks(n_cells, followed, for_factors)
-    codes = {name: classes_of(ranks[name], shares[name]) for name in n_classes}
+    # Classes are cut from the ranks: the first class has the lowest.
+    codes = {name: np.searchsorted(np.cumsum(shares[name])[:-1], ranks[name], side="right") for name in names}
     loadings = _draw_loadings(n_genes, n_classes, effects, for_programs)
     median_library_size = COUNTS_PER_GENE * n_genes
     log_library_size_sd = LOG_LIBRARY_SIZE_SD * effects.library_size
@@ -147,23 +131,22 @@ def simulate_counts(
     baseline = LOG_ABUNDANCE_SD * np.random.default_rng(for_baseline).standard_normal(n_genes)
     abundance = softmax(baseline)
     dispersion = DISPERSION_AT_MEAN_ONE * (median_library_size * abundance) ** -DISPERSION_EXPONENT
-    counts = _draw_counts(
-        _code_factors(ranks, codes, n_classes), loadings, baseline, library_size, dispersion, for_counts
-    )
+    design = _code_factors(ranks, codes, n_classes)
+    counts = _draw_counts(design, loadings, baseline, library_size, dispersion, for_counts)
 
-    parameters = {"n_cells": n_cells, "n_genes": n_genes, "seed": seed}
-    parameters |= {"n_cell_types": n_classes["cell_type"], "n_batches": n_classes["batch"]}
+    parameters = {**sizes, "seed": seed}
     parameters |= {"median_library_size": median_library_size, "log_library_size_sd": log_library_size_sd}
     parameters |= {f"effect_{name}": value for name, value in asdict(effects).items() if "program" not in name}
     parameters |= {"program_size": effects.program_size, "program_overlap": effects.program_overlap}
     parameters |= {f"proportions_{name}": value for name, value in shares.items()}
     parameters |= {f"confounding_{first}_{second}": value for second, (first, value) in followed.items()}
-    genes = [f"gene_{i}" for i in range(n_genes)]
     return AnnData(
         counts,
-        obs=_describe_cells(ranks, codes, n_classes, library_size),
-        var=pd.DataFrame({"abundance": abundance, "dispersion": dispersion}, index=genes),
-        varm={f"program_{name}": value for name, value in loadings.items()},
+        obs=_describe_cells(names, codes, ranks, library_size),
+        var=pd.DataFrame(
+            {"abundance": abundance, "dispersion": dispersion}, index=pd.Index([f"gene_{i}" for i in range(n_genes)])
+        ),
+        varm=cast("Any", {f"program_{name}": value for name, value in loadings.items()}),
         uns={keys.UNS: {keys.SIMULATION: parameters}},
     )
 
@@ -175,10 +158,9 @@ def _check_effects(effects: FactorEffects | None, n_genes: int) -> FactorEffects
         msg = f"effects={effects!r} is not a FactorEffects. Pass one, such as scbetavae.datasets.FactorEffects(batch=1.0)."
         raise TypeError(msg)
     if _program_length(n_genes, effects) < 1:
-        needed = int(np.ceil(1 / effects.program_size))
         msg = (
             f"n_genes={n_genes} leaves programs of program_size={effects.program_size:g} without a gene. "
-            f"Pass at least {needed} genes, or a larger program_size."
+            f"Pass at least {int(np.ceil(1 / effects.program_size))} genes, or a larger program_size."
         )
         raise ValueError(msg)
     return effects
@@ -233,8 +215,7 @@ def _draw_counts(
 ) -> sp.csr_matrix:
     """Negative binomial counts, block by block; no cell is left empty."""
     rng = np.random.default_rng(seed)
-    design = np.hstack([coded[name] for name in _PROGRAMS])
-    weights = np.hstack([loadings[name] for name in _PROGRAMS])
+    design, weights = (np.hstack([part[name] for name in _PROGRAMS]) for part in (coded, loadings))
     step = max(1, _VALUES_AT_A_TIME // len(baseline))
     blocks = []
     for start in range(0, len(design), step):
@@ -245,20 +226,18 @@ def _draw_counts(
         for cell in np.flatnonzero(counts.sum(axis=1) == 0):
             counts[cell, rng.choice(len(baseline), p=share[cell])] = 1
         blocks.append(sp.csr_matrix(counts.astype(np.float32)))
-    return sp.vstack(blocks, format="csr")
+    return sp.csr_matrix(sp.vstack(blocks))
 
 
 def _describe_cells(
-    ranks: Mapping[str, np.ndarray],
+    names: Mapping[str, list[str]],
     codes: Mapping[str, np.ndarray],
-    n_classes: Mapping[str, int],
+    ranks: Mapping[str, np.ndarray],
     library_size: np.ndarray,
 ) -> pd.DataFrame:
     """The columns of ``.obs``."""
-    names = {"cell_type": [f"type_{i}" for i in range(n_classes["cell_type"])]}
-    names |= {"condition": list(CONDITIONS), "phase": list(PHASES)}
-    names["batch"] = [f"batch_{i}" for i in range(n_classes["batch"])]
-    columns = {name: pd.Categorical.from_codes(codes[name], categories=names[name]) for name in names}
-    columns |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
+    classes: Any = names
+    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
+    obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
     order = ["cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size"]
-    return pd.DataFrame(columns, index=[f"cell_{i}" for i in range(len(library_size))])[order]
+    return pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(len(library_size))]))[order]

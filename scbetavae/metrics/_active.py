@@ -1,78 +1,57 @@
 """Which dimensions take part."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import check_codes
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
-
-MINIMUM_KL = 0.01
-"""Nats. A dimension with less tells nothing about any cell."""
+from scbetavae._core.checks import finite_matrix
+from scbetavae._core.constants import ACTIVE_KL
 
 MINIMUM_RELATIVE_SPREAD = 0.05
 
-_SPREAD_AT_MINIMUM_KL = np.sqrt(2 * MINIMUM_KL)
+_SPREAD_AT_MINIMUM_KL = np.sqrt(2 * ACTIVE_KL)
 
 
 def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.ndarray:
-    r"""Dimensions that carry information about the cells.
+    r"""Dimensions that carry information about the cells, a boolean array of shape (n_dims,).
 
     A variational autoencoder switches dimensions off: their posterior means shrink to about :math:`10^{-3}` but may
-    still order the cells, so that a score built on ranks would give a dead dimension full marks.
+    still order the cells, so that a score based on ranks would give a dead dimension full marks.
 
-    A dimension is active if its standard deviation exceeds 5% of the median over the active ones and, with ``kl``,
-    its mean Kullback-Leibler divergence from the prior exceeds 0.01 nats. The first condition is circular and is
-    solved by iteration. The start is the dimensions with enough divergence or, without ``kl``, those whose spread
-    would cost more than 0.01 nats under a standard normal prior (a standard deviation above 0.14), or all
-    that vary if there is none.
+    A dimension is active if its standard deviation exceeds 5% of the median over the active ones and, with ``kl``, its mean
+    Kullback-Leibler divergence from the prior exceeds 0.01 nats. The first condition is circular and is solved by iteration.
+    The start is the dimensions with enough divergence or, without ``kl``, those whose spread would cost more than 0.01 nats
+    under a standard normal prior (a standard deviation above 0.14), or all that vary if there is none.
 
     Parameters
     ----------
     codes
-        Posterior means, or any embedding, of shape (n_cells, n_dims).
+        Posterior means, or any embedding, of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
     kl
         Mean divergence from the prior per dimension, of shape (n_dims,), in nats.
 
-    Returns
-    -------
-    Boolean array of shape (n_dims,).
-
-    Raises
-    ------
-    ValueError
-        If ``codes`` is not a finite matrix, or ``kl`` does not have one value per dimension.
-
     Examples
     --------
-    >>> import numpy as np
     >>> from scbetavae.metrics import active_dimensions
-    >>> codes = np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 0.8, 0.001]
-    >>> active_dimensions(codes).tolist()
+    >>> active_dimensions(np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 0.8, 0.001]).tolist()
     [True, True, False]
     """
-    codes = check_codes(codes)
-    if len(codes) == 0:
-        return np.zeros(codes.shape[1], dtype=bool)
-    varies = codes.max(axis=0) > codes.min(axis=0)
+    array = finite_matrix(codes, "codes")
+    if len(array) == 0:
+        return np.zeros(array.shape[1], dtype=bool)
+    varies = array.max(axis=0) > array.min(axis=0)
     if kl is not None:
         kl = np.asarray(kl, dtype=np.float64)
         if kl.shape != varies.shape:
             msg = f"`kl` has shape {kl.shape}; it needs one value per dimension, shape {varies.shape}."
             raise ValueError(msg)
-        varies &= kl > MINIMUM_KL
+        varies &= kl > ACTIVE_KL
     # Scaled first: squares of very large codes would overflow, squares of very small ones underflow.
-    largest = np.abs(codes).max(axis=0)
-    spread = (codes / np.where(largest > 0, largest, 1.0)).std(axis=0) * largest
+    largest = np.abs(array).max(axis=0)
+    spread = (array / np.where(largest > 0, largest, 1.0)).std(axis=0) * largest
     active = varies & (spread > _SPREAD_AT_MINIMUM_KL)
     active = active if active.any() and kl is None else varies
     while active.any():
-        threshold = MINIMUM_RELATIVE_SPREAD * np.median(spread[active])
-        following = varies & (spread > threshold)
+        following = varies & (spread > MINIMUM_RELATIVE_SPREAD * np.median(spread[active]))
         if (following == active).all():
             break
         active = following
@@ -81,13 +60,13 @@ def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.nd
 
 def resolve_active(codes: np.ndarray, active: ArrayLike | None) -> np.ndarray:
     """The mask the caller gave, checked, or `active_dimensions`."""
-    if active is None:
-        return active_dimensions(codes)
-    mask = np.asarray(active)
-    if mask.dtype != bool or mask.shape != (codes.shape[1],):
-        msg = (
-            f"`active` must be a boolean mask with one value per dimension ({codes.shape[1]}), "
-            f"but it has dtype {mask.dtype} and shape {mask.shape}."
-        )
+    return active_dimensions(codes) if active is None else check_mask(active, codes.shape[1], "active")
+
+
+def check_mask(mask: ArrayLike, n: int, argument: str) -> np.ndarray:
+    """A boolean array of shape (n,)."""
+    array = np.asarray(mask)
+    if array.dtype != bool or array.shape != (n,):
+        msg = f"`{argument}` has dtype {array.dtype} and shape {array.shape}: pass a boolean mask of shape ({n},)."
         raise ValueError(msg)
-    return mask
+    return array

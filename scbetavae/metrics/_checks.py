@@ -1,96 +1,82 @@
-"""What every metric accepts: a matrix of codes, and covariates as columns of a data frame."""
+"""What every score accepts: an embedding, and covariates as columns of a data frame."""
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from pandas.api import types
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from numpy.typing import ArrayLike
+from scbetavae._core.checks import finite_matrix
+from scbetavae.metrics._active import check_mask, resolve_active
 
 
 @dataclass(frozen=True)
 class Covariate:
-    """One column of ``factors``, encoded.
-
-    ``labels`` holds class indices (-1 where the label is missing) and is ``None`` for a numeric
-    covariate, whose ``values`` hold floats (NaN where missing). ``integer`` says that a numeric
-    column held integers, which the parity modes read as classes.
-    """
+    """A column, encoded: class indices, -1 where the label is missing, or floats, NaN where it is missing."""
 
     name: str
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
-    values: np.ndarray | None
-    integer: bool = False
-
-    @property
-    def is_numeric(self) -> bool:
-        return self.values is not None
+    values: np.ndarray
+    classes: tuple[str, ...] = ()
+    is_numeric: bool = False
+    integer: bool = False  # a numeric column held integers, which the parity modes read as classes
 
     @property
     def present(self) -> np.ndarray:
         """Boolean, one per cell: the label is not missing."""
-        return ~np.isnan(self.values) if self.is_numeric else self.labels >= 0
+        return ~np.isnan(self.values) if self.is_numeric else self.values >= 0
 
-    def without_labels(self) -> Covariate:
-        """The same covariate, missing in every cell."""
-        labels = None if self.labels is None else np.full_like(self.labels, -1)
-        return replace(self, labels=labels, values=None if self.values is None else np.full_like(self.values, np.nan))
+    def take(self, cells: np.ndarray) -> Covariate:
+        """The same covariate on some cells."""
+        return replace(self, values=self.values[cells])
+
+    def where(self, keep: np.ndarray) -> Covariate:
+        """The same covariate, missing in all other cells."""
+        return replace(self, values=np.where(keep, self.values, np.nan if self.is_numeric else -1))
+
+    def observed(self) -> Covariate:
+        """With the classes that its cells, none of which lack a label, have, numbered without gaps."""
+        if self.is_numeric:
+            return self
+        kinds, labels = np.unique(self.values, return_inverse=True)
+        return replace(self, values=labels.reshape(-1), classes=tuple(self.classes[k] for k in kinds))
 
     def as_classes(self) -> Covariate:
-        """Read a numeric covariate as classes, one per distinct value."""
-        if not self.is_numeric:
-            return self
-        return _categorical(self.name, pd.Series(self.values))
+        """A numeric covariate as classes, one per distinct value."""
+        return _categorical(self.name, pd.Series(self.values)) if self.is_numeric else self
 
 
-def take_cells(covariate: Covariate, index: np.ndarray) -> Covariate:
-    """A covariate on some cells."""
-    labels = None if covariate.labels is None else covariate.labels[index]
-    return replace(covariate, labels=labels, values=None if covariate.values is None else covariate.values[index])
+class Inputs(NamedTuple):
+    """Checked arguments of a score."""
+
+    codes: np.ndarray
+    active: np.ndarray
+    covariates: list[Covariate]
+    groups: np.ndarray | None
+
+    @property
+    def values(self) -> np.ndarray:
+        """Active dimensions as rows, (n_active, n_cells)."""
+        return np.ascontiguousarray(self.codes[:, self.active].T)
 
 
-def check_codes(codes: ArrayLike) -> np.ndarray:
-    """Codes as a finite float array of shape (n_cells, n_dims)."""
-    if hasattr(codes, "toarray"):
-        codes = codes.toarray()
-    try:
-        array = np.asarray(codes, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        msg = (
-            f"`codes` must be numbers, but they could not be read as floats: {error}. Pass an array (n_cells, n_dims)."
-        )
-        raise TypeError(msg) from error
-    if array.ndim != 2:
-        msg = (
-            f"`codes` must have two dimensions (n_cells, n_dims), but it has shape {array.shape}. "
-            "For a single code pass `codes[:, None]`."
-        )
-        raise ValueError(msg)
-    if array.shape[1] == 0:
-        msg = "`codes` has no columns. Pass at least one dimension."
-        raise ValueError(msg)
-    broken = ~np.isfinite(array).all(axis=0)
-    if broken.any():
-        n_rows = int((~np.isfinite(array)).any(axis=1).sum())
-        msg = (
-            f"`codes` holds NaN or infinite values in {n_rows} cells, dimensions {np.flatnonzero(broken).tolist()}. "
-            "Remove these cells, or find out why the model gave no finite code for them."
-        )
-        raise ValueError(msg)
-    return array
+def check_inputs(
+    codes: ArrayLike,
+    factors: pd.DataFrame,
+    active: ArrayLike | None = None,
+    groups: ArrayLike | pd.Series | None = None,
+) -> Inputs:
+    """All four, checked."""
+    array = finite_matrix(codes, "codes")
+    mask = resolve_active(array, active)
+    return Inputs(array, mask, check_factors(factors, len(array)), check_groups(groups, len(array)))
 
 
 def check_factors(factors: pd.DataFrame, n_cells: int) -> list[Covariate]:
-    """Encode the columns of ``factors``; see `Covariate`."""
+    """Encoded columns of ``factors``."""
     if isinstance(factors, pd.Series):
         factors = factors.to_frame(name="covariate" if factors.name is None else factors.name)
     elif not isinstance(factors, pd.DataFrame):
@@ -110,13 +96,13 @@ def check_factors(factors: pd.DataFrame, n_cells: int) -> list[Covariate]:
 
 
 def check_column(column: ArrayLike | pd.Series, n_cells: int, name: str) -> Covariate:
-    """Encode one extra column (a confounder, a group), one value per cell."""
+    """One extra column (batch, a confounder), encoded."""
     series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
     return check_factors(series.to_frame(name if series.name is None else series.name), n_cells)[0]
 
 
 def check_groups(groups: ArrayLike | pd.Series | None, n_cells: int) -> np.ndarray | None:
-    """Group index of every cell; a missing group is an error, because such a cell belongs to no donor."""
+    """Group index of every cell; none may be missing."""
     if groups is None:
         return None
     series = groups if isinstance(groups, pd.Series) else pd.Series(np.asarray(groups))
@@ -130,46 +116,50 @@ def check_groups(groups: ArrayLike | pd.Series | None, n_cells: int) -> np.ndarr
     return index
 
 
-def check_choice(value: str | None, allowed: Iterable[str | None], argument: str) -> None:
-    """Raise if ``value`` is not allowed, naming the nearest that is."""
-    allowed = list(allowed)
-    if value in allowed:
-        return
-    by_lower = {str(a).lower(): a for a in allowed}
-    nearest = difflib.get_close_matches(str(value).lower(), by_lower, n=1, cutoff=0.5)
-    hint = f" Did you mean {by_lower[nearest[0]]!r}?" if nearest else ""
-    msg = f"`{argument}={value!r}` is not known. Allowed: {', '.join(repr(a) for a in allowed)}.{hint}"
-    raise ValueError(msg)
-
-
-def check_positive_integer(value: int, argument: str, minimum: int = 1) -> int:
-    """An integer of at least ``minimum``."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < minimum:
-        msg = f"`{argument}` must be an integer of at least {minimum}, but it is {value!r}."
+def check_matrix(matrix: ArrayLike, name: str = "matrix") -> np.ndarray:
+    """A non-negative, finite matrix (n_dims, n_covariates)."""
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.ndim != 2 or not np.isfinite(array).all() or (array < 0).any():
+        low, high = array.min(initial=0.0), array.max(initial=0.0)
+        msg = f"`{name}` has shape {array.shape} and values from {low} to {high}: pass a matrix of finite numbers of at least 0."
         raise ValueError(msg)
-    return int(value)
+    return array
+
+
+def check_test(test: ArrayLike, n_cells: int) -> np.ndarray:
+    """A mask of cells that holds some, not all."""
+    mask = check_mask(test, n_cells, "test")
+    if mask.all() or not mask.any():
+        msg = f"`test` holds {'all' if mask.all() else 'no'} cells. Leave cells for training and cells for evaluation."
+        raise ValueError(msg)
+    return mask
+
+
+def renumber(labels: np.ndarray) -> np.ndarray:
+    """Labels, or rows of labels, numbered without gaps."""
+    return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def take_groups(groups: np.ndarray | None, cells: np.ndarray) -> np.ndarray | None:
+    """Groups of some cells, numbered without gaps."""
+    return None if groups is None else renumber(groups[cells])
 
 
 def _encode(name: str, column: pd.Series) -> Covariate:
     if column.dtype == object:
         column = column.infer_objects()
-    if types.is_complex_dtype(column.dtype):
-        msg = f"Covariate {name!r} holds complex numbers. Pass its real part or its absolute value."
+    kind = column.dtype
+    if types.is_complex_dtype(kind) or types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind):
+        msg = f"Covariate {name!r} holds {kind}: dates, durations or complex numbers. Convert it to numbers or categories."
         raise TypeError(msg)
-    if types.is_datetime64_any_dtype(column.dtype) or types.is_timedelta64_dtype(column.dtype):
-        msg = f"Covariate {name!r} holds dates or durations. Convert it to numbers (days, say) or to categories."
-        raise TypeError(msg)
-    if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
-        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-        n_infinite = int(np.isinf(values).sum())
-        if n_infinite:
-            msg = (
-                f"Covariate {name!r} has {n_infinite} infinite values. "
-                "Replace them by NaN (the cell is then left out for this covariate) or by a finite number."
-            )
-            raise ValueError(msg)
-        return Covariate(name, None, (), values, integer=types.is_integer_dtype(column.dtype))
-    return _categorical(name, column)
+    if not types.is_numeric_dtype(kind) or types.is_bool_dtype(kind):
+        return _categorical(name, column)
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    n_infinite = int(np.isinf(values).sum())
+    if n_infinite:
+        msg = f"Covariate {name!r} has {n_infinite} infinite values. Replace them by NaN (the cell is left out) or a number."
+        raise ValueError(msg)
+    return Covariate(name, values, is_numeric=True, integer=types.is_integer_dtype(kind))
 
 
 def _categorical(name: str, column: pd.Series) -> Covariate:
@@ -182,11 +172,8 @@ def _categorical(name: str, column: pd.Series) -> Covariate:
         labels = np.searchsorted(observed, index)
     else:
         text = column.astype(object).where(~missing, "").map(str).to_numpy(dtype=object)
-        distinct, labels = np.unique(text[~missing].astype(str), return_inverse=True)
+        distinct, of_labeled = np.unique(text[~missing].astype(str), return_inverse=True)
         classes = tuple(str(label) for label in distinct)
-        full = np.zeros(len(column), dtype=np.int64)
-        full[~missing] = labels
-        labels = full
-    labels = labels.astype(np.int64)
-    labels[missing] = -1
-    return Covariate(name, labels, classes, None)
+        labels = np.zeros(len(column), dtype=np.int64)
+        labels[~missing] = of_labeled
+    return Covariate(name, np.where(missing, -1, labels).astype(np.int64), classes)

@@ -1,11 +1,8 @@
 r"""Contingency tables of (dimension, bin, class), and what the scores read off them.
 
-One ``bincount`` per dimension over (block, bin, class) gives all tables of a covariate. Tables have the shape
-(..., n_dims, n_bins, n_classes); the leading axis counts blocks of cells (donors, for the bootstrap) or replicates
-(bootstrap samples, permutations), and every reader here works over it at once.
+Tables have the shape (..., n_dims, n_bins, n_classes); the leading axis counts blocks of cells (donors, for the bootstrap) or
+replicates (bootstrap samples, permutations), and every reader here works over it at once.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -13,10 +10,7 @@ import numpy as np
 
 
 class Tables(NamedTuple):
-    """Counts, or sums of weights with the sums of squared weights beside them.
-
-    Both of shape (..., n_dims, n_bins, n_classes). ``squares`` is ``None`` for unweighted counts.
-    """
+    """Counts, or sums of weights with the sums of squared weights, ``None`` for unweighted counts."""
 
     counts: np.ndarray
     squares: np.ndarray | None = None
@@ -31,25 +25,7 @@ def count_tables(
     blocks: np.ndarray | None = None,
     n_blocks: int = 1,
 ) -> np.ndarray:
-    """Number of cells per (block, dimension, bin, class).
-
-    Parameters
-    ----------
-    bins
-        Bin indices of shape (n_dims, n_cells).
-    labels
-        Class indices of shape (n_cells,), none missing.
-    n_bins, n_classes
-        Sizes of the table.
-    blocks
-        Block index of every cell; all cells are one block without it.
-    n_blocks
-        Number of blocks.
-
-    Returns
-    -------
-    Float array of shape (n_blocks, n_dims, n_bins, n_classes).
-    """
+    """Cells per (block, dimension, bin, class), from bins (n_dims, n_cells); all cells are one block without ``blocks``."""
     offset = labels if blocks is None else blocks * (n_bins * n_classes) + labels
     tables = np.empty((n_blocks, len(bins), n_bins, n_classes))
     for dimension, of_cell in enumerate(bins):
@@ -84,11 +60,7 @@ def class_entropy(tables: Tables) -> np.ndarray:
 
 
 def mutual_information(tables: Tables, *, correct: bool) -> np.ndarray:
-    """Mutual information of every dimension with the covariate, in nats, shape (..., n_dims).
-
-    The plug-in estimate, less its bias if ``correct``; NaN where there are no counts. See `remove_bias` about negative
-    values.
-    """
+    """Mutual information of every dimension with the covariate, nats, shape (..., n_dims); NaN where there are no counts."""
     information = plug_in_information(tables.counts)
     return remove_bias(information, tables) if correct else information
 
@@ -104,81 +76,41 @@ def plug_in_information(counts: np.ndarray) -> np.ndarray:
 
 
 def remove_bias(information: np.ndarray, tables: Tables) -> np.ndarray:
-    r"""Subtract the Miller-Madow bias of plug-in information.
+    r"""Less the Miller-Madow bias :math:`(m_{xy} - m_x - m_y + 1)/2N`, if positive, with :math:`m` the occupied cells."""
 
-    The bias is :math:`(m_{xy} - m_x - m_y + 1)/2N` with :math:`m` the numbers of occupied cells of the table and of its
-    margins. A negative bias (a one-to-one relation) is not added, so that the result never exceeds the entropies. For
-    unrelated columns the result may be a little below 0. It is cut at 0 where a user sees it, and not before: noise would
-    tie at 0, and p-values with it.
-    """
-    return information - np.maximum(_table_bias(tables), 0.0)
+    # With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1. Unrelated columns may
+    # come a little below 0. This is cut where a user sees it, and not before: noise would tie at 0, and p-values with it.
+    def occupied(*axes: int) -> np.ndarray:
+        counts = tables.counts.sum(axis=axes)
+        return counts > 0 if tables.squares is None else _ratio(tables.squares.sum(axis=axes), counts)
+
+    total = tables.counts.sum(axis=(-1, -2))
+    bias = occupied().sum(axis=(-1, -2)) - occupied(-1).sum(axis=-1) - occupied(-2).sum(axis=-1) + occupied(-1, -2)
+    return information - np.maximum(bias / (2 * np.where(total > 0, total, 1.0)), 0.0)
 
 
-def _table_bias(tables: Tables) -> np.ndarray:
-    counts, squares = tables
-    total = counts.sum(axis=(-1, -2))
-    if squares is None:
-        occupied = np.count_nonzero(counts, axis=(-1, -2))
-        bins = np.count_nonzero(counts.sum(axis=-1), axis=-1)
-        classes = np.count_nonzero(counts.sum(axis=-2), axis=-1)
-        return (occupied - bins - classes + 1) / (2 * np.where(total > 0, total, 1.0))
-    # With weights, an occupied cell contributes (sum of squared weights) / (sum of weights) instead of 1.
-    joint = _ratio(squares, counts).sum(axis=(-1, -2))
-    bins = _ratio(squares.sum(axis=-1), counts.sum(axis=-1)).sum(axis=-1)
-    classes = _ratio(squares.sum(axis=-2), counts.sum(axis=-2)).sum(axis=-1)
-    whole = _ratio(squares.sum(axis=(-1, -2)), total)
-    return (joint - bins - classes + whole) / (2 * np.where(total > 0, total, 1.0))
+def against_rest(counts: np.ndarray) -> np.ndarray:
+    """Tables (..., n_dims, n_classes, 2, n_bins) of each class and the rest."""
+    of_class = np.ascontiguousarray(counts.swapaxes(-1, -2))
+    rest = np.maximum(of_class.sum(axis=-2, keepdims=True) - of_class, 0.0)
+    return np.stack([of_class, rest], axis=-2)
 
 
 def class_information(tables: Tables, *, correct: bool) -> np.ndarray:
-    """Scaled mutual information of every dimension with every class against the rest.
-
-    ``I(bin; 1[y = c]) / H(1[y = c])``, at most 1 and about 0 for noise (see `remove_bias`), of shape
-    (..., n_dims, n_classes). NaN for a class with fewer than two cells, or with all of them.
-    """
-    counts, squares = tables
-    by_bin = counts.sum(axis=-1, keepdims=True)
-    rest = by_bin - counts
-    total = by_bin.sum(axis=-2)
-    size = counts.sum(axis=-2)
-    safe = np.where(total > 0, total, 1.0)
-    joint = x_log_x(counts).sum(axis=-2) + x_log_x(np.maximum(rest, 0.0)).sum(axis=-2)
-    margin = x_log_x(size) + x_log_x(np.maximum(total - size, 0.0))
-    information = (joint - x_log_x(by_bin).sum(axis=-2) - margin + x_log_x(total)) / safe
-    if correct:
-        information = information - np.maximum(_class_bias(counts, squares, by_bin, rest, safe), 0.0)
-    normalizer = (x_log_x(total) - margin) / safe
-    effective = size if squares is None else _ratio(size**2, squares.sum(axis=-2))
-    defined = (effective > 1.5) & (total - size > 1e-9 * safe)
-    scaled = information / np.where(defined, normalizer, 1.0)
+    """``I(bin; 1[y = c]) / H(1[y = c])``, (..., n_dims, n_classes); NaN for a class of one cell, or of all."""
+    squares = None if tables.squares is None else against_rest(tables.squares)
+    pairs = Tables(against_rest(tables.counts), squares)
+    sizes = pairs.counts.sum(axis=-1)
+    effective = sizes[..., 0] if squares is None else _ratio(sizes[..., 0] ** 2, squares.sum(axis=-1)[..., 0])
+    defined = (effective > 1.5) & (sizes[..., 1] > 1e-9 * sizes.sum(axis=-1))
+    scaled = mutual_information(pairs, correct=correct) / np.where(defined, entropy(sizes), 1.0)
     return np.where(defined, np.minimum(scaled, 1.0), np.nan)
 
 
-def _class_bias(
-    counts: np.ndarray, squares: np.ndarray | None, by_bin: np.ndarray, rest: np.ndarray, total: np.ndarray
-) -> np.ndarray:
-    if squares is None:
-        occupied = np.count_nonzero(counts, axis=-2) + np.count_nonzero(rest, axis=-2)
-        return (occupied - np.count_nonzero(by_bin, axis=-2) - 1) / (2 * total)
-    squares_by_bin = squares.sum(axis=-1, keepdims=True)
-    joint = (_ratio(squares, counts) + _ratio(squares_by_bin - squares, rest)).sum(axis=-2)
-    bins = _ratio(squares_by_bin, by_bin).sum(axis=-2)
-    size, squares_of_class = counts.sum(axis=-2), squares.sum(axis=-2)
-    whole = squares_by_bin.sum(axis=-2)
-    classes = _ratio(squares_of_class, size) + _ratio(whole - squares_of_class, total - size)
-    return (joint - bins - classes + _ratio(whole, total)) / (2 * total)
-
-
 def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:
-    r"""Chance-corrected balanced accuracy of a classifier that sees one dimension, shape (..., n_dims).
-
-    In a bin, the classifier names each class with its posterior probability there under equal class sizes,
-    :math:`p(b|c) / \sum_l p(b|l)`. (Naming the likeliest class instead makes the accuracy of pure noise vary ten times as
-    much, and the gap of the best two dimensions with it.) Each cell is left out of the table that classifies it, so that
-    the accuracy is that of unseen cells; all cells of a (bin, class) have the same answer, and no loop over cells is
-    needed. The mean recall a over the C classes with two cells or more is corrected for chance, :math:`(a - 1/C)/(1 -
-    1/C)`: 1 for a perfect code, 0 on average for noise. NaN with fewer than two such classes.
-    """
+    r"""Chance-corrected accuracy (..., n_dims) of naming class c in bin b with probability :math:`p(b|c) / \sum_l p(b|l)`."""
+    # Naming the likeliest class instead makes the accuracy of noise, and the gap of the best two dimensions, vary ten times as
+    # much. Each cell is left out of the table that classifies it: all cells of a (bin, class) have the same answer.
     size = tables.sum(axis=-2, keepdims=True)
     usable = size >= 2
     n_classes = usable.sum(axis=-1)[..., 0]
@@ -196,17 +128,7 @@ def one_dimension_accuracy(tables: np.ndarray) -> np.ndarray:
 
 
 def overlap_weights(joint: np.ndarray) -> np.ndarray:
-    r"""Weights :math:`p(a)p(b)/p(a,b)` that make class a independent of confounder b, mean 1 over cells.
-
-    Parameters
-    ----------
-    joint
-        Cells per (class, class of the confounder), shape (..., n_classes, n_strata).
-
-    Returns
-    -------
-    Array of the same shape, 0 where the pair has no cells.
-    """
+    r"""Weights :math:`p(a)p(b)/p(a,b)` of (class a, stratum b) that make them independent, mean 1 over cells; 0 without cells."""
     total = joint.sum(axis=(-1, -2), keepdims=True)
     expected = joint.sum(axis=-1, keepdims=True) * joint.sum(axis=-2, keepdims=True)
     weights = _ratio(expected, joint * total)
@@ -215,10 +137,7 @@ def overlap_weights(joint: np.ndarray) -> np.ndarray:
 
 
 def weighted_tables(tables: np.ndarray, n_strata: int) -> Tables:
-    """Weight tables over (class, stratum) pairs by `overlap_weights` and sum the strata out.
-
-    ``tables`` has the shape (..., n_dims, n_bins, n_classes * n_strata), the stratum running fastest.
-    """
+    """Weight tables of (class, stratum) pairs, the stratum running fastest, by `overlap_weights` and sum the strata out."""
     split = tables.reshape(*tables.shape[:-1], -1, n_strata)
     weights = overlap_weights(split[..., 0, :, :, :].sum(axis=-3))[..., None, None, :, :]
     weighted = split * weights

@@ -1,85 +1,101 @@
-"""Predictions of a covariate on cells that the model did not see, and their accuracy against permuted labels."""
+"""Cells held out to evaluate predictions, and the accuracy of predictions: its value, its null, its bootstrap replicates."""
 
-from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from scbetavae.metrics._checks import Covariate, check_test, take_groups
 from scbetavae.metrics._contingency import count_tables
-
-if TYPE_CHECKING:
-    from scbetavae.metrics._checks import Covariate
+from scbetavae.metrics._resampling import Blocks, permute_values
 
 N_FOLDS = 4
-N_SKILL_PERMUTATIONS = 999
+N_PERMUTATIONS = 999
+
+MINIMUM_LABELED = 10  # cells with a label that a prediction needs
 
 
 @dataclass(frozen=True)
 class Target:
-    """A covariate ready to be predicted: the cells that have it, and class indices or floats."""
+    """A covariate ready to be predicted."""
 
-    keep: np.ndarray
-    """Indices of the cells."""
-    values: np.ndarray
-    n_classes: int
-    """0 for a numeric covariate."""
-    problem: str
+    keep: np.ndarray  # indices of the cells that have it
+    values: np.ndarray  # class indices or floats of these cells
+    n_classes: int  # 0 for a numeric covariate
+    problem: str = ""  # why it cannot be predicted
 
 
 def make_target(covariate: Covariate) -> Target:
     """Cells and values of a covariate; classes of a single cell cannot be held out and are left out."""
     keep = np.flatnonzero(covariate.present)
     if covariate.is_numeric:
-        values = covariate.values[keep]
-        constant = len(keep) == 0 or values.max() == values.min()
-        problem = "fewer than 10 labeled cells" if len(keep) < 10 else "one class" if constant else ""
-        return Target(keep, values, 0, problem)
-    counts = np.bincount(covariate.labels[keep], minlength=len(covariate.classes))
-    keep = keep[counts[covariate.labels[keep]] >= 2]
-    observed, labels = np.unique(covariate.labels[keep], return_inverse=True)
-    problem = "fewer than two classes of two cells" if len(observed) < 2 else ""
-    if not problem and len(keep) < 10:
-        problem = "fewer than 10 labeled cells"
-    return Target(keep, labels.reshape(-1), len(observed), problem)
+        values, n_classes = covariate.values[keep], 0
+        problem = "one class" if len(keep) == 0 or values.max() == values.min() else ""
+        few_first = True
+    else:
+        counts = np.bincount(covariate.values[keep], minlength=len(covariate.classes))
+        keep = keep[counts[covariate.values[keep]] >= 2]
+        observed, values = np.unique(covariate.values[keep], return_inverse=True)
+        values, n_classes = values.reshape(-1), len(observed)
+        problem = "fewer than two classes of two cells" if n_classes < 2 else ""
+        few_first = not problem
+    if len(keep) < MINIMUM_LABELED and few_first:
+        problem = f"fewer than {MINIMUM_LABELED} labeled cells"
+    return Target(keep, values, n_classes, problem)
 
 
 def split_folds(target: Target, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Fold of every kept cell: whole groups if given, otherwise spread evenly over classes (or ranks).
-
-    A covariate that names the groups cannot be told for unseen groups, and is spread over its cells.
-    """
+    """Fold of every kept cell: whole groups if given (unless the covariate names them), otherwise even over classes or ranks."""
     rng = np.random.default_rng(seed)
-    fold = np.empty(len(target.keep), dtype=np.int64)
     if groups is not None and not (target.n_classes and names_groups(target.values, groups[target.keep])):
         index, sizes = np.unique(groups[target.keep], return_inverse=True, return_counts=True)[1:]
-        n_folds = min(N_FOLDS, len(sizes))
-        # Groups are dealt out by what they hold, so that a donor-level covariate is in every fold where it can be.
+        # Groups are assigned by their mean, so that a donor-level covariate is in every fold where it can be.
         mean = np.bincount(index.reshape(-1), weights=target.values.astype(float)) / sizes
         order = np.lexsort((rng.random(len(sizes)), mean))
         of_group = np.empty(len(sizes), dtype=np.int64)
-        of_group[order] = np.arange(len(sizes)) % n_folds
+        of_group[order] = np.arange(len(sizes)) % min(N_FOLDS, len(sizes))
         return of_group[index.reshape(-1)]
-    order = np.lexsort((rng.random(len(fold)), target.values))
-    fold[order] = np.arange(len(fold)) % N_FOLDS
+    fold = np.empty(len(target.keep), dtype=np.int64)
+    fold[np.lexsort((rng.random(len(fold)), target.values))] = np.arange(len(fold)) % N_FOLDS
     return fold
+
+
+def stratified_order(strata: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Cells by stratum and class, at random within them: any regular part of them has the proportions of all."""
+    return np.lexsort((np.random.default_rng(seed).random(len(strata)), labels, strata))
+
+
+def names_groups(values: np.ndarray, members: np.ndarray) -> bool:
+    """Every group is a class of its own, and holds one class."""
+    pairs = np.unique(np.stack([values, members]), axis=1).shape[1]
+    return pairs == len(np.unique(values)) == len(np.unique(members))
 
 
 def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     """Chance-corrected mean recall of confusion counts (..., predicted, true)."""
     size = confusion.sum(axis=-2)
-    n_classes = confusion.shape[-1]
     recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.where(size > 0, size, 1.0)
-    return (recall.mean(axis=-1) - 1 / n_classes) / (1 - 1 / n_classes)
+    return correct_for_chance(recall.mean(axis=-1), confusion.shape[-1])
+
+
+def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
+    """(recall - 1/C) / (1 - 1/C)."""
+    return (recall - 1 / n_classes) / (1 - 1 / n_classes)
+
+
+def accuracies(predicted: np.ndarray, target: Target) -> np.ndarray:
+    """Chance-corrected balanced accuracy, or signed squared correlation, of every row of predictions (n_rows, n_cells)."""
+    if target.n_classes:
+        return balanced_accuracy(count_tables(predicted, target.values, target.n_classes, target.n_classes)[0])
+    deviation = predicted - predicted.mean(axis=1, keepdims=True)
+    aim = target.values - target.values.mean()
+    return signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)
 
 
 def accuracy(predicted: np.ndarray, target: Target) -> float:
-    """Accuracy of out-of-fold predictions: corrected balanced accuracy, or the signed squared correlation."""
-    if target.n_classes:
-        return float(balanced_accuracy(_confusion(predicted, target.values, target.n_classes)))
-    deviation, aim = predicted - predicted.mean(), target.values - target.values.mean()
-    return float(signed_square(deviation @ aim, deviation @ deviation, aim @ aim))
+    """`accuracies` of a single row."""
+    return float(accuracies(predicted[None], target)[0])
 
 
 def signed_square(covariance: np.ndarray, variance: np.ndarray, other_variance: np.ndarray) -> np.ndarray:
@@ -89,40 +105,128 @@ def signed_square(covariance: np.ndarray, variance: np.ndarray, other_variance: 
 
 
 def permuted_accuracy(predicted: np.ndarray, target: Target, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """Accuracy of the same predictions for permuted labels.
-
-    Labels that are constant within groups move with their group: cells of one donor are no independent witnesses.
-    """
+    """Accuracy of the same predictions for permuted labels; those that are constant within groups move with their group."""
     rng = np.random.default_rng(seed)
-    members = None if groups is None else np.unique(groups[target.keep], return_inverse=True)[1].reshape(-1)
-    of_group = None if members is None else constant_within(target.values, members, classes=target.n_classes > 0)
-    result = np.empty(N_SKILL_PERMUTATIONS)
-    for i in range(N_SKILL_PERMUTATIONS):
-        values = rng.permutation(target.values) if of_group is None else rng.permutation(of_group)[members]
-        permuted = Target(target.keep, values, target.n_classes, "")
-        constant = not target.n_classes and values.max() == values.min()
-        result[i] = 0.0 if constant else accuracy(predicted, permuted)
-    return result
+    members, classes = take_groups(groups, target.keep), target.n_classes > 0
+    drawn = (permute_values(target.values, members, rng, classes=classes) for _ in range(N_PERMUTATIONS))
+    return np.array([accuracy(predicted, replace(target, values=values)) for values in drawn])
 
 
-def constant_within(values: np.ndarray, members: np.ndarray, *, classes: bool) -> np.ndarray | None:
-    """The value of every group if values do not vary within groups, else ``None``.
+def bootstrap_accuracy(predicted: np.ndarray, target: Target, blocks: Blocks, *, complete: bool = False) -> np.ndarray:
+    """Accuracy over resampled blocks, (n_bootstrap,). Without some class NaN if ``complete``, else of the others."""
+    of_cell, aim = blocks.index[target.keep], target.values
+    if target.n_classes:
+        index, shape = of_cell * target.n_classes + aim, (blocks.n_blocks, target.n_classes)
+        counts = (np.bincount(index, weights=hit, minlength=np.prod(shape)) for hit in (predicted == aim, None))
+        hits, sizes = (blocks.weights @ of_block.reshape(shape) for of_block in counts)
+        n_drawn = (sizes > 0).sum(axis=1)
+        recall = (hits / np.maximum(sizes, 1)).sum(axis=1) / np.maximum(n_drawn, 1)
+        usable = n_drawn >= (target.n_classes if complete else 1)
+        return np.where(usable, correct_for_chance(recall, target.n_classes), np.nan)
+    aim, guess = aim - aim.mean(), predicted - predicted.mean()
+    columns = (np.ones(len(aim)), aim, guess, aim**2, guess**2, aim * guess)
+    sums = np.stack([np.bincount(of_cell, weights=column, minlength=blocks.n_blocks) for column in columns])
+    n, aims, guesses, aim_squares, guess_squares, products = sums @ blocks.weights.T
+    n = np.maximum(n, 1)
+    return signed_square(products - aims * guesses / n, guess_squares - guesses**2 / n, aim_squares - aims**2 / n)
 
-    Also ``None`` if every group is a class of its own (a covariate that names the donors): to exchange or to hold out
-    whole groups would then test nothing. ``classes`` says that values are classes, not numbers.
-    """
-    first = np.zeros(members.max(initial=0) + 1, dtype=values.dtype)
-    first[members] = values
-    if not (first[members] == values).all() or (classes and len(np.unique(first)) == len(first)):
-        return None
-    return first
+
+def mean_area(ranks: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
+    """Mean one-against-rest area under the ROC curve, from the ranks (n_cells, n_classes) of the decision values."""
+    size = np.bincount(labels, minlength=n_classes)
+    own = np.bincount(labels, weights=ranks[np.arange(len(labels)), labels], minlength=n_classes)
+    return float(((own - size * (size + 1) / 2) / (size * (len(labels) - size))).mean())
 
 
-def names_groups(values: np.ndarray, members: np.ndarray) -> bool:
-    """Every group is a class of its own, and holds one class."""
-    pairs = np.unique(np.stack([values, members]), axis=1).shape[1]
-    return pairs == len(np.unique(values)) == len(np.unique(members))
+@dataclass(frozen=True)
+class Plan:
+    """Splits of the cells for one covariate. Embeddings before and after a change share it, so that they can be compared."""
+
+    values: np.ndarray  # class index or number of every cell, arbitrary where it takes no part
+    n_classes: int  # 0 for a numeric covariate
+    splits: tuple[tuple[np.ndarray, np.ndarray], ...]  # training cells, and cells to report on
+    problem: str = ""  # why there is nothing to report
+
+    @property
+    def reported(self) -> Target:
+        """Cells that are reported on, in the order of predictions."""
+        cells = np.concatenate([query for _, query in self.splits]) if self.splits else np.zeros(0, dtype=np.int64)
+        return Target(cells, self.values[cells], self.n_classes, self.problem)
+
+    def predict(self, codes: np.ndarray, predictor: Callable[..., np.ndarray]) -> np.ndarray:
+        """Predictions of the reported cells by ``predictor(codes, values, codes of the queries, n_classes)``."""
+        parts = [
+            predictor(codes[train], self.values[train], codes[query], self.n_classes) for train, query in self.splits
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def accuracy(self, predicted: np.ndarray) -> float:
+        """Accuracy of predictions; NaN if there is a problem."""
+        return float("nan") if self.problem else accuracy(predicted, self.reported)
+
+    def replicates(self, predicted: np.ndarray, blocks: Blocks) -> np.ndarray:
+        """Accuracy over resampled blocks of cells or donors, (n_bootstrap,)."""
+        if self.problem:
+            return np.full(len(blocks.weights), np.nan)
+        return bootstrap_accuracy(predicted, self.reported, blocks)
 
 
-def _confusion(predicted: np.ndarray, true: np.ndarray, n_classes: int) -> np.ndarray:
-    return count_tables(predicted[None], true, n_classes, n_classes)[0, 0]
+def make_plan(
+    covariate: Covariate,
+    groups: np.ndarray | None,
+    test: ArrayLike | None,
+    seed: int,
+    most_queries: int | None = None,
+    most_references: int | None = None,
+) -> Plan:
+    """Splits for a covariate: those of `test`, or four folds; with `groups`, tested cells are predicted from other donors."""
+    n_cells = len(covariate.present)
+    mask = None if test is None else check_test(test, n_cells)
+    target = make_target(covariate)
+    if mask is not None and not target.problem:
+        target = _in_both(target, mask)
+    values = np.zeros(n_cells, dtype=target.values.dtype)
+    values[target.keep] = target.values
+    if target.problem:
+        return Plan(values, target.n_classes, (), target.problem)
+    if mask is None or groups is not None:
+        fold = split_folds(target, groups, seed)
+        if fold.max() < 1:
+            return Plan(values, target.n_classes, (), "one fold of donors")
+        tested = target.keep if mask is None else target.keep[mask[target.keep]]
+        # Drawn before they are split: a fold keeps its share.
+        queries = np.isin(target.keep, _draw(tested, target, most_queries, seed))
+        splits = [(target.keep[fold != i], target.keep[(fold == i) & queries]) for i in range(fold.max() + 1)]
+    else:
+        tested = mask[target.keep]
+        splits = [(target.keep[~tested], _draw(target.keep[tested], target, most_queries, seed))]
+    drawn = ((_draw(train, target, most_references, seed + 1), query) for train, query in splits)
+    return Plan(values, target.n_classes, tuple((train, query) for train, query in drawn if len(query) and len(train)))
+
+
+def _in_both(target: Target, mask: np.ndarray) -> Target:
+    """The classes that are among the tested cells and among the others."""
+    tested = mask[target.keep]
+    if not target.n_classes:
+        enough = min(tested.sum(), (~tested).sum()) >= 2 and np.ptp(target.values[tested]) > 0
+        return target if enough else replace(target, problem="too few cells to test")
+    counts = [np.bincount(target.values[part], minlength=target.n_classes) for part in (tested, ~tested)]
+    keep = (np.minimum(*counts) > 0)[target.values]
+    observed, labels = np.unique(target.values[keep], return_inverse=True)
+    problem = "fewer than two classes to test" if len(observed) < 2 else ""
+    return Target(target.keep[keep], labels.reshape(-1), len(observed), problem)
+
+
+def _draw(cells: np.ndarray, target: Target, most: int | None, seed: int) -> np.ndarray:
+    """At most `most` of the cells, as many of each class as there are, in their order."""
+    if most is None or len(cells) <= most:
+        return cells
+    shuffled = np.random.default_rng(seed).permutation(cells)
+    if target.n_classes:
+        labels = target.values[np.searchsorted(target.keep, shuffled)]
+        order = np.argsort(labels, kind="stable")
+        size = np.bincount(labels, minlength=target.n_classes)
+        rank = np.empty(len(shuffled), dtype=np.int64)
+        rank[order] = np.arange(len(shuffled)) - np.repeat(np.cumsum(size) - size, size)
+        shuffled = shuffled[np.argsort(rank, kind="stable")]
+    return np.sort(shuffled[:most])

@@ -1,27 +1,17 @@
-"""From codes and covariates to contingency tables and the matrix of mutual information."""
+"""From an embedding and covariates to contingency tables and the matrix of mutual information."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from scbetavae._core.checks import check_choice, check_whole_number
 from scbetavae.metrics import _binning, _contingency
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import (
-    Covariate,
-    check_choice,
-    check_codes,
-    check_column,
-    check_factors,
-    check_positive_integer,
-)
+from scbetavae.metrics._checks import Covariate, check_column, check_inputs, renumber
 from scbetavae.metrics._contingency import Tables
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike
 
 MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE = 200, 0.1
 """Weighting against a confounder is refused below the larger of this many cells and this share of the cells."""
@@ -32,7 +22,7 @@ MAXIMUM_MISSING_OVERLAP = 0.05
 
 @dataclass(frozen=True)
 class Estimator:
-    """How codes are binned, and whether the bias of the plug-in information is removed."""
+    """How dimensions are binned, and whether the bias of the plug-in information is removed."""
 
     binning: str = "quantile"
     n_bins: int | None = None
@@ -42,7 +32,7 @@ class Estimator:
         check_choice(self.binning, ("quantile", "width"), "binning")
         check_choice(self.correction, ("miller_madow", None), "correction")
         if self.n_bins is not None:
-            check_positive_integer(self.n_bins, "n_bins", minimum=2)
+            check_whole_number(self.n_bins, "n_bins", 2)
 
     @property
     def correct(self) -> bool:
@@ -53,14 +43,23 @@ class Estimator:
             return self.n_bins
         return 20 if self.binning == "width" else _binning.default_bin_count(n_cells)
 
+    def classes(self, covariate: Covariate, keep: np.ndarray) -> np.ndarray:
+        """Classes of some cells, numbered without gaps; a numeric covariate is binned."""
+        values = covariate.values[keep]
+        if not covariate.is_numeric:
+            return renumber(values)
+        n_bins = self.count(len(values))
+        if self.binning == "width":
+            return renumber(_binning.width_bins(values[None], n_bins)[0])
+        return _binning.bin_covariate(values, n_bins)
+
 
 @dataclass
 class CodeBins:
-    """Codes of the active dimensions, sorted once, binned once for every set of labeled cells."""
+    """Active dimensions, sorted once, binned once for every set of labeled cells."""
 
-    values: np.ndarray
-    """Shape (n_dims, n_cells)."""
-    estimator: Estimator
+    values: np.ndarray  # shape (n_dims, n_cells)
+    estimator: Estimator = field(default_factory=Estimator)
     refinement: int = 1
     _order: np.ndarray | None = None
     _binned: dict[bytes, np.ndarray] = field(default_factory=dict)
@@ -78,23 +77,22 @@ class CodeBins:
         if self.estimator.binning == "width":
             return _binning.width_bins(values, n_bins) * self.refinement
         if self._order is None:
-            self._order = _binning.sort_order(self.values)
+            self._order = np.argsort(self.values, axis=1)
         order = _binning.restrict_order(self._order, keep)
         return _binning.quantile_bins(values, n_bins, refinement=self.refinement, order=order)
 
 
 @dataclass(frozen=True)
 class LabeledCells:
-    """One covariate on the cells that have it: their bins, classes, and where the covariate ends."""
+    """One covariate on the cells that have it: their bins and classes."""
 
     covariate: Covariate
     keep: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
     bins: np.ndarray
-    n_bins: int
-    """Fine bins."""
-    refinement: int
+    n_bins: int  # fine bins
+    refinement: int = 1
 
     @property
     def n_cells(self) -> int:
@@ -107,35 +105,30 @@ class LabeledCells:
             return f"{self.n_cells} labeled cells" if self.n_cells != 1 else "1 labeled cell"
         return "one class" if len(self.classes) < 2 else ""
 
-    def tables(self, labels: np.ndarray | None = None, **blocks: object) -> np.ndarray:
+    def tables(
+        self, labels: np.ndarray | None = None, *, blocks: np.ndarray | None = None, n_blocks: int = 1
+    ) -> np.ndarray:
         """Fine tables (n_blocks, n_dims, n_bins, n_classes), for other labels if given."""
-        labels = self.labels if labels is None else labels
-        return _contingency.count_tables(self.bins, labels, self.n_bins, len(self.classes), **blocks)
+        labels, n_classes = self.labels if labels is None else labels, len(self.classes)
+        return _contingency.count_tables(self.bins, labels, self.n_bins, n_classes, blocks=blocks, n_blocks=n_blocks)
 
 
 def label_cells(codes: CodeBins, covariate: Covariate, keep: np.ndarray | None = None) -> LabeledCells:
-    """Classes of a covariate and bins of the codes, on the cells that have the label (and are in ``keep``)."""
+    """Classes of a covariate and bins of the dimensions, on the cells that have the label (and are in ``keep``)."""
     if codes.estimator.binning == "width" and covariate.integer:
         covariate = covariate.as_classes()
     present = covariate.present if keep is None else covariate.present & keep
-    n_bins = codes.estimator.count(int(present.sum()))
+    labels = codes.estimator.classes(covariate, present)
     if covariate.is_numeric:
-        labels = _bin_numeric(covariate.values[present], codes.estimator, n_bins)
         classes = tuple(f"bin {i}" for i in range(labels.max(initial=-1) + 1))
     else:
-        observed, labels = np.unique(covariate.labels[present], return_inverse=True)
-        classes = tuple(covariate.classes[i] for i in observed)
-    fine = n_bins * codes.refinement
-    return LabeledCells(covariate, present, labels.reshape(-1), classes, codes.bins(present), fine, codes.refinement)
+        classes = tuple(covariate.classes[i] for i in np.unique(covariate.values[present]))
+    fine = codes.estimator.count(int(present.sum())) * codes.refinement
+    return LabeledCells(covariate, present, labels, classes, codes.bins(present), fine, codes.refinement)
 
 
-def _bin_numeric(values: np.ndarray, estimator: Estimator, n_bins: int) -> np.ndarray:
-    if estimator.binning == "width":
-        return np.unique(_binning.width_bins(values[None], n_bins)[0], return_inverse=True)[1].reshape(-1)
-    return _binning.bin_covariate(values, n_bins)
-
-
-class Confounded(NamedTuple):
+@dataclass(frozen=True)
+class Confounded:
     """The joint class of (covariate, confounder) of the cells that have both."""
 
     cells: LabeledCells
@@ -145,19 +138,28 @@ class Confounded(NamedTuple):
     effective_cells: float
     problem: str
 
+    def tables(self, joint_labels: np.ndarray | None = None) -> Tables:
+        """Weighted coarse tables of all cells, (1, n_dims, n_bins, n_classes)."""
+        return _contingency.weighted_tables(self.joint_tables(joint_labels), self.n_strata)
+
+    def joint_tables(
+        self, joint_labels: np.ndarray | None = None, *, blocks: np.ndarray | None = None, n_blocks: int = 1
+    ) -> np.ndarray:
+        """Coarse tables (n_blocks, n_dims, n_bins, n_classes * n_strata)."""
+        cells, joint = self.cells, self.joint_labels if joint_labels is None else joint_labels
+        n_joint, n_bins = len(cells.classes) * self.n_strata, cells.n_bins // cells.refinement
+        bins = cells.bins // cells.refinement
+        return _contingency.count_tables(bins, joint, n_bins, n_joint, blocks=blocks, n_blocks=n_blocks)
+
 
 def label_against_confounder(codes: CodeBins, covariate: Covariate, confounder: Covariate) -> Confounded:
     """Pair a covariate with the confounder it is weighted against, and judge the overlap."""
     cells = label_cells(codes, covariate, keep=confounder.present)
-    if confounder.is_numeric:
-        strata = _bin_numeric(confounder.values[cells.keep], codes.estimator, codes.estimator.count(cells.n_cells))
-    else:
-        strata = np.unique(confounder.labels[cells.keep], return_inverse=True)[1].reshape(-1)
+    strata = codes.estimator.classes(confounder, cells.keep)
     n_strata = int(strata.max(initial=0)) + 1
     joint = cells.labels * n_strata + strata
     pairs = np.bincount(joint, minlength=max(len(cells.classes), 1) * n_strata).reshape(-1, n_strata).astype(float)
-    problem = cells.problem
-    effective = 0.0
+    problem, effective = cells.problem, 0.0
     if not problem:
         weights = _contingency.overlap_weights(pairs)
         effective = float((weights * pairs).sum() ** 2 / (weights**2 * pairs).sum())
@@ -177,37 +179,24 @@ def _overlap_problem(pairs: np.ndarray, effective: float, name: str) -> str:
     return ""
 
 
-def confounded_tables(confounded: Confounded, joint_labels: np.ndarray | None = None) -> Tables:
-    """Weighted coarse tables of all cells, (1, n_dims, n_bins, n_classes)."""
-    cells, joint = confounded.cells, confounded.joint_labels if joint_labels is None else joint_labels
-    n_joint = len(cells.classes) * confounded.n_strata
-    counts = _contingency.count_tables(cells.bins, joint, cells.n_bins, n_joint)
-    return _contingency.weighted_tables(_contingency.coarsen(counts, cells.refinement), confounded.n_strata)
-
-
 @dataclass(frozen=True)
 class Information:
     """Mutual information of the active dimensions with every covariate, in nats."""
 
-    matrix: np.ndarray
-    """Shape (n_active, n_covariates)."""
-    entropies: np.ndarray
-    """Entropy of every covariate, shape (n_covariates,); NaN where it is not defined."""
-    names: tuple[str, ...]
-    active: np.ndarray
+    matrix: np.ndarray  # shape (n_active, n_covariates)
+    entropies: np.ndarray  # entropy of every covariate, shape (n_covariates,); NaN where it is not defined
+    names: list[str]
 
     @property
     def scaled(self) -> np.ndarray:
         """Information over entropy, NaN where the entropy is 0."""
-        entropies = np.where(self.entropies > 0, self.entropies, np.nan)
-        return self.matrix / entropies
+        return self.matrix / np.where(self.entropies > 0, self.entropies, np.nan)
 
-
-def read_codes(codes: ArrayLike, active: ArrayLike | None, estimator: Estimator) -> tuple[CodeBins, np.ndarray]:
-    """Check codes, choose the active dimensions, prepare their bins."""
-    array = check_codes(codes)
-    mask = resolve_active(array, active)
-    return CodeBins(np.ascontiguousarray(array[:, mask].T), estimator), mask
+    def usable(self) -> Information:
+        """Covariates with two classes."""
+        keep = self.entropies > 0
+        names = [name for name, kept in zip(self.names, keep, strict=True) if kept]
+        return Information(self.matrix[:, keep], self.entropies[keep], names)
 
 
 def information(
@@ -218,31 +207,28 @@ def information(
     active: ArrayLike | None = None,
     confounder: pd.Series | str | None = None,
 ) -> Information:
-    """Mutual information of codes and covariates, weighted against a confounder where one is named."""
-    binned, mask = read_codes(codes, active, estimator)
-    covariates = check_factors(factors, len(mask) and binned.values.shape[1])
-    confounder = find_confounder(covariates, confounder, binned.values.shape[1])
-    matrix = np.full((int(mask.sum()), len(covariates)), np.nan)
+    """Mutual information of dimensions and covariates, weighted against a confounder where one is named."""
+    inputs = check_inputs(codes, factors, active)
+    covariates, binned = inputs.covariates, CodeBins(inputs.values, estimator)
+    against = find_confounder(covariates, confounder, len(inputs.codes))
+    matrix = np.full((len(binned.values), len(covariates)), np.nan)
     entropies = np.full(len(covariates), np.nan)
     for column, covariate in enumerate(covariates):
-        if confounder is None or covariate.name == confounder.name:
-            cells = label_cells(binned, covariate)
-            problem = cells.problem
-            tables = None if problem else Tables(cells.tables())
+        if against is None or covariate.name == against.name:
+            pair = cells = label_cells(binned, covariate)
         else:
-            pair = label_against_confounder(binned, covariate, confounder)
-            cells, problem = pair.cells, pair.problem
-            tables = None if problem else confounded_tables(pair)
-        if problem:
-            entropies[column] = 0.0 if problem == "one class" else np.nan
-            matrix[:, column] = 0.0 if problem == "one class" else np.nan
-            continue
-        if len(matrix):
+            pair = label_against_confounder(binned, covariate, against)
+            cells = pair.cells
+        if pair.problem == "one class":
+            entropies[column] = matrix[:, column] = 0.0
+        elif not pair.problem and len(matrix):
+            tables = pair.tables()
+            tables = tables if isinstance(tables, Tables) else Tables(tables)
             entropies[column] = _contingency.class_entropy(tables)[0]
             matrix[:, column] = _contingency.mutual_information(tables, correct=estimator.correct)[0]
-        else:
+        elif not pair.problem:
             entropies[column] = _contingency.entropy(np.bincount(cells.labels).astype(float))
-    return Information(matrix, entropies, tuple(c.name for c in covariates), mask)
+    return Information(matrix, entropies, [covariate.name for covariate in covariates])
 
 
 def find_confounder(covariates: list[Covariate], confounder: pd.Series | str | None, n_cells: int) -> Covariate | None:

@@ -1,8 +1,8 @@
 """Networks and losses: the module, its objectives and its likelihood."""
 
-from ._anchor import check_anchor
+from ._anchor import check_anchor as check_anchor  # for scbetavae.model
 from ._betavae import BetaVAEModule
-from ._encoder import ENCODER_INPUT_KEY
+from ._encoder import ENCODER_INPUT_KEY as ENCODER_INPUT_KEY
 from ._likelihood import fused_negative_binomial_loss
 from .objectives import (
     OBJECTIVES,
@@ -11,21 +11,18 @@ from .objectives import (
     Penalty,
     Posterior,
     register_objective,
-    resolve_objective,
     total_correlation_terms,
 )
+from .objectives import resolve_objective as resolve_objective
 
 __all__ = [
-    "ENCODER_INPUT_KEY",
     "OBJECTIVES",
     "BetaVAEModule",
     "Objective",
     "Parameter",
     "Penalty",
     "Posterior",
-    "check_anchor",
     "fused_negative_binomial_loss",
     "register_objective",
-    "resolve_objective",
     "total_correlation_terms",
 ]

@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAEModule
 
 # Entries of the cells x genes arrays that are decoded at once. Beyond 4 MiB they leave the cache of a CPU and are slower.
-_MAX_ENTRIES = {"cpu": 2**20}
-_MAX_ENTRIES_ELSEWHERE = 2**25
+_MAX_ENTRIES, _MAX_ENTRIES_ON_ACCELERATOR = 2**20, 2**25
 
 
 @torch.inference_mode()
@@ -26,59 +25,37 @@ def ablation_losses(
     .. math:: \log p(x_i \mid m_i) - \log p(x_i \mid m_i^{(d)}), \qquad m_{id}^{(d)} = 0
 
     with :math:`m_i` the posterior means of cell i, and those of a latent library size where there is one. With a logistic
-    normal, the values before the map to the simplex are changed.
-
-    Parameters
-    ----------
-    tensors
-        Tensors of a minibatch, counts included; the module must be in evaluation mode.
-    max_entries
-        Bound on the entries of the cells x genes arrays in memory at once; a single dimension is always decoded whole.
-
-    Returns
-    -------
-    Tensor of shape ``(dims, cells)`` in nats, in double precision on the CPU; negative where the counts of a cell are more
-    likely without the dimension.
+    normal, the values before the map to the simplex are changed. Takes the tensors of a minibatch, counts included, in
+    evaluation mode, and a bound on the entries of cells x genes arrays held at once. Returns nats of shape ``(dims, cells)``
+    in double precision on the CPU, negative where a cell's counts are more likely without the dimension.
     """
     tensors = {name: value.to(module.device) for name, value in tensors.items() if value is not None}
-    inferred = module.inference(**module._get_inference_input(tensors, full_forward_pass=True))
+    inferred = module.inference(**module._get_inference_input({**tensors}, full_forward_pass=True))
     means, library = inferred[MODULE_KEYS.QZ_KEY].loc, inferred[MODULE_KEYS.LIBRARY_KEY]
     if inferred[MODULE_KEYS.QL_KEY] is not None:
         library = inferred[MODULE_KEYS.QL_KEY].loc
-
     if max_entries is None:
-        max_entries = _MAX_ENTRIES.get(means.device.type, _MAX_ENTRIES_ELSEWHERE)
+        max_entries = _MAX_ENTRIES if means.device.type == "cpu" else _MAX_ENTRIES_ON_ACCELERATOR
     n_cells, n_dims = means.shape
     at_once = min(max(1, max_entries // max(n_cells * module.n_input, 1)), n_dims + 1)
-    repeated: dict[int, dict[str, torch.Tensor]] = {}
-    losses = []
+    repeated: dict[str, torch.Tensor] = {}
+    losses, n_repeated = [], 0
     for dimensions in torch.arange(n_dims + 1).split(at_once):  # the last is the unchanged representation
-        z = means.repeat(len(dimensions), 1, 1)
-        for position, d in enumerate(dimensions.tolist()):
-            if d < n_dims:
-                z[position, :, d] = 0.0
-        if len(dimensions) not in repeated:
-            repeated[len(dimensions)] = _repeat_cells({**tensors, "log_library": library}, len(dimensions))
-        loss = _losses(module, z.view(-1, n_dims), repeated[len(dimensions)])
-        losses.append(loss.cpu().double().view(len(dimensions), n_cells))
+        n = len(dimensions)
+        z = means.repeat(n, 1, 1)
+        changed = dimensions[dimensions < n_dims]
+        z[torch.arange(len(changed)), :, changed] = 0.0
+        if n != n_repeated:
+            n_repeated = n
+            repeated = {name: _repeat_rows(value, n) for name, value in {**tensors, "log_library": library}.items()}
+        transformed = module.z_encoder.z_transformation(z.view(-1, n_dims))
+        known = {MODULE_KEYS.Z_KEY: transformed, MODULE_KEYS.LIBRARY_KEY: repeated["log_library"]}
+        inputs = module._get_generative_input(repeated, known)
+        decoded = module.generative(**inputs, for_loss=module.has_fused_likelihood)
+        loss = negative_log_likelihood(decoded[MODULE_KEYS.PX_KEY], repeated)
+        losses.append(loss.cpu().double().view(n, n_cells))
     loss = torch.cat(losses)
     return loss[:-1] - loss[-1]
-
-
-def _losses(module: BetaVAEModule, z: torch.Tensor, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Negative log-likelihood of each cell given its latent representation, in nats."""
-    known = {
-        MODULE_KEYS.Z_KEY: module.z_encoder.z_transformation(z),
-        MODULE_KEYS.LIBRARY_KEY: tensors["log_library"],
-    }
-    inputs = module._get_generative_input(tensors, known)
-    decoded = module.generative(**inputs, for_loss=module.has_fused_likelihood)
-    return negative_log_likelihood(decoded[MODULE_KEYS.PX_KEY], tensors)
-
-
-def _repeat_cells(tensors: dict[str, torch.Tensor], times: int) -> dict[str, torch.Tensor]:
-    """A minibatch repeated ``times`` over, one whole after the other."""
-    return {name: _repeat_rows(value, times) for name, value in tensors.items()}
 
 
 def _repeat_rows(value: torch.Tensor, times: int) -> torch.Tensor:

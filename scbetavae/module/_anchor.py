@@ -6,16 +6,14 @@ import math
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scbetavae._core.checks import check_arguments, check_choice, check_number, check_whole_number
 
 from ._likelihood import NonzeroStructure, nonzero_structure
 
-SCALE = 1e4
-"""Counts to which a cell is scaled before the logarithm."""
-
-RELEASE = {"ica": 0.3, "programs": 1.0}
-"""Kinds of anchors, and the share of the run over which each is released."""
+SCALE = 1e4  # counts to which a cell is scaled before the logarithm
+RELEASE = {"ica": 0.3, "programs": 1.0}  # kinds of anchors, and the share of the run over which each is released
 
 TARGETS = ("", "independent component", "two-level factor shared by all classes", "program")
 """What a dimension is anchored to: nothing, or one of these."""
@@ -33,6 +31,11 @@ class Anchor(torch.nn.Module):
     target 0, and start unused. The map is fitted before the first training step and is part of the model's state. Groups of
     cells with an offset of their own are the batches of a batch-conditioned decoder.
     """
+
+    weights: Tensor
+    offsets: Tensor
+    stability: Tensor
+    target_kinds: Tensor
 
     def __init__(
         self,
@@ -68,16 +71,14 @@ class Anchor(torch.nn.Module):
         return [TARGETS[kind] for kind in self.target_kinds.tolist()]
 
     @torch.no_grad()
-    def set_map(self, weights: torch.Tensor, offsets: torch.Tensor, stability: torch.Tensor) -> None:
+    def set_map(self, weights: Tensor, offsets: Tensor, stability: Tensor) -> None:
         """Store a fitted map: (genes, components), (groups, components), and stability in [0, 1] or NaN, (components,)."""
         k = weights.shape[1]
-        for buffer in (self.weights, self.offsets):
-            buffer.zero_()
-        self.stability.fill_(-1.0)
+        for buffer, unused in ((self.weights, 0), (self.offsets, 0), (self.stability, -1), (self.target_kinds, 0)):
+            buffer.fill_(unused)
         self.weights[:, :k] = weights
         self.offsets[:k, : offsets.shape[0]] = offsets.T
         self.stability[:k] = torch.nan_to_num(stability, nan=-1.0)
-        self.target_kinds.zero_()
         self.target_kinds[:k] = COMPONENT
 
     def share(self, progress: float) -> float:
@@ -85,32 +86,77 @@ class Anchor(torch.nn.Module):
         return max(0.0, 1.0 - progress / self.release) if self.n_components else 0.0
 
     @torch.no_grad()
-    def targets(self, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+    def targets(self, counts: Tensor, groups: Tensor | None) -> Tensor:
         """Targets (cells, dims) of counts (cells, genes), dense or in sparse rows; ``groups`` (cells, 1), None for one group."""
-        nonzero: NonzeroStructure = nonzero_structure(counts)
+        nonzero = nonzero_structure(counts)
         return self._linear(log_normalize_nonzero(nonzero), nonzero) + self._offsets_of(groups)
 
-    def _linear(self, logs: torch.Tensor, nonzero: NonzeroStructure) -> torch.Tensor:
+    def _linear(self, logs: Tensor, nonzero: NonzeroStructure) -> Tensor:
         """Products of the map and the entries of a minibatch, tensor of shape (cells, dims)."""
-        return torch.nn.functional.embedding_bag(
-            nonzero.columns,
-            self.weights,
-            nonzero.offsets,
-            mode="sum",
-            per_sample_weights=logs.to(self.weights.dtype),
-            include_last_offset=True,
-        )
+        options = {"mode": "sum", "per_sample_weights": logs.to(self.weights.dtype), "include_last_offset": True}
+        return torch.nn.functional.embedding_bag(nonzero.columns, self.weights, nonzero.offsets, **options)
 
-    def _offsets_of(self, groups: torch.Tensor | None) -> torch.Tensor:
+    def _offsets_of(self, groups: Tensor | None) -> Tensor:
         """Offset of the group of each cell."""
         return self.offsets[:, 0] if groups is None else self.offsets.t()[groups.reshape(-1)]
 
-    def forward(self, mean: torch.Tensor, counts: torch.Tensor, groups: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, mean: Tensor, counts: Tensor, groups: Tensor | None) -> Tensor:
         """Penalty of posterior means (cells, dims) at full strength, a scalar; the other arguments as for :meth:`targets`."""
         return 0.5 * self.weight * (mean - self.targets(counts, groups)).square().sum(dim=1).mean()
 
 
-def log_normalize_nonzero(nonzero: NonzeroStructure) -> torch.Tensor:
+class ProgramAnchor(Anchor):
+    r"""Pulls posterior means towards two-level factors that all cells share, and towards programs of genes.
+
+    .. math::
+        S_i = \big[\, y_i A + c, \;\; \max(0, \tilde y_i B) + e \,\big], \qquad
+        \tilde y_{ig} = y_{ig} \, e^{a_g + \sum_d 1[S_{id} > t_d] \, b_{dg}}, \qquad y_{ig} = \ln(1 + 10^4 x_{ig} / \ell_i)
+
+    The scales give a gene that is correlated with a factor the same mean on both of its sides. :math:`B` is the pseudoinverse of
+    the programs, so that :math:`\max(0, \tilde y_i B)` is how much a cell uses each, by least squares.
+    """
+
+    thresholds: Tensor
+    log_changes: Tensor
+    log_scales: Tensor
+
+    def __init__(self, n_input: int, n_latent: int, n_groups: int = 1, **kwargs: Any) -> None:
+        super().__init__(n_input, n_latent, n_groups, **{"kind": "programs", **kwargs})
+        self.register_buffer("thresholds", torch.zeros(n_latent))
+        self.register_buffer("log_changes", torch.zeros(n_latent, n_input))
+        self.register_buffer("log_scales", torch.zeros(n_input, n_groups))
+
+    @torch.no_grad()
+    def set_programs(self, weights: Tensor, offsets: Tensor, stability: Tensor, *scales: Tensor) -> None:
+        """Store fitted factors and programs, factors first: the fields of ``train``'s ``Programs``."""
+        thresholds, log_changes, log_scales = scales
+        self.set_map(weights, offsets, stability)
+        n_factors = len(thresholds)
+        self.target_kinds[:n_factors] = FACTOR
+        self.target_kinds[n_factors : weights.shape[1]] = PROGRAM
+        for buffer in (self.thresholds, self.log_changes, self.log_scales):
+            buffer.zero_()
+        self.thresholds[:n_factors] = thresholds
+        self.log_changes[:n_factors] = log_changes
+        self.log_scales[:, : log_scales.shape[0]] = log_scales.T
+
+    @torch.no_grad()
+    def targets(self, counts: Tensor, groups: Tensor | None) -> Tensor:
+        """Targets of a minibatch, see :meth:`Anchor.targets`."""
+        nonzero = nonzero_structure(counts)
+        logs, offsets = log_normalize_nonzero(nonzero), self._offsets_of(groups)
+        factors = self._linear(logs, nonzero) + offsets
+        above = (factors > self.thresholds).logical_and(self.target_kinds == FACTOR).to(self.log_changes.dtype)
+        base = self.log_scales[:, 0] if groups is None else self.log_scales.t()[groups.reshape(-1)]
+        scales = (above @ self.log_changes + base).exp_()
+        rows = torch.arange(len(scales), device=scales.device).repeat_interleave(
+            nonzero.offsets.diff(), output_size=nonzero.columns.shape[0]
+        )
+        use = self._linear(logs * scales[rows, nonzero.columns], nonzero).clamp_(min=0.0)
+        return torch.where(torch.eq(self.target_kinds, PROGRAM), use + offsets, factors)
+
+
+def log_normalize_nonzero(nonzero: NonzeroStructure) -> Tensor:
     """Counts per 10 000 of each cell, plus 1, in logarithms: tensor of shape (n_nonzero,)."""
     library = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
     scale = (SCALE / library).repeat_interleave(nonzero.offsets.diff(), output_size=nonzero.values.shape[0])
@@ -118,24 +164,7 @@ def log_normalize_nonzero(nonzero: NonzeroStructure) -> torch.Tensor:
 
 
 def check_anchor(anchor: str | None, anchor_kwargs: dict[str, Any] | None, n_latent: int) -> None:
-    """Refuse an anchor that does not exist, or arguments that it does not take.
-
-    Parameters
-    ----------
-    anchor
-        ``"ica"``, ``"programs"``, or ``None`` for none.
-    anchor_kwargs
-        Its arguments: ``weight``, above 0; ``release``, in (0, 1]; ``n_components``, from 1 to ``n_latent``.
-    n_latent
-        Latent dimensions.
-
-    Raises
-    ------
-    ValueError
-        For an unknown kind or a value out of range.
-    TypeError
-        For an unknown argument.
-    """
+    """Refuse an anchor that does not exist, and arguments that it does not take or values out of range."""
     check_choice(anchor, [*RELEASE, None], "anchor")
     given = anchor_kwargs or {}
     check_arguments(given, ("n_components", "release", "weight"), "anchor_kwargs")
@@ -146,7 +175,5 @@ def check_anchor(anchor: str | None, anchor_kwargs: dict[str, Any] | None, n_lat
         else:
             check_number(value, argument, 0, 1 if name == "release" else math.inf, open_="low")
     if anchor is None and given:
-        msg = (
-            f"anchor_kwargs={anchor_kwargs!r} was given, but anchor=None. Omit it, or choose one of {sorted(RELEASE)}."
-        )
+        msg = f"anchor_kwargs={given!r} was given, but anchor=None. Omit it, or choose one of {sorted(RELEASE)}."
         raise ValueError(msg)

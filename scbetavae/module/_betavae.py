@@ -7,17 +7,15 @@ from typing import Any
 
 import torch
 from scvi import REGISTRY_KEYS
-from scvi.module import VAE
 from scvi.module._constants import MODULE_KEYS
 from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch.distributions import Distribution, Normal, kl_divergence
 
 from ._ablation import ablation_losses
-from ._anchor import Anchor
-from ._encoder import EncoderMixin
+from ._anchor import Anchor, ProgramAnchor
+from ._encoder import EncodingVAE
 from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
-from ._program_anchor import ProgramAnchor
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
 from .objectives._beta_vae import gaussian_kl
 
@@ -29,7 +27,7 @@ class BetaVAELossOutput(LossOutput):
     kl_per_dimension: torch.Tensor | None = None
 
 
-class BetaVAEModule(EncoderMixin, VAE):
+class BetaVAEModule(EncodingVAE):
     r"""Variational autoencoder of counts with a regularizer on its latent space.
 
     .. math:: \mathcal{L} = \frac{1}{B} \sum_i -\log p(x_i \mid z_i) + r(t) \, R
@@ -38,20 +36,15 @@ class BetaVAEModule(EncoderMixin, VAE):
     ----------
     n_input
         Number of genes.
-    beta
-        Weight of the regularizer, at least 0; ``None`` takes 2 where the objective uses beta.
-    objective
-        Name of the objective, or a class.
-    objective_kwargs
-        Arguments of the objective.
+    beta, objective, objective_kwargs
+        Weight of the regularizer, at least 0 (``None`` takes 2 where the objective uses beta); the name of the objective, or
+        its class; its arguments.
     condition_on_batch
         Whether the decoder is conditioned on batch. If not, neither is the encoder.
     n_encoder_input
         Columns of the matrix that the encoder reads in place of the counts; ``None`` if it reads the counts.
-    anchor
-        ``"ica"``, ``"programs"`` or ``None``. There is no anchor for a logistic normal or data that are not counts.
-    anchor_kwargs
-        Arguments of the anchor.
+    anchor, anchor_kwargs
+        ``"ica"``, ``"programs"`` or ``None``, and its arguments. A logistic normal and data that are not counts have no anchor.
     **kwargs
         Further arguments of :class:`scvi.module.VAE`; ``gene_likelihood`` is ``"nb"`` by default.
     """
@@ -84,7 +77,8 @@ class BetaVAEModule(EncoderMixin, VAE):
                 self.px_r = torch.nn.Parameter(torch.randn(n_input, n_batch))
         if n_encoder_input is not None:
             self.set_encoder_input(n_encoder_input)
-        column_major(self.z_encoder.encoder.fc_layers[0][0])
+        first_block: Any = self.z_encoder.encoder.fc_layers[0]
+        column_major(first_block[0])
         self.anchor: Anchor | None = None
         if anchor is not None and self.latent_distribution == "normal" and self.gene_likelihood != "normal":
             groups = n_batch if condition_on_batch else 1
@@ -132,9 +126,8 @@ class BetaVAEModule(EncoderMixin, VAE):
         """
         if options.get("for_loss") and z.ndim == 2:
             return self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
-        return super().generative(
-            z, library, batch_index, cont_covs, cat_covs, size_factor=size_factor, y=y, transform_batch=transform_batch
-        )
+        others = {"size_factor": size_factor, "y": y, "transform_batch": transform_batch}
+        return super().generative(z, library, batch_index, cont_covs, cat_covs, **others)
 
     def decode_hidden(
         self,
@@ -144,34 +137,25 @@ class BetaVAEModule(EncoderMixin, VAE):
         cat_covs: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Last hidden units of the decoder, tensor of shape ``(cells, n_hidden)``; arguments as in :meth:`generative`."""
-        parts = [z] if cont_covs is None else [z, cont_covs]
-        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
-        if self.batch_representation == "embedding":
-            parts.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
-        else:
-            categories.insert(0, batch_index)
-        return run_layers(self.decoder.px_decoder, torch.cat(parts, dim=-1) if len(parts) > 1 else z, categories)
+        covariates, categories = self.split_covariates(batch_index, cont_covs, cat_covs)
+        read = torch.cat([z, *covariates], dim=-1) if covariates else z
+        return run_layers(self.decoder.px_decoder, read, categories)
 
     def _decode_for_loss(
-        self,
-        z: torch.Tensor,
-        library: torch.Tensor,
-        batch_index: torch.Tensor,
-        cont_covs: torch.Tensor | None,
-        cat_covs: torch.Tensor | None,
-        y: torch.Tensor | None,
+        self, z: torch.Tensor, library: torch.Tensor, batch_index: torch.Tensor, *covariates: torch.Tensor | None
     ) -> dict[str, Distribution | DecodedCounts | None]:
         """Decoder without what a negative binomial loss does not read: softmax, rates, dropout logits."""
-        hidden = self.decode_hidden(z, batch_index, cont_covs, cat_covs)
+        *others, labels = covariates
         log_theta = self.px_r
         if self.dispersion != "gene":
-            group = batch_index if self.dispersion == "gene-batch" else y
+            group: Any = batch_index if self.dispersion == "gene-batch" else labels
             log_theta = self.px_r.t().index_select(0, group.squeeze(-1))
         prior = None
         if not self.use_observed_lib_size:
             means, variances = self._compute_local_library_params(batch_index)
             prior = Normal(means, variances.sqrt())
-        decoded = DecodedCounts(hidden, self.decoder.px_scale_decoder[0], library, log_theta)
+        output: Any = self.decoder.px_scale_decoder[0]
+        decoded = DecodedCounts(self.decode_hidden(z, batch_index, *others), output, library, log_theta)
         return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
 
     ablation_losses = ablation_losses
@@ -185,21 +169,17 @@ class BetaVAEModule(EncoderMixin, VAE):
     def loss(
         self,
         tensors: dict[str, torch.Tensor],
-        inference_outputs: dict[str, torch.Tensor | Distribution | None],
-        generative_outputs: dict[str, Distribution | None],
+        inference_outputs: dict[str, Any],
+        generative_outputs: dict[str, Any],
         kl_weight: float | torch.Tensor = 1.0,
         beta: float | None = None,
         n_obs: int | None = None,
         anchor_share: float = 0.0,
     ) -> BetaVAELossOutput:
-        """Loss of a minibatch.
+        """Loss of a minibatch in nats per cell, and its parts, from the results of :meth:`inference` and :meth:`generative`.
 
         Parameters
         ----------
-        tensors
-            Tensors of the minibatch.
-        inference_outputs, generative_outputs
-            Results of :meth:`inference` and :meth:`generative`.
         kl_weight
             Fraction ``r(t)`` of the regularizer, in [0, 1]. The name is that of scvi-tools.
         beta
@@ -208,22 +188,18 @@ class BetaVAEModule(EncoderMixin, VAE):
             Number of training cells; ``None`` takes the cells of the minibatch.
         anchor_share
             Strength of the anchor, in [0, 1].
-
-        Returns
-        -------
-        The loss in nats per cell and its parts.
         """
-        x = tensors[REGISTRY_KEYS.X_KEY]
-        qz = inference_outputs[MODULE_KEYS.QZ_KEY]
+        x, qz = tensors[REGISTRY_KEYS.X_KEY], inference_outputs[MODULE_KEYS.QZ_KEY]
         kl = self.kl_divergence(qz)
         nll = negative_log_likelihood(generative_outputs[MODULE_KEYS.PX_KEY], tensors)
-        kl_library = self._library_kl(inference_outputs, generative_outputs, nll)
-
-        n_cells = x.shape[0]
+        kl_library = nll.new_zeros(nll.shape[-1])  # never annealed, never scaled by beta
+        if not self.use_observed_lib_size:
+            ql, prior = inference_outputs[MODULE_KEYS.QL_KEY], generative_outputs[MODULE_KEYS.PL_KEY]
+            kl_library = kl_divergence(ql, prior).sum(dim=1)
         z = inference_outputs[MODULE_KEYS.Z_KEY]
         if z.ndim == 3:  # several samples per cell, for a marginal likelihood: the objective sees the first
             z = z[0]
-        posterior = Posterior(z, qz.loc, qz.variance, kl, n_cells if n_obs is None else n_obs)
+        posterior = Posterior(z, qz.loc, qz.variance, kl, x.shape[0] if n_obs is None else n_obs)
         penalty = self.regularizer(posterior, self.beta if beta is None else beta, kl_weight)
         unregularized = (nll + kl_library).mean()
         payload = {"objective": (unregularized + penalty.full).detach(), **penalty.parts}
@@ -245,11 +221,3 @@ class BetaVAEModule(EncoderMixin, VAE):
             extra_metrics=payload,
             kl_per_dimension=kl.detach().mean(dim=0),
         )
-
-    def _library_kl(
-        self, inference_outputs: dict[str, Any], generative_outputs: dict[str, Any], like: torch.Tensor
-    ) -> torch.Tensor:
-        """KL of the library size to its prior, in nats: never annealed, never scaled by beta."""
-        if self.use_observed_lib_size:
-            return like.new_zeros(like.shape[-1])
-        return kl_divergence(inference_outputs[MODULE_KEYS.QL_KEY], generative_outputs[MODULE_KEYS.PL_KEY]).sum(dim=1)

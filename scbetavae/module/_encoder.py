@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from scvi import REGISTRY_KEYS
+from scvi.module import VAE
 from scvi.module._constants import MODULE_KEYS
+from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from ._fast_path import run_layers, run_sparse_layers
@@ -14,20 +18,22 @@ ENCODER_INPUT_KEY = "encoder_input"
 """Registry key of the matrix that the encoder reads in place of the counts."""
 
 
-class EncoderMixin:
+class EncodingVAE(VAE):
     """Encoder of :class:`BetaVAEModule`: counts, their logarithms, or a matrix of ``.obsm``, and covariates."""
+
+    n_encoder_input: int | None
+    has_fused_likelihood: bool
 
     def set_encoder_input(self, n_encoder_input: int) -> None:
         """Give the encoder a first layer for its own input; covariates stay as they are."""
-        first_block = self.z_encoder.encoder.fc_layers[0]
+        first_block: Any = self.z_encoder.encoder.fc_layers[0]
         old = first_block[0]
-        first_block[0] = torch.nn.Linear(
-            n_encoder_input + old.in_features - self.n_input, old.out_features, bias=old.bias is not None
-        )
+        n_inputs = n_encoder_input + old.in_features - self.n_input
+        first_block[0] = torch.nn.Linear(n_inputs, old.out_features, bias=old.bias is not None)
 
     def _get_inference_input(
-        self, tensors: dict[str, torch.Tensor | None], full_forward_pass: bool = False
-    ) -> dict[str, torch.Tensor | None]:
+        self, tensors: dict[str, Tensor | None], full_forward_pass: bool = False
+    ) -> dict[str, Tensor | None]:
         """Input of :meth:`inference`, with the encoder's own matrix if there is one."""
         inputs = super()._get_inference_input(tensors, full_forward_pass=full_forward_pass)
         if self.n_encoder_input is not None and MODULE_KEYS.X_KEY in inputs:
@@ -36,32 +42,33 @@ class EncoderMixin:
 
     def _regular_inference(
         self,
-        x: torch.Tensor,
-        batch_index: torch.Tensor,
-        cont_covs: torch.Tensor | None = None,
-        cat_covs: torch.Tensor | None = None,
+        x: Tensor,
+        batch_index: Tensor,
+        cont_covs: Tensor | None = None,
+        cat_covs: Tensor | None = None,
         n_samples: int = 1,
-        encoder_input: torch.Tensor | None = None,
-    ) -> dict[str, torch.Tensor | Distribution | None]:
+        encoder_input: Tensor | None = None,
+    ) -> dict[str, Tensor | Distribution | None]:
         """Posterior and library size of a minibatch of counts ``x`` (cells, genes), dense or, if the network can, sparse."""
+        ql = None
         if x.layout == torch.sparse_csr:
             nonzero = nonzero_structure(x)
-            counts, covariates, categories = self._read(nonzero), [], []
             totals = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
+            qz = self._posterior(self._logs(nonzero) if encoder_input is None else encoder_input)
+            z, library = self._draw(qz), torch.log(totals).unsqueeze(1)
         else:
-            counts, totals = torch.log1p(x) if self.log_variational else x, x.sum(1)
-            covariates, categories = self._encoder_covariates(batch_index, cont_covs, cat_covs)
-        read = counts if encoder_input is None else encoder_input
-        qz, z = self._encode(torch.cat([read, *covariates], dim=-1) if covariates else read, categories)
-        ql = None
-        if self.use_observed_lib_size:
-            library = torch.log(totals).unsqueeze(1)
-        else:
-            ql, library = self.l_encoder(
-                torch.cat([counts, *covariates], dim=-1) if covariates else counts, *categories
-            )
+            counts = torch.log1p(x) if self.log_variational else x
+            given = (batch_index, cont_covs, cat_covs)
+            covariates, categories = self.split_covariates(*given) if self.encode_covariates else ([], [])
+            read = [counts if encoder_input is None else encoder_input, *covariates]
+            qz = self._posterior(torch.cat(read, dim=-1) if covariates else read[0], categories)
+            z = self._draw(qz)
+            if self.use_observed_lib_size:
+                library = torch.log(x.sum(1)).unsqueeze(1)
+            else:
+                ql, library = self.l_encoder(torch.cat([counts, *covariates], dim=-1), *categories)
         if n_samples > 1:
-            z = self.z_encoder.z_transformation(qz.sample((n_samples,)))
+            z = self.z_encoder.z_transformation(qz.sample(torch.Size([n_samples])))
             library = library.expand(n_samples, *library.shape) if ql is None else ql.sample((n_samples,))
         return {
             MODULE_KEYS.Z_KEY: z,
@@ -75,45 +82,40 @@ class EncoderMixin:
         """Whether every part of a training step can work on the non-zero counts alone."""
         return self.has_fused_likelihood and self.use_observed_lib_size and not self.encode_covariates
 
-    def _read(self, nonzero: NonzeroStructure) -> NonzeroStructure:
-        """What the encoder reads of the counts: their logarithms, unless the model has none."""
-        return nonzero._replace(values=torch.log1p(nonzero.values)) if self.log_variational else nonzero
-
-    def _encode(
-        self, read: torch.Tensor | NonzeroStructure, categories: list[torch.Tensor]
-    ) -> tuple[Normal, torch.Tensor]:
-        """Posterior and a draw from it, as the encoder of scvi-tools but without the checks of its distribution."""
-        encoder = self.z_encoder
-        if isinstance(read, NonzeroStructure):
-            hidden = run_sparse_layers(encoder.encoder, read)
-        else:
-            hidden = run_layers(encoder.encoder, read, categories)
-        mean = encoder.mean_encoder(hidden)
-        scale = (encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps).sqrt()
-        z = encoder.z_transformation(mean + scale * torch.randn_like(mean))
-        return Normal(mean, scale, validate_args=False), z
-
     @property
     def reads_counts_alone(self) -> bool:
         """Whether the encoder reads the counts and nothing else, so that :meth:`encode_nonzero` can."""
         return self.n_encoder_input is None and not self.z_encoder.encoder.n_cov and not self.encode_covariates
 
     @torch.inference_mode()
-    def encode_nonzero(self, counts: torch.Tensor) -> Normal:
+    def encode_nonzero(self, counts: Tensor) -> Normal:
         """Posterior (cells, dims) of a minibatch of counts, in evaluation mode, several times faster than from dense counts."""
-        nonzero = nonzero_structure(counts)
-        hidden = run_sparse_layers(self.z_encoder.encoder, self._read(nonzero))
-        variance = self.z_encoder.var_activation(self.z_encoder.var_encoder(hidden)) + self.z_encoder.var_eps
-        return Normal(self.z_encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)
+        return self._posterior(self._logs(nonzero_structure(counts)))
 
-    def _encoder_covariates(
-        self, batch_index: torch.Tensor, cont_covs: torch.Tensor | None, cat_covs: torch.Tensor | None
-    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Covariates that join the encoder's input, and those that its layers turn into indicators."""
-        if not self.encode_covariates:
-            return [], []
+    def _logs(self, nonzero: NonzeroStructure) -> NonzeroStructure:
+        """What the encoder reads of the counts: their logarithms, unless the model has none."""
+        return nonzero._replace(values=torch.log1p(nonzero.values)) if self.log_variational else nonzero
+
+    def _posterior(self, read: Tensor | NonzeroStructure, categories: list[Tensor] | None = None) -> Normal:
+        """Posterior as from the encoder of scvi-tools, but without the checks of its distribution."""
+        encoder = self.z_encoder
+        sparse = isinstance(read, NonzeroStructure)
+        hidden = (
+            run_sparse_layers(encoder.encoder, read) if sparse else run_layers(encoder.encoder, read, categories or [])
+        )
+        variance = encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps
+        return Normal(encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)
+
+    def _draw(self, qz: Normal) -> Tensor:
+        """A draw from the posterior, on the simplex for a logistic normal."""
+        return self.z_encoder.z_transformation(qz.loc + qz.scale * torch.randn_like(qz.loc))
+
+    def split_covariates(
+        self, batch_index: Tensor | None, cont_covs: Tensor | None, cat_covs: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Covariates that are concatenated with the input of a network, and those that its layers turn into indicators."""
         covariates = [] if cont_covs is None else [cont_covs]
-        categories = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
+        categories: list[Any] = [] if cat_covs is None else list(torch.split(cat_covs, 1, dim=1))
         if self.batch_representation == "embedding":
             covariates.append(self.compute_embedding(REGISTRY_KEYS.BATCH_KEY, batch_index))
         else:

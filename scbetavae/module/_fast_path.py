@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from scvi import REGISTRY_KEYS
 from scvi.nn import FCLayers
+from torch import Tensor
 from torch.distributions import Distribution
 
 from ._likelihood import NonzeroStructure, fused_output_loss
 
-# Of a minibatch with more non-zero entries than this the dense product is faster.
-_LARGEST_SPARSE_SHARE = 0.3
+_LARGEST_SPARSE_SHARE = 0.3  # of non-zero entries: the dense product is faster for more
 
 
 class DecodedCounts(NamedTuple):
@@ -27,30 +27,18 @@ class DecodedCounts(NamedTuple):
     (genes,) or (cells, genes).
     """
 
-    hidden: torch.Tensor
+    hidden: Tensor
     output: torch.nn.Linear
-    log_library: torch.Tensor
-    log_theta: torch.Tensor
+    log_library: Tensor
+    log_theta: Tensor
 
 
-def run_layers(layers: FCLayers, x: torch.Tensor, categories: list[torch.Tensor]) -> torch.Tensor:
-    """Hidden layers, without the copies of scvi-tools where no layer reads covariates."""
-    if layers.n_cov or x.ndim != 2:
-        return layers(x, *categories)
-    for block in layers.fc_layers:
-        for layer in block:
-            if layer is not None:
-                x = layer(x)
-    return x
-
-
-def negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+def negative_log_likelihood(px: Distribution | DecodedCounts, tensors: dict[str, Tensor]) -> Tensor:
     """Negative log-likelihood of each cell in nats, summed over genes."""
+    counts = tensors[REGISTRY_KEYS.X_KEY]
     if not isinstance(px, DecodedCounts):
-        return -px.log_prob(tensors[REGISTRY_KEYS.X_KEY]).sum(-1)
-    return fused_output_loss(
-        px.hidden, px.output, px.log_library, log_theta=px.log_theta, counts=tensors[REGISTRY_KEYS.X_KEY]
-    )
+        return -px.log_prob(counts).sum(-1)
+    return fused_output_loss(px.hidden, px.output, px.log_library, log_theta=px.log_theta, counts=counts)
 
 
 @contextmanager
@@ -66,13 +54,21 @@ def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
             layer.train()
 
 
-def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> torch.Tensor:
+def run_layers(layers: FCLayers, x: Tensor, categories: list[Tensor]) -> Tensor:
+    """Hidden layers, without the copies of scvi-tools where no layer reads covariates."""
+    if layers.n_cov or x.ndim != 2:
+        return layers(x, *categories)
+    for layer in _each(layers):
+        x = layer(x)
+    return x
+
+
+def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> Tensor:
     """Hidden units (cells, n_hidden) of a sparse input, for layers that read no covariates."""
-    first, *rest = layers.fc_layers[0]
+    first, *rest = _each(layers)
     x = _SparseLinear.apply(first.weight, first.bias, *nonzero)
-    for layer in [*rest, *(layer for block in layers.fc_layers[1:] for layer in block)]:
-        if layer is not None:
-            x = layer(x)
+    for layer in rest:
+        x = layer(x)
     return x
 
 
@@ -81,41 +77,43 @@ def column_major(linear: torch.nn.Linear) -> None:
     linear.weight.data = linear.weight.data.t().contiguous().t()
 
 
+def _each(layers: FCLayers) -> list[Any]:
+    """The layers one by one, without the gaps that scvi-tools leaves for those that were not asked for."""
+    blocks: Any = layers.fc_layers
+    return [layer for block in blocks for layer in block if layer is not None]
+
+
 class _SparseLinear(torch.autograd.Function):
     """``x W^T + b`` of a sparse ``x``. The gradient of ``W`` is a dense product: there a sparse one is slower."""
 
     @staticmethod
-    def forward(ctx, weight, bias, offsets, columns, values):
-        ctx.save_for_backward(offsets, columns, values)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor | None, *nonzero: Tensor) -> Tensor:
+        offsets, columns, values = nonzero
+        ctx.save_for_backward(*nonzero)
         ctx.n_inputs = weight.shape[1]
         n_cells = offsets.shape[0] - 1
-        if values.device.type != "cpu" or values.shape[0] > _LARGEST_SPARSE_SHARE * n_cells * weight.shape[1]:
-            x = torch.mm(_dense(offsets, columns, values, weight.shape[1]), weight.t())
+        if values.device.type != "cpu" or values.shape[0] > _LARGEST_SPARSE_SHARE * n_cells * ctx.n_inputs:
+            x = torch.mm(_dense(ctx.n_inputs, *nonzero), weight.t())
         else:
-            x = torch.nn.functional.embedding_bag(
-                columns,
-                weight.t().contiguous(),
-                offsets,
-                mode="sum",
-                per_sample_weights=values,
-                include_last_offset=True,
-            )
+            options = {"mode": "sum", "per_sample_weights": values, "include_last_offset": True}
+            x = torch.nn.functional.embedding_bag(columns, weight.t().contiguous(), offsets, **options)
         return x if bias is None else x.add_(bias)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        dense = _dense(*ctx.saved_tensors, ctx.n_inputs)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = gradients
+        dense = _dense(ctx.n_inputs, *ctx.saved_tensors)
         # Computed in the layout of column_major, which the weights have.
         by_weight = torch.mm(dense.t(), gradient).t() if ctx.needs_input_grad[0] else None
         return by_weight, gradient.sum(0) if ctx.needs_input_grad[1] else None, None, None, None
 
 
-def _dense(offsets: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, n_columns: int) -> torch.Tensor:
+def _dense(n_columns: int, offsets: Tensor, columns: Tensor, values: Tensor) -> Tensor:
     """Dense matrix of these rows."""
     n_rows = offsets.shape[0] - 1
     starts = torch.arange(n_rows, device=offsets.device).mul_(n_columns)
-    where = torch.repeat_interleave(starts, offsets.diff(), output_size=columns.shape[0]).add_(columns)
+    where = starts.repeat_interleave(offsets.diff(), output_size=columns.shape[0]).add_(columns)
     dense = values.new_zeros(n_rows, n_columns)
     dense.view(-1).scatter_(0, where, values)
     return dense

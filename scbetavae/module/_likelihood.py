@@ -4,35 +4,27 @@ Our own because it is several times faster on a CPU than composing it from :clas
 (``benchmarks/likelihood_speed.py``), to which it is equal, :math:`\epsilon = 10^{-8}` included:
 
 .. math::
-    \mu_{cg} = e^{l_c}\, \mathrm{softmax}(a_c)_g, \qquad \theta_g = e^{r_g}, \qquad D = \theta + \mu + \epsilon
-
-.. math::
+    \mu_{cg} = e^{l_c}\, \mathrm{softmax}(a_c)_g, \qquad \theta_g = e^{r_g}, \qquad D = \theta + \mu + \epsilon, \\
     -\log p(x) = -\theta \log\frac{\theta + \epsilon}{D} - x \log\frac{\mu + \epsilon}{D}
                  - \log\frac{\Gamma(x + \theta)}{\Gamma(\theta)\,\Gamma(x + 1)}
 
 Only the first term is not zero where the count is. With :math:`u = \mu / (\theta + \epsilon)` it is :math:`\theta \log(1 + u)`,
 which keeps its digits when :math:`\theta` is large, and its gradients need only :math:`h = \mu / D = u / (1 + u)`. The others are
-evaluated on non-zero counts. For small integers the gamma functions are sums, :math:`\sum_{k<x} \log\frac{\theta + k}{k + 1}`,
-read from a table with an entry for each gene and count.
+evaluated on non-zero counts.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ._gamma_terms import gamma_terms
 
-# The constant that scvi.distributions.NegativeBinomial adds to both parameters.
-_EPSILON = 1e-8
+_EPSILON = 1e-8  # added to both parameters by scvi.distributions.NegativeBinomial
 
 
 class NonzeroStructure(NamedTuple):
-    """The non-zero counts of a minibatch, row by row (the arrays of a compressed sparse row matrix).
-
-    Cell ``i`` has the entries from ``offsets[i]`` to ``offsets[i + 1]``, with the gene of each in ``columns``, at most once per
-    cell, and the count in ``values``. Stored zeros are harmless.
-    """
+    """The non-zero counts of a minibatch, as the arrays of a compressed sparse row matrix; stored zeros are harmless."""
 
     offsets: Tensor
     columns: Tensor
@@ -40,10 +32,7 @@ class NonzeroStructure(NamedTuple):
 
 
 def nonzero_structure(counts: Tensor) -> NonzeroStructure:
-    """Non-zero entries of counts (n_cells, n_genes), dense or in compressed sparse rows; the values share no graph with them.
-
-    On a CPU, finding them in a dense minibatch takes as long as two exponentials of it: pass sparse rows where they are at hand.
-    """
+    """Non-zero entries of counts (n_cells, n_genes), dense or (faster) in compressed sparse rows; the values have no graph."""
     if counts.ndim != 2 or counts.layout not in (torch.strided, torch.sparse_csr):
         msg = (
             "Counts must be a matrix of cells by genes, dense or in the layout torch.sparse_csr, got shape "
@@ -76,28 +65,23 @@ def fused_negative_binomial_loss(
 
     Parameters
     ----------
-    logits : Tensor of shape (n_cells, n_genes)
-        Output of the decoder before the softmax.
-    log_library : Tensor of shape (n_cells, 1) or (n_cells,)
-        Natural logarithm of the library size (or of a size factor) in counts.
-    log_theta : Tensor of shape (n_genes,) or (n_cells, n_genes)
-        Natural logarithm of the inverse dispersion, per gene, or (slower) per entry.
-    counts : Tensor of shape (n_cells, n_genes) or NonzeroStructure
-        Counts of at least 0, not necessarily integers, dense or (faster) in torch's compressed sparse row layout.
+    logits
+        Output of the decoder before the softmax, tensor of shape (n_cells, n_genes).
+    log_library
+        Natural logarithm of the library size (or of a size factor) in counts, (n_cells, 1) or (n_cells,).
+    log_theta
+        Natural logarithm of the inverse dispersion, per gene (n_genes,), or (slower) per entry (n_cells, n_genes).
+    counts
+        Counts (n_cells, n_genes) of at least 0, not necessarily integers, dense or (faster) in compressed sparse rows.
 
     Returns
     -------
-    Tensor of shape (n_cells,)
-        Negative log-likelihood in nats. It can be differentiated once.
+    Negative log-likelihood :cite:p:`Lopez18` of shape (n_cells,) in nats. It can be differentiated once.
 
     Raises
     ------
     ValueError
         If the shapes do not agree.
-
-    References
-    ----------
-    The likelihood is that of :cite:p:`Lopez18`.
 
     Examples
     --------
@@ -111,14 +95,13 @@ def fused_negative_binomial_loss(
     [3.365, 1.91]
     """
     _check_shapes(logits, log_library, log_theta, counts)
-    structure = counts if isinstance(counts, NonzeroStructure) else nonzero_structure(counts)
     dtype = torch.float32 if logits.dtype in (torch.float16, torch.bfloat16) else logits.dtype
-    structure = structure._replace(values=structure.values.detach().to(dtype))
+    structure = _structure_of(counts, dtype)
     logits, *parameters = logits.to(dtype).contiguous(), log_library.to(dtype).reshape(-1, 1), log_theta.to(dtype)
     if torch.is_grad_enabled() and any(parameter.requires_grad for parameter in (logits, *parameters)):
         return _FusedLoss.apply(logits, None, None, *parameters, *structure)
-    parameters = [parameter.detach() for parameter in parameters]
-    return evaluate_loss(logits.detach(), *parameters, structure, for_logits=False, for_theta=False)[0]
+    logits, library, theta = (parameter.detach() for parameter in (logits, *parameters))
+    return evaluate_loss(logits, library, theta, structure, for_logits=False, for_theta=False)[0]
 
 
 def fused_output_loss(
@@ -129,22 +112,22 @@ def fused_output_loss(
     log_theta: Tensor,
     counts: Tensor | NonzeroStructure,
 ) -> Tensor:
-    """:func:`fused_negative_binomial_loss` (n_cells,) of ``output(hidden)``, the layer included in the same step.
-
-    The gradient of the logits is never weighted by cell nor summed for the bias: its products with ``hidden`` (n_cells,
-    n_hidden) and with the weights include the weighting.
-    """
+    """:func:`fused_negative_binomial_loss` (n_cells,) of ``output(hidden)``, with the layer in the same step."""
     fused = hidden.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(hidden.device.type)
     if not (fused and torch.is_grad_enabled()):
         return fused_negative_binomial_loss(output(hidden), log_library, log_theta=log_theta, counts=counts)
-    structure = counts if isinstance(counts, NonzeroStructure) else nonzero_structure(counts)
-    structure = structure._replace(values=structure.values.detach().to(hidden.dtype))
+    structure = _structure_of(counts, hidden.dtype)
     return _FusedLoss.apply(hidden, output.weight, output.bias, log_library, log_theta, *structure)
+
+
+def _structure_of(counts: Tensor | NonzeroStructure, dtype: torch.dtype) -> NonzeroStructure:
+    """Non-zero counts as numbers of ``dtype`` without a graph."""
+    structure = counts if isinstance(counts, NonzeroStructure) else nonzero_structure(counts)
+    return structure._replace(values=structure.values.detach().to(dtype))
 
 
 def _check_shapes(logits: Tensor, log_library: Tensor, log_theta: Tensor, counts: Tensor | NonzeroStructure) -> None:
     """Refuse shapes that broadcasting would accept and turn into another likelihood."""
-    msg = None
     if logits.ndim != 2:
         msg = (
             f"`logits` must have shape (n_cells, n_genes), got {tuple(logits.shape)}. With several samples of the "
@@ -152,23 +135,25 @@ def _check_shapes(logits: Tensor, log_library: Tensor, log_theta: Tensor, counts
         )
         raise ValueError(msg)
     n_cells, n_genes = logits.shape
-    if tuple(log_library.shape) not in ((n_cells, 1), (n_cells,)):
-        msg = f"`log_library` must have shape ({n_cells}, 1) or ({n_cells},), got {tuple(log_library.shape)}."
-    elif tuple(log_theta.shape) not in ((n_genes,), (n_cells, n_genes)):
-        msg = (
-            f"`log_theta` must have shape ({n_genes},) or ({n_cells}, {n_genes}), got {tuple(log_theta.shape)}. "
-            "Select the row of a batch or label for every cell first."
-        )
-    elif isinstance(counts, NonzeroStructure):
-        if counts.offsets.shape[0] != n_cells + 1 or counts.columns.shape != counts.values.shape:
-            msg = (
-                f"The non-zero counts must have {n_cells + 1} offsets and as many columns as values, got "
-                f"{len(counts.offsets)} offsets, {len(counts.columns)} columns and {len(counts.values)} values."
-            )
-    elif tuple(counts.shape) != (n_cells, n_genes):
-        msg = f"`counts` must have the shape of `logits`, ({n_cells}, {n_genes}), got {tuple(counts.shape)}."
-    if msg is not None:
-        raise ValueError(msg)
+    allowed = {
+        "log_library": (log_library, [(n_cells, 1), (n_cells,)], ""),
+        "log_theta": (
+            log_theta,
+            [(n_genes,), (n_cells, n_genes)],
+            " Select the row of a batch or label for every cell first.",
+        ),
+    }
+    if isinstance(counts, NonzeroStructure):
+        lengths = tuple(len(part) for part in counts)
+        if lengths[0] != n_cells + 1 or lengths[1] != lengths[2]:
+            msg = f"`counts` must have {n_cells + 1} offsets and as many columns as values, got {lengths} of the three."
+            raise ValueError(msg)
+    else:
+        allowed["counts"] = (counts, [(n_cells, n_genes)], " Pass the shape of `logits`.")
+    for name, (tensor, shapes, hint) in allowed.items():
+        if tuple(tensor.shape) not in shapes:
+            msg = f"`{name}` must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}.{hint}"
+            raise ValueError(msg)
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -178,14 +163,15 @@ class _FusedLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, log_library, log_theta, offsets, columns, values):  # noqa: PLR0913 - torch wants them one by one
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor, *others: Tensor) -> Tensor:
+        log_library, log_theta, *nonzero = others
         for_library, for_theta = ctx.needs_input_grad[3:5]
         loss, *gradients = evaluate_loss(
             # Computed logits have no name here, so that they are freed as soon as possible.
             hidden if weight is None else torch.addmm(bias, hidden, weight.t()),
             log_library,
             log_theta,
-            NonzeroStructure(offsets, columns, values),
+            NonzeroStructure(*nonzero),
             for_logits=for_library or any(ctx.needs_input_grad[:3]),
             for_theta=for_theta,
         )
@@ -193,7 +179,8 @@ class _FusedLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx, weights):
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        (weights,) = upstream
         hidden, weight, log_theta, by_logits, by_library, by_theta = ctx.saved_tensors
         needs, column = ctx.needs_input_grad, weights.unsqueeze(1)
         by_hidden = by_log_theta = None
@@ -220,11 +207,11 @@ class _NotTwice(torch.autograd.Function):
     """A gradient that raises when it is differentiated, where torch's ``once_differentiable`` may take it for a constant."""
 
     @staticmethod
-    def forward(ctx, gradient, anchor):  # noqa: ARG004
+    def forward(_: Any, gradient: Tensor, __: Tensor) -> Tensor:
         return gradient.view_as(gradient)
 
     @staticmethod
-    def backward(ctx, weights):  # noqa: ARG004
+    def backward(_: Any, *__: Tensor) -> None:
         msg = (
             "The fused negative binomial loss can be differentiated once only. For second derivatives use log_prob of "
             "scvi.distributions.NegativeBinomial."
@@ -235,8 +222,7 @@ class _NotTwice(torch.autograd.Function):
 def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_theta):
     """Loss (n_cells,), and its gradients by logits (n_cells, n_genes), log library (n_cells, 1) and theta (n_cells, n_genes).
 
-    Gradients that are not asked for are None. Working through the rows in blocks that fit the cache was slower at every size
-    tried, up to 1024 x 8000.
+    Gradients that are not asked for are None. Blocks of rows that fit the cache were slower at every size up to 1024 x 8000.
     """
     n_cells, n_genes = logits.shape
     library, theta = log_library.exp(), log_theta.exp()
@@ -249,35 +235,34 @@ def evaluate_loss(logits, log_library, log_theta, structure, *, for_logits, for_
     h = u.div_(u + 1)
 
     row_starts = torch.arange(n_cells, device=scale.device).mul_(n_genes)
-    positions = torch.repeat_interleave(row_starts, structure.offsets.diff(), output_size=structure.columns.shape[0])
+    positions = row_starts.repeat_interleave(structure.offsets.diff(), output_size=structure.columns.shape[0])
     positions.add_(structure.columns)
-    value, by_log_mu, by_theta = _nonzero_terms(
-        h, theta, inverse_theta, positions, structure, with_gradient=for_logits or for_theta
-    )
+    with_gradient = for_logits or for_theta
+    value, *by = _nonzero_terms(h, theta, inverse_theta, positions, structure, with_gradient=with_gradient)
     loss.sub_(torch.segment_reduce(value, "sum", offsets=structure.offsets, initial=0))
 
     theta_gradient = logits_gradient = library_gradient = None
     if for_theta:
         theta_gradient = log1p_u.addcmul_(h, theta * inverse_theta, value=-1)
-        theta_gradient.view(-1).scatter_add_(0, positions, by_theta)
+        theta_gradient.view(-1).scatter_add_(0, positions, by[1])
     if for_logits:
         logits_gradient = h.mul_(theta)  # by log mu, before the softmax is accounted for
-        logits_gradient.view(-1).scatter_add_(0, positions, by_log_mu)
+        logits_gradient.view(-1).scatter_add_(0, positions, by[0])
         library_gradient = logits_gradient.sum(1, keepdim=True)
         logits_gradient.addcmul_(scale, library_gradient, value=-1)
     return loss, logits_gradient, library_gradient, theta_gradient
 
 
 def _nonzero_terms(h, theta, inverse_theta, positions, structure, *, with_gradient):
-    """What each non-zero count adds: log-likelihood, and loss gradients by log mu and by theta."""
+    """What each non-zero count adds: log-likelihood, and loss gradients by log mu and by theta (or nothing)."""
     counts = structure.values
     h = h.view(-1).index_select(0, positions)
     where = structure.columns if theta.ndim == 1 else positions
     inverse_theta = inverse_theta.reshape(-1).index_select(0, where)
     inverse_total = (1 - h).mul_(inverse_theta)  # 1 / D
     ratio = torch.add(h, inverse_total, alpha=_EPSILON)  # (mu + epsilon) / D
-    log_gamma, digamma = gamma_terms(counts, theta, where, with_gradient=with_gradient)
+    log_gamma, *digamma = gamma_terms(counts, theta, where, with_gradient=with_gradient)
     value = torch.log(ratio).mul_(counts).add_(log_gamma)
     if not with_gradient:
-        return value, None, None
-    return value, (h - h / ratio).mul_(counts), inverse_total.mul_(counts).sub_(digamma)
+        return (value,)
+    return value, (h - h / ratio).mul_(counts), inverse_total.mul_(counts).sub_(digamma[0])

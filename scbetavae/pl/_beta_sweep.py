@@ -1,13 +1,14 @@
 """A sweep over beta: likelihood, active dimensions and scores, one panel per quantity."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
@@ -15,16 +16,9 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from scbetavae._core import palette
 from scbetavae._core.checks import as_list
 from scbetavae._core.sweep_table import finished_runs, rows_of, seed_means
-from scbetavae.pl._figure import Picture
+from scbetavae.pl._figure import dot_handle, hide_spines, panel_grid
 from scbetavae.pl._sweep_tables import default_panels, styles_of, title_and_unit, title_of_method
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-_MAX_COLUMNS = 4
 _LOWEST_SHARE = 0.5  # of models that collapsed, from which a beta is shaded
 
 
@@ -53,14 +47,8 @@ def beta_sweep(
 
     Raises
     ------
-    KeyError
-        If the data frame is not that of a sweep.
-    ValueError
-        If no run is finished, or the sweep has no such quantity.
-
-    See Also
-    --------
-    tradeoff : one score against the likelihood.
+    KeyError, ValueError
+        If the data frame is not that of a sweep; if no run is finished, or the sweep has no such quantity.
 
     Examples
     --------
@@ -75,15 +63,12 @@ def beta_sweep(
     ['Held-out NLL']
     """
     frame = _frame(sweep, metrics, covariate)
-    panels = list(dict.fromkeys(frame["panel"]))
-    n_columns = min(_MAX_COLUMNS, len(panels))
-    n_rows = math.ceil(len(panels) / n_columns)
-    figure = Picture(max(2.7 * n_columns, 4.2), 2.25 * n_rows + 0.5)
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    parts = dict(iter(frame.groupby("panel", sort=False)))
+    padding = 0.0 if len(parts) > 1 else 1.5  # the legend needs the room
+    figure, panels, n_columns = panel_grid(len(parts), 4, 2.7, 2.25, extra=(padding, 0.5), w_pad=0.06, h_pad=0.06)
     styles = styles_of(frame)
-    for position, panel in enumerate(panels, start=1):
-        axes = figure.add_subplot(n_rows, n_columns, position)
-        _draw_panel(axes, frame[frame["panel"] == panel], styles, labeled=position > len(panels) - n_columns)
+    for place, (axes, part) in enumerate(zip(panels, parts.values(), strict=True)):
+        _draw_panel(axes, part, styles, labeled=place >= len(parts) - n_columns)
     figure.legend(handles=_legend(frame, styles), loc="outside lower center", ncols=5, frameon=False, fontsize="small")
     return figure
 
@@ -93,18 +78,19 @@ def _frame(
 ) -> pd.DataFrame:
     """One row per run and quantity: panel, unit, value, mean and interval over seeds, and whether the model collapsed."""
     done = finished_runs(sweep)
-    collapsed = done[(done["metric"] == "collapsed") & (done["value"] > 0)]
-    collapsed = set(zip(collapsed["method"], collapsed["beta"].fillna(-1.0), collapsed["seed"], strict=True))
     parts = []
     for rows in _chosen_rows(done, metrics, covariate):
         title, unit = title_and_unit(rows)
         part = rows[["metric", "covariate", "kind", "method", "beta", "seed"]].assign(value=rows["shown"].astype(float))
-        part.insert(0, "unit", unit)
-        part.insert(0, "panel", title)
-        parts.append(part.join(seed_means(part, "value")))
+        parts.append(part.assign(panel=title, unit=unit).join(seed_means(part, "value")))
     frame = pd.concat(parts, ignore_index=True)
-    runs = zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
-    return frame.assign(collapsed=[run in collapsed for run in runs])
+    collapsed = set(_runs(done[(done["metric"] == "collapsed") & (done["value"] > 0)]))
+    return frame.assign(collapsed=[run in collapsed for run in _runs(frame)])
+
+
+def _runs(frame: pd.DataFrame) -> zip:
+    """Method, beta and seed of every row."""
+    return zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
 
 
 def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
@@ -134,16 +120,15 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     _scale_betas(axes, betas)
     _shade_collapse(axes, frame, betas)
     for method, rows in frame.groupby("method", sort=False):
-        color, style = styles[method]
+        color, style = styles[str(method)]
         level = rows[rows["beta"].isna()]
         if len(level):
             dashed = style if (level["kind"] == "baseline").all() else "-."
             axes.axhline(level["mean"].iloc[0], color=color, linestyle=dashed, linewidth=1.2, zorder=2)
         curve = rows[rows["beta"].notna()].sort_values(["beta", "seed"])
         means = curve.drop_duplicates("beta")
-        axes.fill_between(
-            means["beta"], means["ci_low"], means["ci_high"], color=color, alpha=0.18, linewidth=0, zorder=1
-        )
+        band = means["beta"], means["ci_low"], means["ci_high"]
+        axes.fill_between(*band, color=color, alpha=0.18, linewidth=0, zorder=1)
         axes.plot(means["beta"], means["mean"], color=color, linewidth=1.5, zorder=3)
         for hollow, points in curve.groupby("collapsed"):
             face = "white" if hollow else color
@@ -153,7 +138,7 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     axes.set_ylabel(frame["unit"].iloc[0], fontsize="small")
     axes.set_xlabel("beta" if labeled else "", fontsize="small")
     axes.tick_params(labelsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
+    hide_spines(axes)
 
 
 def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
@@ -170,18 +155,13 @@ def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
         axes.set_xscale("log")
         left = betas[0] / 1.35
     axes.set_xlim(left, max(betas[-1], 1e-9) * 1.35)
-    axes.xaxis.set_major_locator(FixedLocator(_spread(betas)))
+    apart: list[float] = []  # betas whose labels do not overlap
+    for beta in betas:
+        if not apart or beta > 1.6 * apart[-1]:
+            apart.append(float(beta))
+    axes.xaxis.set_major_locator(FixedLocator(apart))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-
-
-def _spread(betas: np.ndarray) -> list[float]:
-    """Betas whose labels do not overlap: at least a factor of 1.6 apart."""
-    kept: list[float] = []
-    for beta in betas:
-        if not kept or beta > 1.6 * kept[-1]:
-            kept.append(float(beta))
-    return kept
 
 
 def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
@@ -213,12 +193,14 @@ def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Lin
     handles: list[Line2D | Patch] = []
     for method, (color, style) in styles.items():
         rows = frame[frame["method"] == method]
-        dashed = style if (rows["kind"] == "baseline").all() else "-."
-        line = {"marker": "o", "markersize": 3.6} if rows["beta"].notna().any() else {"linestyle": dashed}
-        handles.append(Line2D([], [], color=color, label=title_of_method(method), **line))
+        title = title_of_method(method)
+        if rows["beta"].notna().any():
+            handles.append(dot_handle(title, color, markersize=3.6))
+        else:
+            dashed: Any = style if (rows["kind"] == "baseline").all() else "-."
+            handles.append(Line2D([], [], color=color, label=title, linestyle=dashed))
     if frame["ci_low"].notna().any() and (frame["kind"] == "model").any():
         handles.append(Patch(color=palette.BLUE, alpha=0.18, linewidth=0, label="95% interval over seeds"))
     if frame["collapsed"].any():
-        hollow = {"marker": "o", "markerfacecolor": "white", "markersize": 3.6, "linestyle": ""}
-        handles.append(Line2D([], [], color=palette.BLUE, label="collapsed", **hollow))
+        handles.append(dot_handle("collapsed", palette.BLUE, hollow=True, linestyle="", markersize=3.6))
     return handles

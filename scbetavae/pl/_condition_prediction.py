@@ -1,52 +1,43 @@
 """Which dimensions predict a covariate: accuracy with interval, on the band of permuted labels."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
 import numpy as np
+import pandas as pd
+from anndata import AnnData
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from scbetavae._core import keys as _keys
-from scbetavae.pl._figure import single_panel, write_reason
-from scbetavae.pl._score_tables import read_table
+from scbetavae._core import keys, palette
+from scbetavae.pl._figure import ROWS_ONLY, dot_handle, hide_spines, label_rows, shorten, single_panel, write_reason
+from scbetavae.pl._read import read_table
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
-    from matplotlib.axes import Axes
-
-_COLUMNS = (
-    "predictor", "dimension", "active", "covariate", "accuracy", "null_low", "null_high", "p_adjusted", "ci_low", "ci_high",
-    "direction", "n_classes",
-)  # fmt: skip
+_NUMBERS = ("accuracy", "null_low", "null_high", "ci_low", "ci_high")
+_COLUMNS = ("predictor", "dimension", "active", "covariate", *_NUMBERS, "p_adjusted", "direction", "n_classes")
 _MAKE = "model.predict_condition(covariate)` or `scbetavae.tl.predict_condition(adata, covariate)"
 _SIGNIFICANT = 0.05
-_COLOR, _ALL, _NUISANCE, _NULL = "#0072B2", "#000000", "#D55E00", "#DCDCDC"
+_COLOR, _NULL = palette.BLUE, palette.LIGHT
+_REFERENCES = {
+    "all": (palette.BLACK, "-", "all dimensions"),
+    "technical": (palette.ORANGE_RED, "--", "technical covariates alone"),
+}
 _ROW_HEIGHT = 0.24  # inches
 _LONGEST = 28  # characters of a class
 
 
 def condition_prediction(
-    data: AnnData | pd.DataFrame, *, key: str = _keys.CONDITION_PREDICTION, ax: Axes | None = None
+    data: AnnData | pd.DataFrame, *, key: str = keys.CONDITION_PREDICTION, ax: Axes | None = None
 ) -> Axes:
     """Draw how well each dimension predicts a covariate, the best on top.
 
     The dot is the held-out accuracy and the line its 95% interval; the gray band holds 95% of the accuracies for permuted
-    labels. A
-    hollow dot is not told from them once corrected for the number of dimensions. The vertical lines are the accuracy of all
-    dimensions together, and of library size and percent mitochondrial alone: what lies left of the latter may be
-    nothing but them. Beside a dimension stands the class with its highest values, or whether a number rises (+) or falls (-).
+    labels. Open circles: not significant after correction for the number of dimensions. Vertical lines are the accuracy of all
+    dimensions together, and of library size and percent mitochondrial alone: a dimension to the left of the latter may encode
+    nothing else. Next to a dimension is the class with its highest values, or whether a number rises (+) or falls (-).
 
     Parameters
     ----------
-    data
-        Annotated data with a prediction in ``.uns["betavae"][key]``, or the data frame.
-    key
-        Name under which the prediction was stored.
-    ax
-        Axes to draw into; a new figure unless given.
+    data, key, ax
+        As in :func:`batch_dimensions`.
 
     Returns
     -------
@@ -54,86 +45,52 @@ def condition_prediction(
 
     Raises
     ------
-    KeyError
-        If there is no prediction under ``key``.
-    ValueError
-        If no dimension is active.
-
-    See Also
-    --------
-    condition_prediction_frame : the data behind this picture.
+    KeyError, ValueError
+        If there is no prediction under ``key``; if no dimension is active.
 
     Examples
     --------
     >>> import numpy as np
     >>> import scbetavae
     >>> treated = np.arange(200) % 2 > 0
-    >>> codes = np.random.default_rng(0).normal(size=(200, 3)) + 3.0 * treated[:, None] * [0, 0, 1]
-    >>> table = scbetavae.metrics.condition_prediction(codes, treated)
+    >>> z = np.random.default_rng(0).normal(size=(200, 3)) + 3.0 * treated[:, None] * [0, 0, 1]
+    >>> table = scbetavae.metrics.condition_prediction(z, treated)
     >>> axes = scbetavae.pl.condition_prediction(table)
     >>> axes.get_yticklabels()[0].get_text()
     '2 (True)'
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
+    covariate = table["covariate"].iloc[0]
     reasons = [flag for flag in table.get("flag", ()) if flag.startswith("not possible")]
     if reasons and table["accuracy"].isna().all():
-        axes = single_panel(4.6, 2.4) if ax is None else ax
-        return write_reason(axes, f"Prediction of {table['covariate'].iloc[0]}", reasons[0])
-    frame = condition_prediction_frame(data, key=key)
+        return write_reason(single_panel(4.6, 2.4, ax), f"Prediction of {covariate}", reasons[0])
+    frame = _frame(table)
     dimensions = frame[frame["predictor"] == "dimension"]
-    if ax is None:
-        ax = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1)
-    heights = np.arange(len(dimensions))
-    ax.fill_betweenx(
-        np.repeat(heights, 2) + np.tile([-0.5, 0.5], len(heights)),
-        dimensions["null_low"].repeat(2),
-        dimensions["null_high"].repeat(2),
-        color=_NULL,
-        linewidth=0,
-        zorder=1,
-    )
-    for height, row in zip(heights, dimensions.itertuples(), strict=True):
-        ax.plot([row.ci_low, row.ci_high], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
-        fill = "white" if row.p_adjusted >= _SIGNIFICANT else _COLOR
-        ax.plot(row.accuracy, height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
-    lines = _draw_references(ax, frame)
-    _style(ax, frame, dimensions)
-    ax.legend(
-        handles=[*_legend(dimensions), *lines],
-        loc="upper left",
-        bbox_to_anchor=(1.01, 1.0),
-        frameon=False,
-        fontsize="small",
-        borderaxespad=0.0,
-    )
-    return ax
+    axes = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1, ax)
+    edges = np.repeat(np.arange(len(dimensions)), 2) + np.tile([-0.5, 0.5], len(dimensions))
+    band = dimensions["null_low"].repeat(2), dimensions["null_high"].repeat(2)
+    axes.fill_betweenx(edges, *band, color=_NULL, linewidth=0, zorder=1)
+    for height, (_, row) in enumerate(dimensions.iterrows()):
+        axes.plot([row["ci_low"], row["ci_high"]], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
+        fill = "white" if row["p_adjusted"] >= _SIGNIFICANT else _COLOR
+        axes.plot(row["accuracy"], height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
+    handles = [*_legend(dimensions), *_draw_references(axes, frame)]
+    numeric = int(frame["n_classes"].iloc[0]) == 0
+    label_rows(axes, dimensions["label"].tolist())
+    axes.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
+    axes.set_xlabel("held-out R2" if numeric else "held-out balanced accuracy, chance-corrected")
+    axes.set_title(f"Prediction of {covariate}", fontsize="medium")
+    shown = frame[list(_NUMBERS)].to_numpy(dtype=float)
+    low, high = min(0.0, float(np.nanmin(shown))), max(0.1, float(np.nanmax(shown)))
+    axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+    hide_spines(axes, ROWS_ONLY)
+    place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+    axes.legend(handles=handles, frameon=False, fontsize="small", **place)
+    return axes
 
 
-def condition_prediction_frame(data: AnnData | pd.DataFrame, *, key: str = _keys.CONDITION_PREDICTION) -> pd.DataFrame:
-    """What :func:`condition_prediction` draws, in its order.
-
-    Parameters
-    ----------
-    data
-        Annotated data with a prediction in ``.uns["betavae"][key]``, or the data frame.
-    key
-        Name under which the prediction was stored.
-
-    Returns
-    -------
-    DataFrame
-        The rows of the prediction: active dimensions by falling accuracy, then all dimensions, then the technical covariates
-        if there are
-        any; with a first column ``label``.
-
-    Raises
-    ------
-    KeyError
-        If there is no prediction under ``key``.
-    ValueError
-        If no dimension is active.
-    """
-    table = read_table(data, key, _COLUMNS, _MAKE)
+def _frame(table: pd.DataFrame) -> pd.DataFrame:
+    """Active dimensions by falling accuracy, then all together and technical covariates, with a first column ``label``."""
     table = table[table["accuracy"].notna()]
     is_dimension = table["predictor"] == "dimension"
     if not is_dimension.any():
@@ -141,51 +98,28 @@ def condition_prediction_frame(data: AnnData | pd.DataFrame, *, key: str = _keys
         raise ValueError(msg)
     order = table[is_dimension].sort_values("accuracy", ascending=False, kind="stable").index
     table = table.loc[[*order, *table.index[~is_dimension]]].reset_index(drop=True)
-    names = [_shorten(str(name)) for name in table["direction"]]
-    labels = [
-        (f"{row.dimension} ({name})" if name else str(row.dimension)) if row.predictor == "dimension" else row.predictor
-        for row, name in zip(table.itertuples(), names, strict=True)
-    ]
-    table.insert(0, "label", labels)
+    names = [f" ({shorten(str(name), _LONGEST)})" if name else "" for name in table["direction"]]
+    numbers = table["dimension"].astype(str) + names
+    table.insert(0, "label", numbers.where(table["predictor"] == "dimension", table["predictor"]))
     return table
-
-
-def _shorten(name: str) -> str:
-    return name if len(name) <= _LONGEST else name[: _LONGEST - 1] + "…"
 
 
 def _draw_references(ax: Axes, frame: pd.DataFrame) -> list[Line2D]:
     """Vertical lines of all dimensions and of the technical covariates."""
-    styles = {"all": (_ALL, "-", "all dimensions"), "technical": (_NUISANCE, "--", "technical covariates alone")}
     lines = []
-    for row in frame.itertuples():
-        if row.predictor in styles:
-            color, style, label = styles[row.predictor]
-            line = ax.axvline(row.accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2)
-            line.set_label(f"{label}: {round(row.accuracy, 2) + 0.0:.2f}")
-            lines.append(line)
+    for predictor, accuracy in zip(frame["predictor"], frame["accuracy"], strict=True):
+        if predictor in _REFERENCES:
+            color, style, label = _REFERENCES[predictor]
+            label = f"{label}: {round(accuracy, 2) + 0.0:.2f}"
+            lines.append(ax.axvline(accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2, label=label))
     return lines
 
 
-def _style(ax: Axes, frame: pd.DataFrame, dimensions: pd.DataFrame) -> None:
-    numeric = int(frame["n_classes"].iloc[0]) == 0
-    ax.set_yticks(range(len(dimensions)), dimensions["label"])
-    ax.set_ylim(len(dimensions) - 0.5, -0.5)
-    ax.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
-    ax.set_xlabel("squared correlation, held out" if numeric else "balanced accuracy above chance, held out")
-    ax.set_title(f"Prediction of {frame['covariate'].iloc[0]}", fontsize="medium")
-    shown = frame[["accuracy", "ci_low", "ci_high", "null_low", "null_high"]].to_numpy(dtype=float)
-    low, high = min(0.0, float(np.nanmin(shown))), max(0.1, float(np.nanmax(shown)))
-    ax.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    ax.tick_params(axis="y", length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-
-
 def _legend(dimensions: pd.DataFrame) -> list[Line2D | Patch]:
-    handles = [Line2D([], [], color=_COLOR, marker="o", markersize=5.5, label="one dimension, 95% interval")]
+    """Handles of dots and of the band."""
+    handles: list[Line2D | Patch] = [dot_handle("one dimension, 95% interval", _COLOR)]
     if (dimensions["p_adjusted"] >= _SIGNIFICANT).any():
-        hollow = {"marker": "o", "markersize": 5.5, "markerfacecolor": "white"}
-        handles.append(Line2D([], [], color=_COLOR, label=f"corrected p ≥ {_SIGNIFICANT:g}", **hollow))
+        handles.append(dot_handle(f"corrected p ≥ {_SIGNIFICANT:g}", _COLOR, hollow=True))
     if dimensions["null_low"].notna().any():
         handles.append(Patch(facecolor=_NULL, label="95% of permuted labels"))
     return handles

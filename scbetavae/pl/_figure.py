@@ -1,12 +1,15 @@
-"""A figure that a notebook shows once, made without pyplot."""
+"""Figures that a notebook shows once, made without pyplot, and the parts that several plots share."""
 
-from __future__ import annotations
-
+import math
 import textwrap
 from io import BytesIO
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+ROWS_ONLY = ("top", "right", "left")
 
 
 class Picture(Figure):
@@ -16,42 +19,79 @@ class Picture(Figure):
     its text unless ``%matplotlib inline`` was run. Layout is constrained: labels and legends get the room they need.
     """
 
-    def __init__(self, width: float, height: float):
+    def __init__(self, width: float, height: float, **padding: float):
         super().__init__(figsize=(width, height), layout="constrained")
+        engine: Any = self.get_layout_engine()
+        engine.set(**padding)
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self, **how: Any) -> bytes:
         buffer = BytesIO()
-        self.savefig(buffer, format="png", dpi=100)
+        self.savefig(buffer, format="png", dpi=100, **how)
         return buffer.getvalue()
 
 
-class PictureAxes(Axes):
+class _PictureAxes(Axes):
     """The one panel of a picture, which displays itself in Jupyter as the picture does."""
 
     def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
-        self.get_figure().savefig(buffer, format="png", dpi=100, bbox_inches="tight")
-        return buffer.getvalue()
+        picture: Any = self.get_figure()
+        return picture._repr_png_(bbox_inches="tight")
+
+
+def single_panel(width: float, height: float, ax: Axes | None = None) -> Axes:
+    """The user's axes, or those of a new picture (inches)."""
+    return Picture(width, height).add_subplot(axes_class=_PictureAxes) if ax is None else ax
+
+
+def panel_grid(
+    number: int,
+    most_columns: int,
+    width: float,
+    height: float,
+    *,
+    extra: tuple[float, float] = (0.0, 0.0),
+    **pad: float,
+) -> tuple[Picture, list[Axes], int]:
+    """A picture with ``number`` panels of this size in rows, the panels, and the number of columns."""
+    n_columns = min(most_columns, number)
+    n_rows = math.ceil(number / n_columns)
+    figure = Picture(width * n_columns + extra[0], height * n_rows + extra[1], **pad)
+    return figure, [figure.add_subplot(n_rows, n_columns, i) for i in range(1, number + 1)], n_columns
+
+
+def hide_spines(axes: Axes, sides: tuple[str, ...] = ("top", "right")) -> None:
+    """Remove the frame at these sides; without a left side there are no ticks at the rows either."""
+    axes.spines[list(sides)].set_visible(False)
+    if "left" in sides:
+        axes.tick_params(axis="y", length=0)
+
+
+def label_rows(axes: Axes, labels: list[str], **text: Any) -> None:
+    """One row per label, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels, **text)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def dot_handle(label: str, color: str, *, hollow: bool = False, **line: Any) -> Line2D:
+    """Entry of a legend: a dot on its line, open if ``hollow``."""
+    style = {"marker": "o", "markersize": 5.5, "markerfacecolor": "white" if hollow else color} | line
+    return Line2D([], [], color=color, label=label, **style)
+
+
+def dimension_labels(frame: Any) -> list[str]:
+    """Numbers of the dimensions, with a note at inactive ones."""
+    pairs = zip(frame["dimension"], frame["active"], strict=True)
+    return [f"{number}" if active else f"inactive {number}" for number, active in pairs]
+
+
+def shorten(text: str, most: int) -> str:
+    """At most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def write_reason(axes: Axes, title: str, reason: str) -> Axes:
-    """Say on empty axes why there is nothing to draw, instead of drawing."""
+    """Say on empty axes why there is nothing to draw."""
     axes.set_axis_off()
     axes.set_title(title, fontsize="medium")
     axes.text(0.5, 0.5, textwrap.fill(reason, 56), transform=axes.transAxes, ha="center", va="center", fontsize="small")
     return axes
-
-
-def single_panel(width: float, height: float) -> PictureAxes:
-    """Axes of a new picture.
-
-    Parameters
-    ----------
-    width, height
-        Size of the picture in inches.
-
-    Returns
-    -------
-    Its only axes.
-    """
-    return Picture(width, height).add_subplot(axes_class=PictureAxes)

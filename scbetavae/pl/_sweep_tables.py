@@ -1,9 +1,5 @@
 """Titles, units and colors of what a sweep measures."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pandas as pd
 
 from scbetavae import metrics
@@ -32,30 +28,12 @@ QUANTITIES = {
 _FIRST = ("nll", "kl", "active_dimensions", "gaussian_total_correlation", "mig", "sap", "dci_completeness", "lms")
 _LAST = ("agreement", "kmeans_ari", "knn_accuracy", "ilisi")
 _ON_REQUEST = ("dci_disentanglement", "dci_informativeness", "modularity", "dcimig", "mig_sup", "explicitness")
-_BASELINES = {"pca": "PCA", "ica": "ICA"}
-_GRAYS = dict(zip(_BASELINES, ((palette.DARK, "--"), (palette.MIDDLE, ":")), strict=True))
-
-
-def scores() -> dict[str, Any]:
-    """Registered scores by name."""
-    return metrics.SCORES
-
-
-def objectives() -> dict[str, Any]:
-    """Registered objectives by name."""
-    from scbetavae import module
-
-    return module.OBJECTIVES
-
-
-def lower_is_better(score: str) -> bool:
-    """Direction of a score."""
-    return score in metrics.SCORES and not metrics.SCORES[score].higher_is_better
+_BASELINES = {"pca": ("PCA", (palette.DARK, "--")), "ica": ("ICA", (palette.MIDDLE, ":"))}
 
 
 def default_panels(done: pd.DataFrame) -> list[str]:
     """Quantities that are drawn by default, registered scores of the user's included."""
-    own = [name for name in scores() if name not in (*QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
+    own = [name for name in metrics.SCORES if name not in (*QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
     present = set(done["metric"])
     return [name for name in (*_FIRST, *own, *_LAST) if name in present]
 
@@ -63,8 +41,8 @@ def default_panels(done: pd.DataFrame) -> list[str]:
 def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:
     """Title and unit of the quantity of these rows."""
     metric, against, column = rows[["metric", "covariate", "column"]].iloc[0]
-    record = scores().get(metric)
-    title, unit = QUANTITIES.get(metric, (getattr(record, "title", metric.replace("_", " ").capitalize()), ""))
+    own_title = getattr(metrics.SCORES.get(metric), "title", metric.replace("_", " ").capitalize())
+    title, unit = QUANTITIES.get(metric, (own_title, ""))
     if "{}" in title:
         title = title.format(against)
     elif against not in ("", "all"):
@@ -74,12 +52,15 @@ def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:
 
 def styles_of(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Color and line style of every method; baselines are gray."""
-    models = list(dict.fromkeys(rows.loc[rows["kind"] == "model", "method"]))
-    baselines = list(dict.fromkeys(rows.loc[rows["kind"] == "baseline", "method"]))
+    models, baselines = (
+        list(dict.fromkeys(rows.loc[rows["kind"] == kind, "method"])) for kind in ("model", "baseline")
+    )
     styles = {name: (color, "-") for name, color in zip(models, palette.colors(len(models)), strict=True)}
-    return styles | {name: _GRAYS.get(name, (palette.MIDDLE, ":")) for name in baselines}
+    return styles | {name: _BASELINES.get(name, ("", (palette.MIDDLE, ":")))[1] for name in baselines}
 
 
 def title_of_method(method: str) -> str:
     """Title of an objective or a baseline."""
-    return _BASELINES.get(method) or getattr(objectives().get(method), "title", method)
+    from scbetavae import module  # torch loads with it
+
+    return _BASELINES[method][0] if method in _BASELINES else getattr(module.OBJECTIVES.get(method), "title", method)

@@ -1,23 +1,21 @@
 """Held-out likelihood against one score, and the Pareto front."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from scbetavae import metrics
 from scbetavae._core import palette
 from scbetavae._core.sweep_table import finished_runs, on_front, rows_of, seed_means
-from scbetavae.pl._figure import single_panel
-from scbetavae.pl._sweep_tables import lower_is_better, styles_of, title_and_unit, title_of_method
+from scbetavae.pl._figure import hide_spines, single_panel
+from scbetavae.pl._sweep_tables import styles_of, title_and_unit, title_of_method
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_FRONT = {"color": palette.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
+_RUN = ["kind", "method", "beta", "seed"]
+_FRONT: dict[str, Any] = {"color": palette.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
 def tradeoff(
@@ -38,14 +36,8 @@ def tradeoff(
     ----------
     sweep
         Result of :func:`scbetavae.sweep.beta_sweep`.
-    score
-        Name of a score, of the column ``metric``.
-    covariate
-        Covariate of the score; by default all together, or the only one.
-    level
-        Level of the score, where it has several.
-    higher_is_better
-        Direction of the score; by default that of its record in ``scbetavae.metrics.SCORES``.
+    score, covariate, level, higher_is_better
+        As in :func:`scbetavae.sweep.recommend_beta`, which chooses the setting at the knee.
     ax
         Axes to draw on; by default of a new figure.
 
@@ -55,14 +47,8 @@ def tradeoff(
 
     Raises
     ------
-    KeyError
-        If the data frame is not that of a sweep.
-    ValueError
-        If no run is finished, or no model has such a score and a likelihood.
-
-    See Also
-    --------
-    scbetavae.sweep.recommend_beta : the setting at the knee.
+    KeyError, ValueError
+        If the data frame is not that of a sweep; if no run is finished, or no model has such a score and a likelihood.
 
     Examples
     --------
@@ -79,23 +65,23 @@ def tradeoff(
     'held-out NLL (nats per cell)'
     """
     frame = _frame(sweep, score, covariate, level, higher_is_better)
-    axes = single_panel(5.2, 4.2) if ax is None else ax
+    axes = single_panel(5.2, 4.2, ax)
     styles = styles_of(frame)
     models, baselines = frame[frame["kind"] == "model"], frame[frame["kind"] == "baseline"]
     front = models[models["on_front"]].drop_duplicates(["method", "beta"]).sort_values("mean_nll")
     axes.plot(front["mean_nll"], front["mean_score"], zorder=2, **_FRONT)
-    for (method, _), seeds in models.groupby(["method", "beta"], sort=False, dropna=False):
-        _draw_setting(axes, seeds, styles[method][0])
-    for row in baselines.itertuples():
-        color, style = styles[row.method]
-        axes.axhline(row.score, color=color, linestyle=style, linewidth=1.2, zorder=1)
+    for (method, beta), seeds in models.groupby(["method", "beta"], sort=False, dropna=False):
+        _draw_setting(axes, seeds, float(str(beta)), styles[str(method)][0])
+    for method, value in zip(baselines["method"], baselines["score"], strict=True):
+        color, style = styles[method]
+        axes.axhline(value, color=color, linestyle=style, linewidth=1.2, zorder=1)
     axes.margins(0.09)
     axes.set_xlabel("held-out NLL (nats per cell)")
     axes.set_ylabel(", ".join(title_and_unit(rows_of(finished_runs(sweep), score, covariate, level))))
-    axes.spines[["top", "right"]].set_visible(False)
+    hide_spines(axes)
     handles = []
     for method, (color, style) in styles.items():
-        line = {"marker": "o", "linestyle": ""} if style == "-" else {"linestyle": style}
+        line: dict[str, Any] = {"marker": "o", "linestyle": ""} if style == "-" else {"linestyle": style}
         handles.append(Line2D([], [], color=color, label=title_of_method(method), **line))
     handles.append(Line2D([], [], label="Pareto front", **_FRONT))
     axes.legend(handles=handles, frameon=False, fontsize="small", title="numbers are beta", title_fontsize="small")
@@ -111,31 +97,29 @@ def _frame(
 ) -> pd.DataFrame:
     """One row per run: its NLL and score, their means over the seeds of the setting, and whether that is on the front."""
     done = finished_runs(sweep)
-    keys = ["kind", "method", "beta", "seed"]
-    likelihood = done.loc[done["metric"] == "nll", [*keys, "value"]].rename(columns={"value": "nll"})
-    rows = rows_of(done, score, covariate, level)
-    frame = rows[[*keys, "shown"]].rename(columns={"shown": "score"}).astype({"score": float})
-    frame = frame.merge(likelihood, on=keys, how="left")
+    likelihood = done.loc[done["metric"] == "nll", [*_RUN, "value"]].rename(columns={"value": "nll"})
+    frame = rows_of(done, score, covariate, level)[[*_RUN, "shown"]].rename(columns={"shown": "score"})
+    frame = frame.astype({"score": float}).merge(likelihood, on=_RUN, how="left")
     frame = frame[(frame["kind"] == "baseline") | frame["nll"].notna()].reset_index(drop=True)
     if not (frame["kind"] == "model").any():
         msg = f"No model of the sweep has both a held-out likelihood and {score!r}, so there is nothing to draw."
         raise ValueError(msg)
     for name in ("nll", "score"):
         frame[f"mean_{name}"] = seed_means(frame, name)["mean"]
-    higher = not lower_is_better(score) if higher_is_better is None else higher_is_better
-    frame["on_front"] = on_front(frame["mean_nll"].to_numpy(), frame["mean_score"].to_numpy() * (1 if higher else -1))
-    return frame[[*keys, "nll", "score", "mean_nll", "mean_score", "on_front"]]
+    record = metrics.SCORES.get(score)
+    higher = (record is None or record.higher_is_better) if higher_is_better is None else higher_is_better
+    on_line = on_front(frame["mean_nll"].to_numpy(), frame["mean_score"].to_numpy() * (1 if higher else -1))
+    return frame.assign(on_front=on_line)
 
 
-def _draw_setting(axes: Axes, seeds: pd.DataFrame, color: str) -> None:
+def _draw_setting(axes: Axes, seeds: pd.DataFrame, beta: float, color: str) -> None:
     """Seeds as small dots, joined to their mean, and beta next to it."""
     center = seeds["mean_nll"].iloc[0], seeds["mean_score"].iloc[0]
-    for seed in seeds.itertuples():
-        axes.plot([center[0], seed.nll], [center[1], seed.score], color=color, alpha=0.45, linewidth=0.9, zorder=3)
+    for nll, score in zip(seeds["nll"], seeds["score"], strict=True):
+        axes.plot([center[0], nll], [center[1], score], color=color, alpha=0.45, linewidth=0.9, zorder=3)
     axes.scatter(seeds["nll"], seeds["score"], s=10, color=color, alpha=0.6, linewidth=0, zorder=4)
     axes.scatter(*center, s=38, color=color, edgecolor="white", linewidth=0.7, zorder=5)
-    beta = seeds["beta"].iloc[0]
     if np.isfinite(beta):
         around = [withStroke(linewidth=2.5, foreground="white")]  # readable over lines
-        text = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": "small", "path_effects": around}
-        axes.annotate(f"{beta:g}", center, zorder=4.5, **text)  # under the dots of other settings
+        text = {"textcoords": "offset points", "fontsize": "small", "path_effects": around}
+        axes.annotate(f"{beta:g}", center, (5, 5), zorder=4.5, **text)  # under the dots of other settings

@@ -1,27 +1,23 @@
 """Baselines: linear embeddings of the same cells."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
+from sklearn.decomposition import PCA, FastICA
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._data import SweepData
+from scbetavae.sweep._data import SweepData
 
 _MAX_ITERATIONS = 1000
 
 
 def baseline_embedding(method: str, data: SweepData, n_dims: int, seed: int) -> np.ndarray:
-    """Principal (``"pca"``) or independent (``"ica"``) components of log-normalized counts, (n_cells, n_dims).
+    """``"pca"`` or ``"ica"`` of log-normalized counts, (n_cells, n_dims), fitted on the training cells.
 
-    They are fitted on the training cells, and all cells are projected. Independent components are a rotation of the whitened
-    principal components.
+    Independent components are a rotation of the whitened principal components.
     """
     import scanpy as sc
-    from sklearn.decomposition import PCA, FastICA
 
     n_most = min(len(data.train), len(data.genes))
     if n_dims >= n_most:
@@ -31,8 +27,9 @@ def baseline_embedding(method: str, data: SweepData, n_dims: int, seed: int) -> 
     sc.pp.normalize_total(adata, target_sum=1e4)
     sc.pp.log1p(adata)
     # arpack takes sparse matrices and centers them on the fly.
-    pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(adata.X[data.train])
-    components = pca.transform(adata.X)
+    logs: Any = adata.X
+    pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(logs[data.train])
+    components = pca.transform(logs)
     if method == "pca":
         return components
     ica = FastICA(n_dims, whiten="unit-variance", random_state=seed, max_iter=_MAX_ITERATIONS)

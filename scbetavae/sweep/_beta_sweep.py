@@ -1,11 +1,12 @@
 """The sweep: a grid of models, trained, scored and kept."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
+from anndata import AnnData
 from scvi.utils import track
 
 from scbetavae import metrics
@@ -21,10 +22,6 @@ from scbetavae.sweep._plan import Run, plan_runs
 from scbetavae.sweep._progress import ProgressReport
 from scbetavae.sweep._store import SweepStore
 from scbetavae.sweep._table import table_of
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from anndata import AnnData
 
 _BATCH_SIZE = 128
 
@@ -44,8 +41,7 @@ def beta_sweep(
 
     Each run is written to ``out_dir`` when it ends. The same call again trains only what is missing: after an interruption, and
     with more betas, objectives or seeds. A run that fails becomes a row with its error, and the next call repeats it. Cells,
-    held-out cells and threads are the same for all runs, so that a run depends on its setting and seed alone. The random state
-    of the calling process does not change.
+    held-out cells and threads are the same for all runs, so that a run depends on its setting and seed alone.
 
     Parameters
     ----------
@@ -90,23 +86,15 @@ def beta_sweep(
 
     Raises
     ------
-    ValueError
-        If ``adata`` is a view or was not set up, a value is not allowed, or the folder holds a sweep of other cells or settings
-        (the message names the difference).
-    KeyError
-        If a column of ``.obs`` does not exist.
-    TypeError
-        For an argument of model, training, scores or Ray that does not exist, or that cannot be stored.
-    FileExistsError
-        If the folder holds something other than a sweep.
-    ModuleNotFoundError
-        If Ray is requested and not installed.
+    KeyError, TypeError, ValueError
+        If ``adata`` is a view or was not set up; if a column, an argument or a value does not exist, is not allowed or cannot be
+        stored; if the folder holds a sweep of other cells or settings (the message names the difference).
+    FileExistsError, ModuleNotFoundError
+        If the folder holds something other than a sweep; if Ray is requested and not installed.
 
     See Also
     --------
-    recommend_beta : which setting to choose.
-    read_sweep : the table of an earlier sweep.
-    scbetavae.pl.beta_sweep, scbetavae.pl.tradeoff : plots.
+    recommend_beta, read_sweep, scbetavae.pl.beta_sweep, scbetavae.pl.tradeoff
 
     References
     ----------
@@ -118,12 +106,8 @@ def beta_sweep(
     >>> from scbetavae.sweep import SweepOptions, beta_sweep
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)[:, ::4].copy()
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
-    >>> quick = SweepOptions(
-    ...     model_kwargs={"n_latent": 4},
-    ...     train_kwargs={"max_epochs": 2, "accelerator": "cpu"},
-    ...     score_kwargs={"metrics": "mig"},
-    ...     progress=False,
-    ... )
+    >>> train = {"max_epochs": 2, "accelerator": "cpu"}
+    >>> quick = SweepOptions({"n_latent": 4}, train, score_kwargs={"metrics": "mig"}, progress=False)
     >>> table = beta_sweep(adata, (1, 4), seeds=(0,), covariates=["batch", "phase"], out_dir="sweep", options=quick)
     >>> sorted(table["run"].unique())
     ['beta_tcvae-beta1-seed0', 'beta_tcvae-beta4-seed0', 'ica', 'pca']
@@ -133,15 +117,7 @@ def beta_sweep(
     runs = plan_runs(objective, betas, seeds, options.baselines)
     engine = make_engine(n_jobs, options.num_threads, options.ray)
     settings = {"setup": setup, "covariates": as_list(covariates), **arguments}
-    scoring = settings["score_kwargs"]
-    labels_key, donor_key, confounder = (scoring.get(name) for name in ("labels_key", "donor_key", "confounder"))
-    check_keys({"labels_key": labels_key}, adata.obs.columns, "adata.obs")
-    classes = {
-        "categorical": scoring.get("categorical"),
-        "registered": class_columns({**setup, "labels_key": labels_key}),
-    }
-    metrics.covariate_association(scored_columns(adata, settings["covariates"], donor_key, confounder, **classes))
-    data = read_data(adata, setup, [*settings["covariates"], labels_key, donor_key, confounder])
+    data = _checked_data(adata, settings)
     settings["setup"] = dict(data.setup)
     plain = to_plain(settings)
     training = settings["train_kwargs"]
@@ -150,7 +126,7 @@ def beta_sweep(
     store = SweepStore(Path(out_dir))
     store.check(plain, data.fingerprint())
     train, held_out = store.begin(plain, data.fingerprint(), split)
-    data = SweepData(data.counts, data.obs, data.genes, data.encoder_input, data.setup, train, held_out)
+    data = replace(data, train=train, held_out=held_out)
 
     failed = store.finished()
     missing = [run for run in runs if failed.get(run.name, True)]
@@ -163,6 +139,17 @@ def beta_sweep(
     table = table_of(store)
     store.write_table(table)
     return table
+
+
+def _checked_data(adata: AnnData, settings: Mapping[str, Any]) -> SweepData:
+    """What the runs read of the cells, after the checks of all columns that are scored."""
+    setup, scoring = settings["setup"], settings["score_kwargs"]
+    labels_key, donor_key, confounder = (scoring.get(name) for name in ("labels_key", "donor_key", "confounder"))
+    check_keys({"labels_key": labels_key}, adata.obs.columns, "adata.obs")
+    registered = class_columns({**setup, "labels_key": labels_key})
+    classes = {"categorical": scoring.get("categorical"), "registered": registered}
+    metrics.covariate_association(scored_columns(adata, settings["covariates"], donor_key, confounder, **classes))
+    return read_data(adata, setup, [*settings["covariates"], labels_key, donor_key, confounder])
 
 
 def _check_models(data: SweepData, runs: list[Run], settings: Mapping[str, Any]) -> None:

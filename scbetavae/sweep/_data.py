@@ -1,10 +1,9 @@
 """What a sweep reads of the user's cells, and a fingerprint of it."""
 
-from __future__ import annotations
-
 import hashlib
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -12,10 +11,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from scbetavae._core.checks import check_adata
+from scbetavae._core.columns import obs_of
 from scbetavae.model import BetaVAE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
 
 _ROWS_AT_ONCE = 4096
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
@@ -43,10 +40,10 @@ class SweepData:
         """Number of cells."""
         return len(self.obs)
 
-    def first_cells(self, n: int) -> SweepData:
+    def first_cells(self, n: int) -> Self:
         """The first ``n`` cells, enough to check arguments on."""
         encoder_input = None if self.encoder_input is None else self.encoder_input[:n]
-        return SweepData(self.counts[:n], self.obs.iloc[:n], self.genes, encoder_input, self.setup)
+        return replace(self, counts=self.counts[:n], obs=self.obs.iloc[:n], encoder_input=encoder_input)
 
     def to_adata(self) -> AnnData:
         """A new AnnData, set up for training, that shares the counts."""
@@ -59,12 +56,8 @@ class SweepData:
 
     def fingerprint(self) -> dict[str, Any]:
         """Sizes, and a hash of every part of the content: not of the object, its types or its layout in memory."""
-        parts = {"n_cells": self.n_cells, "n_genes": len(self.genes)}
-        parts |= {
-            "cells": _hash_texts(self.obs.index),
-            "genes": _hash_texts(self.genes),
-            "counts": _hash_matrix(self.counts),
-        }
+        parts = {"n_cells": self.n_cells, "n_genes": len(self.genes), "counts": _hash_matrix(self.counts)}
+        parts |= {"cells": _hash_texts(self.obs.index), "genes": _hash_texts(self.genes)}
         if self.encoder_input is not None:
             parts[f"obsm[{self.setup['encoder_obsm_key']!r}]"] = _hash_matrix(np.asarray(self.encoder_input))
         return parts | {f"obs[{name!r}]": _hash_column(self.obs[name]) for name in self.obs}
@@ -74,12 +67,10 @@ def setup_arguments(adata: AnnData) -> dict[str, Any]:
     """What ``BetaVAE.setup_anndata`` was called with on these cells; an error for a view, and for cells without it."""
     check_adata(adata, instead="Wrap a matrix of counts: anndata.AnnData(matrix).")
     try:
-        manager = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
+        manager: Any = BetaVAE._get_most_recent_anndata_manager(adata, required=True)
     except ValueError as error:  # not set up, or a copy
-        msg = (
-            "adata was not set up, or is a copy made since. Run "
-            'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type") first, with your columns.'
-        )
+        call = 'scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type")'
+        msg = f"adata was not set up, or is a copy made since. Run {call} first, with your columns."
         raise ValueError(msg) from error
     return dict(manager.registry["setup_args"])
 
@@ -92,7 +83,7 @@ def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[s
     layer, key = setup_args.get("layer"), setup["encoder_obsm_key"]
     counts = _in_memory(adata.X if layer is None else adata.layers[layer])
     encoder_input = None if key is None else adata.obsm[key]
-    return SweepData(counts, adata.obs[names].copy(), adata.var_names, encoder_input, setup)
+    return SweepData(counts, obs_of(adata)[names].copy(), adata.var_names, encoder_input, setup)
 
 
 def split_cells(n_cells: int, train_size: float, batch_size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

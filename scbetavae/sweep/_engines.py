@@ -1,35 +1,18 @@
 """Where runs are done: in processes of this machine through joblib, of which one is this process, or on a Ray cluster."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from scbetavae._core.checks import check_arguments, check_whole_number
+from scbetavae.sweep._data import SweepData
+from scbetavae.sweep._plan import Run
 from scbetavae.sweep._ray import RAY_ARGUMENTS, OnRay
-from scbetavae.sweep._registries import restore, snapshot
 from scbetavae.sweep._results import RunResult
-from scbetavae.sweep._run import execute
-
-if TYPE_CHECKING:
-    from scbetavae.sweep._data import SweepData
-    from scbetavae.sweep._plan import Run
+from scbetavae.sweep._run import execute_elsewhere, registered
 
 _DEATHS = 2  # of its process, until a run counts as failed
-
-
-def make_engine(n_jobs: int, num_threads: int, ray: Mapping[str, Any] | None) -> Local | OnRay:
-    """The engine with these arguments, as in :func:`scbetavae.sweep.beta_sweep`."""
-    check_whole_number(num_threads, "num_threads", 1)
-    n_jobs = check_whole_number(n_jobs, "n_jobs", 1)
-    if ray is None:
-        return Local(n_jobs, num_threads)
-    check_arguments(ray, RAY_ARGUMENTS, "ray")
-    if n_jobs != 1:
-        msg = f"n_jobs={n_jobs} is for processes of this machine. On Ray, num_cpus determines how many runs fit a node."
-        raise ValueError(msg)
-    return OnRay(**{"num_cpus": num_threads, **ray})
+_DEATH = "the process died, for example because memory ran out. Fewer n_jobs need less memory."
 
 
 class Local:
@@ -56,11 +39,13 @@ class Local:
                     yield run, result
                     del result
             except BrokenProcessPool as error:
+                death = RuntimeError(_DEATH)
+                death.__cause__ = error
                 for run in started:
                     deaths[run] += 1
                     if deaths[run] == _DEATHS:
                         left.remove(run)
-                        yield run, RunResult.of_error(_death(error))
+                        yield run, RunResult.of_error(death)
 
     def _parallel(
         self, data: SweepData, runs: list[Run], started: list[Run], settings: Mapping[str, Any], save_models: bool
@@ -69,38 +54,39 @@ class Local:
         from joblib import Parallel, delayed, parallel_config
         from joblib.externals.loky import get_reusable_executor
 
-        registered = snapshot()
+        common = registered(), data, settings, save_models
 
         def tasks() -> Iterator[Any]:
             for run in list(runs):
                 started.append(run)
-                yield delayed(_work)(registered, data, run, settings, save_models)
+                yield delayed(_with_run)(run, *common)
 
         backend = {"backend": "loky", "inner_max_num_threads": self._num_threads} if self._n_jobs > 1 else {}
         with parallel_config(**backend):
             # No more tasks than processes, so that finished results do not pile up.
-            pool = Parallel(self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=1)
+            pool = Parallel(
+                self._n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs", batch_size=cast("Any", 1)
+            )
             try:
-                yield from pool(tasks())
+                yield from cast("Iterator[tuple[Run, RunResult]]", pool(tasks()))
             finally:
                 if self._n_jobs > 1:  # idle processes would hold memory for minutes
                     get_reusable_executor().shutdown(wait=True)
 
 
-def _work(
-    registered: tuple[Mapping[str, Any], Mapping[str, Any]],
-    data: SweepData,
-    run: Run,
-    settings: Mapping[str, Any],
-    save_models: bool,
-) -> tuple[Run, RunResult]:
-    """Do a run in a process that may not have run the user's code."""
-    restore(registered)
-    return run, execute(data, run, settings, save_model=save_models)
+def _with_run(run: Run, *arguments: Any) -> tuple[Run, RunResult]:
+    """A run and its result, as results come in any order."""
+    return run, execute_elsewhere(run, *arguments)
 
 
-def _death(error: Exception) -> RuntimeError:
-    msg = "the process died, for example because memory ran out. Fewer n_jobs need less memory."
-    death = RuntimeError(msg)
-    death.__cause__ = error
-    return death
+def make_engine(n_jobs: int, num_threads: int, ray: Mapping[str, Any] | None) -> Local | OnRay:
+    """The engine with these arguments, as in :func:`scbetavae.sweep.beta_sweep`."""
+    check_whole_number(num_threads, "num_threads", 1)
+    n_jobs = check_whole_number(n_jobs, "n_jobs", 1)
+    if ray is None:
+        return Local(n_jobs, num_threads)
+    check_arguments(ray, RAY_ARGUMENTS, "ray")
+    if n_jobs != 1:
+        msg = f"n_jobs={n_jobs} is for processes of this machine. On Ray, num_cpus determines how many runs fit a node."
+        raise ValueError(msg)
+    return OnRay(**{"num_cpus": num_threads, **ray})

@@ -1,15 +1,14 @@
 """Isolation of runs: none depends on what ran before it, or changes what runs after it."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import random
 import threading
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Self
 from unittest.mock import patch
 
 import numpy as np
@@ -18,9 +17,6 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from scbetavae._core.logs import LIGHTNING, quiet
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _NOT_FOR_USERS = (DeprecationWarning, PendingDeprecationWarning, FutureWarning, ImportWarning, ResourceWarning)
 _STATM = Path("/proc/self/statm")
@@ -34,8 +30,8 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
     Sums over threads differ in their last digits with the number of threads.
     """
     messages: list[str] = []
-    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    deterministic, benchmark = cudnn.deterministic, cudnn.benchmark
+    backend: Any = torch.backends.cudnn
+    threads, deterministic, benchmark = torch.get_num_threads(), backend.deterministic, backend.benchmark
     old_seed, states = scvi.settings.seed, (random.getstate(), np.random.get_state())  # noqa: NPY002 - scvi-tools draws from it
     with (
         patch.dict(os.environ),  # Lightning and scvi-tools set variables at every seed
@@ -56,23 +52,20 @@ def isolated(seed: int, num_threads: int) -> Iterator[list[str]]:
             random.setstate(states[0])
             np.random.set_state(states[1])  # noqa: NPY002
             torch.set_num_threads(threads)
-            cudnn.deterministic, cudnn.benchmark = deterministic, benchmark
+            backend.deterministic, backend.benchmark = deterministic, benchmark
             texts = [str(w.message) for w in caught if not issubclass(w.category, _NOT_FOR_USERS)]
             messages.extend(dict.fromkeys(texts))
 
 
 class PeakMemory:
-    """Highest resident memory of the process within a block, in MiB, sampled every 20 ms.
-
-    Our own, because psutil is no dependency of the package (and samples, too).
-    """
+    """Highest resident memory of the process within a block, in MiB, sampled every 20 ms, without psutil (an extra)."""
 
     def __init__(self) -> None:
         self.mebibytes = 0.0
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -81,10 +74,10 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while True:
+        ended = False
+        while not ended:
             self.mebibytes = float(np.fmax(self.mebibytes, _resident()))
-            if self._end.wait(_EVERY):
-                return
+            ended = self._end.wait(_EVERY)
 
 
 def _resident() -> float:

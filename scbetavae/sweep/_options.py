@@ -1,7 +1,5 @@
 """Options of a sweep, and the arguments that it passes on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -11,20 +9,18 @@ import lightning.pytorch
 from scvi.model import SCVI
 from scvi.train import Trainer
 
-from scbetavae._core.checks import check_arguments, check_number
+from scbetavae import metrics
+from scbetavae._core.checks import as_list, check_arguments, check_number
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._progress import SweepProgress
-from scbetavae.sweep._registries import check_metrics
 from scbetavae.tl import score_disentanglement
 
+_TRAIN_SIZE = "train_size: all runs share one split"
 _SET_BY_SWEEP = {
     "model_kwargs": {"adata": "adata", "registry": "adata", "beta": "betas", "objective": "objective"},
-    "train_kwargs": dict.fromkeys(
-        ("validation_size", "shuffle_set_split", "datamodule"), "train_size: all runs share one split"
-    )
-    | {"key_added": "nothing"},
-    "score_kwargs": {"covariates": "covariates", "seed": "seeds"}
-    | dict.fromkeys(("adata", "obsm_key", "key_added", "active", "kl", "variances"), "nothing"),
+    "train_kwargs": {"key_added": "nothing"}
+    | dict.fromkeys(("validation_size", "shuffle_set_split", "datamodule"), _TRAIN_SIZE),
+    "score_kwargs": {"covariates": "covariates", "seed": "seeds"},
 }
 _QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0, "donor_key": None}
 
@@ -80,19 +76,15 @@ def check_options(options: SweepOptions | None, labels_key: str | None) -> tuple
     if not isinstance(options, SweepOptions):
         msg = f"options is a {type(options).__name__}. Pass scbetavae.sweep.SweepOptions(...)."
         raise TypeError(msg)
-    arguments = {
-        "model_kwargs": _arguments("model_kwargs", options.model_kwargs, None),
-        "train_kwargs": {"train_size": 0.9} | _arguments("train_kwargs", options.train_kwargs, _train_arguments()),
-        "score_kwargs": _QUICK_SCORES
-        | {"labels_key": labels_key}
-        | _arguments(
-            "score_kwargs", options.score_kwargs, ["labels_key", *signature(score_disentanglement).parameters]
-        ),
-        "num_threads": options.num_threads,
-    }
-    check_number(arguments["train_kwargs"]["train_size"], "train_size", 0, 1, open_="both")
-    check_metrics(arguments["score_kwargs"].get("metrics"))
-    return options, arguments
+    scores = ["labels_key", *signature(score_disentanglement).parameters]
+    training = {"train_size": 0.9} | _arguments("train_kwargs", options.train_kwargs, _train_arguments())
+    scoring = _QUICK_SCORES | {"labels_key": labels_key} | _arguments("score_kwargs", options.score_kwargs, scores)
+    check_number(training["train_size"], "train_size", 0, 1, open_="both")
+    named = [name for name in as_list(scoring.get("metrics")) if name != "gaussian_total_correlation"]
+    if named:
+        metrics.score_names(named)  # refuses what is not a score
+    arguments = {"model_kwargs": _arguments("model_kwargs", options.model_kwargs, None), "train_kwargs": training}
+    return options, arguments | {"score_kwargs": scoring, "num_threads": options.num_threads}
 
 
 def _arguments(name: str, given: Mapping[str, Any] | None, allowed: Iterable[str] | None) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Settings as plain values for JSON, and the differences between two sets of them."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.metadata
 import json
@@ -49,14 +47,10 @@ def differences(stored: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that numbers depend on."""
-    versions = {"python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # a checkout that was not installed
-            versions[name] = "unknown"
-    return versions
+    """Versions of Python and of the packages that numbers depend on; "unknown" for a checkout that was not installed."""
+    installed = {name: next(iter(importlib.metadata.distributions(name=name)), None) for name in PACKAGES}
+    versions = {name: "unknown" if found is None else found.version for name, found in installed.items()}
+    return {"python": platform.python_version(), **versions}
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -69,5 +63,6 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _shorten(value: Any) -> str:
+    """At most 60 characters of a value."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

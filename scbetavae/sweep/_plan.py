@@ -1,14 +1,13 @@
 """Which runs a sweep is made of."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from scbetavae._core.checks import check_choice, check_number, check_whole_number
-from scbetavae.sweep._registries import BASELINES, objectives
+from scbetavae import module
+from scbetavae._core.checks import as_list, check_choice, check_number, check_whole_number
 
+BASELINES = ("pca", "ica")
 _BASELINE_SEED = 0
 
 
@@ -38,7 +37,7 @@ class Run:
     @property
     def order(self) -> tuple[Any, ...]:
         """Place in the table: models by objective, beta and seed, then baselines."""
-        known = [*objectives(), *BASELINES]
+        known = [*module.OBJECTIVES, *BASELINES]
         place = (self.is_baseline, known.index(self.method) if self.method in known else len(known), self.method)
         return *place, -1.0 if self.beta is None else self.beta, self.seed
 
@@ -49,10 +48,8 @@ def plan_runs(
     """Runs in the order in which they are done: baselines, then the whole grid of one seed after that of another."""
     names = _values(objective, "objective", "('beta_tcvae',)")
     for name in names:
-        check_choice(name, objectives(), "objective")
-    baselines = (
-        [] if baselines is None else list(dict.fromkeys([baselines] if isinstance(baselines, str) else baselines))
-    )
+        check_choice(name, module.OBJECTIVES, "objective")
+    baselines = as_list(baselines)
     for name in baselines:
         check_choice(name, BASELINES, "baselines")
     betas = [check_number(beta, "betas", 0) for beta in _values(betas, "betas", "(1, 2, 4)")]
@@ -62,7 +59,7 @@ def plan_runs(
         Run(name, beta, seed)
         for seed in seeds
         for name in names
-        for beta in (betas if objectives()[name].uses_beta else (None,))
+        for beta in (betas if module.OBJECTIVES[name].uses_beta else (None,))
     ]
     return list(dict.fromkeys(runs))
 

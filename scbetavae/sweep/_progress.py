@@ -1,16 +1,12 @@
 """Progress of a sweep."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._plan import Run
-    from scbetavae.sweep._results import RunResult
+from scbetavae.sweep._plan import Run
+from scbetavae.sweep._results import RunResult
 
 _logger = logging.getLogger(__name__)
 
@@ -23,10 +19,8 @@ class SweepProgress:
     ----------
     total, kept
         Runs that were requested, and of them those that an earlier call finished.
-    done, failed
-        Runs that ended in this call.
-    running
-        Running now, as far as the workers have room.
+    done, failed, running
+        Runs that ended in this call, and those running now, as far as the workers have room.
     seconds_left
         Estimated seconds for the others; ``nan`` before the first model is trained.
     latest

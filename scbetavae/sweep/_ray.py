@@ -1,19 +1,13 @@
 """Runs as tasks of a Ray cluster."""
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from scbetavae.sweep._registries import restore, snapshot
+from scbetavae.sweep._data import SweepData
+from scbetavae.sweep._plan import Run
 from scbetavae.sweep._results import RunResult
-from scbetavae.sweep._run import execute
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from scbetavae.sweep._data import SweepData
-    from scbetavae.sweep._plan import Run
+from scbetavae.sweep._run import execute_elsewhere, registered
 
 RAY_ARGUMENTS = ("address", "num_cpus", "num_gpus", "max_retries")
 
@@ -58,12 +52,13 @@ class OnRay:
             ray.init(address=self._address, log_to_driver=False)
         pending: dict[Any, Run] = {}
         try:
-            task = ray.remote(max_retries=self._max_retries, **self._resources)(_work)
-            shared = ray.put(data), ray.put((snapshot(), dict(settings), save_models))
+            options: Any = {"max_retries": self._max_retries, **self._resources}
+            task: Any = ray.remote(**options)(execute_elsewhere)
+            shared = [ray.put(part) for part in (registered(), data, dict(settings), save_models)]
             # All at once, so that an autoscaling cluster sees the demand; results wait in the object store.
             for run in runs:
-                options = task.options(name=f"scbetavae {run.name}")
-                pending[options.remote(run, *shared)] = run
+                named = task.options(name=f"scbetavae {run.name}")
+                pending[named.remote(run, *shared)] = run
             while pending:
                 (reference,), _ = ray.wait(list(pending), num_returns=1)
                 run = pending.pop(reference)
@@ -79,10 +74,3 @@ class OnRay:
                 ray.cancel(reference, force=True)
             if started_here:
                 ray.shutdown()
-
-
-def _work(run: Run, data: SweepData, common: tuple[Any, Mapping[str, Any], bool]) -> RunResult:
-    """Do a run in a process that did not run the user's code."""
-    registered, settings, save_models = common
-    restore(registered)
-    return execute(data, run, settings, save_model=save_models)

@@ -1,15 +1,16 @@
 """A recommendation from a sweep: which setting to choose, and how far the sweep can tell."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from html import escape
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from scbetavae import metrics
 from scbetavae._core.sweep_table import finished_runs, on_front, rows_of, seed_means
-from scbetavae.sweep._registries import lower_is_better
+
+_INTERVALS = [f"{name}{end}" for name in ("nll", "score") for end in ("", "_low", "_high")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,19 +19,16 @@ class BetaRecommendation:
 
     Attributes
     ----------
-    method
-        Objective.
-    beta
-        Its beta; NaN for an objective without beta.
+    method, beta
+        Objective, and its beta; NaN for an objective without beta.
     tied
         Names of the other settings whose intervals overlap with those of the knee.
     reason
         Summary in words.
     settings
         DataFrame, one row per setting: ``name``, ``method``, ``beta``, ``n_seeds``; mean over seeds and 95% t interval of the
-        held-out negative log-likelihood (``nll``, ``nll_low``, ``nll_high``, nats per cell) and of the score (``score``,
-        ``score_low``, ``score_high``); ``agreement`` of the seeds (NaN for one seed); ``on_front``, ``tied`` and
-        ``recommended``.
+        held-out negative log-likelihood (``nll``, ``nll_low``, ``nll_high``, nats per cell) and of the score (``score``, ...);
+        ``agreement`` of the seeds (NaN for one seed); ``on_front``, ``tied`` and ``recommended``.
     """
 
     method: str
@@ -87,10 +85,8 @@ def recommend_beta(
 
     Raises
     ------
-    KeyError
-        If ``sweep`` lacks a column.
-    ValueError
-        If it has no such score, or no model with this score and a likelihood.
+    KeyError, ValueError
+        If ``sweep`` lacks a column; if it has no such score, or no model with this score and a likelihood.
 
     See Also
     --------
@@ -104,19 +100,13 @@ def recommend_beta(
     --------
     >>> import pandas as pd
     >>> import scbetavae
-    >>> columns = ["method", "beta", "seed", "metric", "covariate", "value"]
     >>> rows = [
-    ...     ("beta_vae", 1, 0, "nll", "", 500.0),
-    ...     ("beta_vae", 4, 0, "nll", "", 502.0),
-    ...     ("beta_vae", 10, 0, "nll", "", 520.0),
+    ...     {"beta": beta, "metric": metric, "covariate": covariate, "value": value}
+    ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.45)]
+    ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
     ... ]
-    >>> rows += [
-    ...     ("beta_vae", 1, 0, "mig", "all", 0.1),
-    ...     ("beta_vae", 4, 0, "mig", "all", 0.4),
-    ...     ("beta_vae", 10, 0, "mig", "all", 0.45),
-    ... ]
-    >>> sweep = pd.DataFrame(rows, columns=columns).assign(
-    ...     kind="model", level="", normalized=float("nan"), status="done"
+    >>> sweep = pd.DataFrame(rows).assign(
+    ...     kind="model", method="beta_vae", seed=0, level="", normalized=None, status="done"
     ... )
     >>> scbetavae.sweep.recommend_beta(sweep, "mig").beta
     4.0
@@ -124,7 +114,8 @@ def recommend_beta(
     done = finished_runs(sweep)
     scores = rows_of(done, score, covariate, level, column)
     title = _title(scores, score)
-    higher = not lower_is_better(score) if higher_is_better is None else higher_is_better
+    record = metrics.SCORES.get(score)
+    higher = (record is None or record.higher_is_better) if higher_is_better is None else higher_is_better
     sign = 1.0 if higher else -1.0
     settings = _summarize(done, scores)
     if settings.empty:
@@ -137,19 +128,16 @@ def recommend_beta(
     chosen = _most_reproducible(group, knee)
     settings["recommended"] = settings["name"] == chosen["name"]
     settings["tied"] = settings["name"].isin(group["name"]) & ~settings["recommended"]
+    n_left_out = len(done[done["kind"] == "model"].drop_duplicates(["method", "beta"])) - len(settings)
     sentences = [
         _why(front, knee, title, len(settings), is_knee=is_knee),
         _ties(settings, [name for name in group["name"] if name != knee["name"]]),
         _tie_broken(knee, chosen),
         _baselines(scores, chosen, title, sign),
+        f"{n_left_out} settings have no such score and are left out." if n_left_out else "",
     ]
-    n_left_out = len(done[done["kind"] == "model"].drop_duplicates(["method", "beta"])) - len(settings)
-    if n_left_out:
-        sentences.append(f"{n_left_out} settings have no such score and are left out.")
-    tied = tuple(settings.loc[settings["tied"], "name"])
-    return BetaRecommendation(
-        chosen["method"], float(chosen["beta"]), tied, " ".join(filter(None, sentences)), settings
-    )
+    tied, reason = tuple(settings.loc[settings["tied"], "name"]), " ".join(filter(None, sentences))
+    return BetaRecommendation(chosen["method"], float(chosen["beta"]), tied, reason, settings)
 
 
 def _title(scores: pd.DataFrame, score: str) -> str:
@@ -163,24 +151,23 @@ def _summarize(done: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     """One row per setting: means and intervals over the seeds that have both quantities."""
     keys = ["kind", "method", "beta", "seed"]
     both = scores[[*keys, "shown"]].rename(columns={"shown": "score"})
-    for metric, how in (("nll", "inner"), ("agreement", "left")):
+    ways: dict[str, Literal["inner", "left"]] = {"nll": "inner", "agreement": "left"}
+    for metric, how in ways.items():
         quantity = done.loc[done["metric"] == metric, [*keys, "value"]].rename(columns={"value": metric})
         both = both.merge(quantity, on=keys, how=how)
     both = both.dropna(subset="nll")
     groups = both.groupby(["method", "beta"], dropna=False)
-    means, of_setting = groups["agreement"].transform("mean"), both[["method", "beta"]]
-    parts = [of_setting, groups["seed"].transform("size").rename("n_seeds")]
+    both = both.assign(n_seeds=groups["seed"].transform("size"), agreement=groups["agreement"].transform("mean"))
     for name in ("nll", "score"):
-        ends = {"mean": name, "ci_low": f"{name}_low", "ci_high": f"{name}_high"}
-        parts.append(seed_means(both, name).rename(columns=ends))
-    settings = pd.concat([*parts, means], axis=1).drop_duplicates(["method", "beta"]).sort_values(["method", "beta"])
+        both[[name, f"{name}_low", f"{name}_high"]] = seed_means(both, name)[["mean", "ci_low", "ci_high"]]
+    settings = both.drop_duplicates(["method", "beta"]).sort_values(["method", "beta"]).reset_index(drop=True)
     several = settings["method"].nunique() > 1
     names = [
         method if np.isnan(beta) else f"{method} with beta {beta:g}" if several else f"beta {beta:g}"
         for method, beta in zip(settings["method"], settings["beta"], strict=True)
     ]
     settings.insert(0, "name", names)
-    return settings.reset_index(drop=True)
+    return settings[["name", "method", "beta", "n_seeds", *_INTERVALS, "agreement"]]
 
 
 def _knee(front: pd.DataFrame, sign: float) -> tuple[pd.Series, bool]:
@@ -208,7 +195,7 @@ def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:
     known = group[group["agreement"].notna()]
     if known.empty or np.isnan(knee["agreement"]):
         return knee
-    best = known.loc[known["agreement"].idxmax()]
+    best = known.iloc[int(known["agreement"].to_numpy().argmax())]
     return best if best["agreement"] > knee["agreement"] + 1e-9 else knee
 
 
@@ -261,7 +248,5 @@ def _baselines(scores: pd.DataFrame, chosen: pd.Series, title: str, sign: float)
     if rows.empty:
         return ""
     best = rows.loc[(sign * rows["shown"]).idxmax()]
-    comparison = (
-        "better than this setting" if sign * (best["shown"] - chosen["score"]) > 0 else "not better than this setting"
-    )
-    return f"The best baseline, {best['method']}, has {title} {best['shown']:.2f}, {comparison}."
+    comparison = "better" if sign * (best["shown"] - chosen["score"]) > 0 else "not better"
+    return f"The best baseline, {best['method']}, has {title} {best['shown']:.2f}, {comparison} than this setting."

@@ -1,18 +1,14 @@
 """What one run leaves behind."""
 
-from __future__ import annotations
-
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
 import pandas as pd
 
 from scbetavae.sweep._plain import package_versions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _NUMBERS = ("value", "null", "p_value", "ceiling", "normalized", "ci_low", "ci_high", "n_cells", "n_classes")
 SCORE_COLUMNS = {"metric": str, "covariate": str, "level": str, **dict.fromkeys(_NUMBERS, float), "flag": str}
@@ -41,7 +37,7 @@ class RunResult:
         return bool(self.error)
 
     @classmethod
-    def of_error(cls, error: BaseException) -> RunResult:
+    def of_error(cls, error: BaseException) -> Self:
         """What is left of a run that raised."""
         text = " ".join(str(error).split())
         return cls(
@@ -53,14 +49,14 @@ class RunResult:
 
 def stack_scores(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Frames of scores in one, with every column of :data:`SCORE_COLUMNS`."""
+    blank = pd.DataFrame(
+        {name: pd.Series(dtype=object if kind is str else kind) for name, kind in SCORE_COLUMNS.items()}
+    )
     filled = []
-    for frame in [*frames, pd.DataFrame()]:
-        columns = {}
-        for name, kind in SCORE_COLUMNS.items():
-            column = frame[name] if name in frame else pd.Series("" if kind is str else np.nan, index=frame.index)
-            columns[name] = column.astype(object if kind is str else kind)
-        filled.append(pd.DataFrame(columns))
-    return pd.concat([frame for frame in filled if len(frame)] or filled, ignore_index=True)
+    for frame in frames:
+        texts = {name: frame.get(name, "") for name, kind in SCORE_COLUMNS.items() if kind is str}
+        filled.append(frame.assign(**texts).reindex(columns=blank.columns).astype(blank.dtypes))
+    return pd.concat([frame for frame in filled if len(frame)] or [blank], ignore_index=True)
 
 
 def quantity_rows(values: dict[str, float], n_cells: float = np.nan) -> pd.DataFrame:

@@ -1,36 +1,47 @@
 """One run: train or fit, and score. The same function in this process, in others and on Ray."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
 
-from scbetavae import tl
+from scbetavae import metrics, module, tl
 from scbetavae._core import keys as _keys
 from scbetavae._core.checks import as_list
 from scbetavae._core.columns import class_columns
+from scbetavae._core.constants import ACTIVE_KL
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._baselines import baseline_embedding
+from scbetavae.sweep._data import SweepData
 from scbetavae.sweep._isolation import PeakMemory, isolated
+from scbetavae.sweep._plan import Run
 from scbetavae.sweep._results import RunResult, quantity_rows, stack_scores
 
-if TYPE_CHECKING:
-    from scbetavae.sweep._data import SweepData
-    from scbetavae.sweep._plan import Run
-
-_ACTIVE_KL = getattr(_keys, "ACTIVE_KL", 0.01)
 _WITHOUT_LABELS = "gaussian_total_correlation"
 _DRAWS = 10  # from the posterior, over which the held-out likelihood is averaged
+
+
+def registered() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Objectives and scores, for a process that did not run the user's code."""
+    return dict(module.OBJECTIVES), dict(metrics.SCORES)
+
+
+def execute_elsewhere(
+    run: Run, entries: tuple[Mapping[str, Any], ...], data: SweepData, settings: Mapping[str, Any], save_model: bool
+) -> RunResult:
+    """Register what is `registered` where the sweep was called, and do the run."""
+    for registry, there in zip((module.OBJECTIVES, metrics.SCORES), entries, strict=True):
+        for name in there.keys() - registry.keys():
+            registry[name] = there[name]
+    return execute(data, run, settings, save_model=save_model)
 
 
 def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_model: bool = False) -> RunResult:
@@ -62,19 +73,18 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
             started = time.perf_counter()
             _train(model, data, settings["train_kwargs"])
             trained = time.perf_counter()
-            quantities, kl = _held_out_quantities(model, data.held_out)
+            quantities, active = _held_out_quantities(model, data.held_out)
             scores = model.score_disentanglement(settings["covariates"], seed=run.seed, **_score_arguments(settings))
             integration = _integration(adata, settings, run.seed)
             scored = time.perf_counter()
-        costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
-        if on_gpu:
-            costs["peak_gpu_memory"] = torch.cuda.max_memory_allocated() / 2**20
         stored = adata.uns[_keys.UNS]
+        costs = {"seconds": trained - started, "scoring_seconds": scored - trained, "peak_memory": memory.mebibytes}
+        costs |= {"peak_gpu_memory": torch.cuda.max_memory_allocated() / 2**20} if on_gpu else {}
         costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
             codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
-            active=kl > _ACTIVE_KL,
+            active=active,
             history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
         )
@@ -94,16 +104,14 @@ def _train(model: BetaVAE, data: SweepData, train_kwargs: Mapping[str, Any]) -> 
 
 
 def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-    """Likelihood, KL and what follows from them on the held-out cells, and the KL of every dimension."""
+    """Likelihood, KL and what follows from them on the held-out cells, and which dimensions are active there."""
     draws = [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
-    nll = np.mean(draws)
-    means, variances = model.get_latent_representation(indices=held_out, return_dist=True)
-    means, variances = means.astype(np.float64), variances.astype(np.float64)
+    posterior = model.get_latent_representation(indices=held_out.tolist(), return_dist=True)
+    means, variances = (np.asarray(part, dtype=np.float64) for part in posterior)
     kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
-    n_active = int((kl > _ACTIVE_KL).sum())
-    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum()}
-    quantities |= {"active_dimensions": n_active, "collapsed": n_active < min(2, len(kl))}
-    return {name: float(value) for name, value in quantities.items()}, kl
+    nll, active = np.mean(draws), kl > ACTIVE_KL
+    quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum(), "active_dimensions": active.sum()}
+    return quantities | {"collapsed": active.sum() < min(2, len(kl))}, active
 
 
 def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResult:
@@ -113,7 +121,8 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
         n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
         codes = baseline_embedding(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
-        adata = AnnData(obs=data.obs.copy(), obsm={_keys.LATENT: codes})
+        adata = AnnData(obs=data.obs.copy())
+        adata.obsm[_keys.LATENT] = codes
         kwargs = {"seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
         if kwargs.get("metrics") is None:  # models, whose variances are known, get it by default

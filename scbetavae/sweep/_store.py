@@ -1,13 +1,11 @@
 """The folder of a sweep: its settings and every finished run, each written whole or not at all."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +14,7 @@ from scbetavae._core.folders import check_folder, is_partial, remove_abandoned, 
 from scbetavae._core.text import listed
 from scbetavae.sweep._plain import differences, package_versions
 from scbetavae.sweep._plan import Run
-from scbetavae.sweep._results import SCORE_COLUMNS
-
-if TYPE_CHECKING:
-    from scbetavae.sweep._results import RunResult
+from scbetavae.sweep._results import SCORE_COLUMNS, RunResult
 
 _logger = logging.getLogger(__name__)
 
@@ -91,8 +86,7 @@ class SweepStore:
 
     def runs(self) -> list[tuple[Run, dict[str, Any]]]:
         """Stored runs with their records, in the order of the table."""
-        found = [(Run(**record["run"]), record) for _, record in self._records()]
-        return sorted(found, key=lambda item: item[0].order)
+        return sorted(((Run(**record["run"]), record) for _, record in self._records()), key=lambda item: item[0].order)
 
     def write(self, run: Run, result: RunResult) -> None:
         """Write a run in one step, unless another process finished it first; one that failed before is replaced."""
@@ -101,7 +95,7 @@ class SweepStore:
         record = {"run": asdict(run), "error": result.error, "warnings": result.warnings, "versions": result.versions}
         (self.folder / RUNS).mkdir(exist_ok=True)
         with staged_folder(self.folder / RUNS / run.name, replace=True) as folder:
-            if result.failed:
+            if result.codes is None:
                 (folder / "traceback.txt").write_text(result.traceback)
             else:
                 result.scores.to_csv(folder / SCORES, index=False)
@@ -117,9 +111,8 @@ class SweepStore:
     def scores(self, run: Run) -> pd.DataFrame:
         """Scores of a run to the last digit; texts stay texts, as a covariate may be called "NA"."""
         table = pd.read_csv(self.folder / RUNS / run.name / SCORES, dtype=object, keep_default_na=False)
-        for name, kind in SCORE_COLUMNS.items():
-            if kind is float:
-                table[name] = np.array([float(text) if text else np.nan for text in table[name]])
+        numbers = [name for name, kind in SCORE_COLUMNS.items() if kind is float]
+        table[numbers] = table[numbers].map(lambda text: float(text or "nan"))
         return table
 
     def codes(self, run: Run) -> tuple[np.ndarray, np.ndarray]:

@@ -168,7 +168,7 @@ def _why_none(search: BatchSearch, left_out: str) -> str:
         "dominant": f"no dimension alone has a higher k-NN accuracy for {name} than for the conserved covariates",
     }
     dominant = search.reason == "no gain" and search.dimensions["batch_alone"].notna().any()
-    lowers = "removing the dimensions that can be given up does not lower k-NN accuracy for batch"
+    lowers = "removing the dimensions that can be spared does not lower k-NN accuracy for batch"
     return clauses.get("dominant" if dominant else search.reason, lowers)
 
 

@@ -73,7 +73,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     See Also
     --------
     score_disentanglement : for one embedding; with the posterior variances of a model, if there is one.
-    scbetavae.pl.compare_embeddings : plot of the result.
+    scbetavae.pl.embedding_comparison : plot of the result.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def consensus_dimensions(
 
     See Also
     --------
-    scbetavae.pl.consensus_dimensions : plot of the result.
+    scbetavae.pl.consensus : plot of the result.
     scbetavae.metrics.match_dimensions : the matching, of arrays.
 
     References

@@ -9,7 +9,6 @@ from scbetavae import metrics
 from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata
 from scbetavae._core.columns import leave_out_small, scored_columns
-from scbetavae.metrics._condition_prediction import undefined_prediction
 from scbetavae.tl._embedding import read
 from scbetavae.tl._technical import read_technical
 
@@ -52,7 +51,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     donor_key
         Column of ``.obs`` with the donor (or other independent unit) of every cell. Whole donors are then held out and
         resampled; what is constant within donors is permuted between donors, anything else within them. Without it cells count
-        as independent, which flatters whatever donors differ in.
+        as independent, which is too optimistic for anything that differs between donors.
     categorical
         The covariate again, if its numbers are names of classes. Other numbers are numbers, with a warning where they are
         whole and take at most 20 values; ``[]`` says that they are no classes.
@@ -145,7 +144,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         if note:
             frame["flag"] = [f"{flag}; {note}" if flag else note for flag in frame["flag"]]
     else:
-        frame = undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), note)
+        frame = metrics.undefined_prediction(covariate, mask, int(labels.notna().sum()), labels.nunique(), note)
         _logger.warning("Prediction of %r is %s.", covariate, note)
     if not mask.any():
         _logger.warning("No dimension of adata.obsm[%r] is active, so none can predict %r.", obsm_key, covariate)

@@ -65,7 +65,7 @@ def rank_dimension_genes(
     DataFrame
         Sorted by dimension, direction (``"up"`` first) and rank: ``dimension``, ``direction``, ``rank`` from 1, ``gene``;
         ``log_fold_change``, the signed change above in log2 units; ``standard_error``, the sum of the errors of both ends,
-        which bounds that of their difference whatever their correlation; ``score``, the change divided by it, a measure of
+        which bounds that of their difference for any correlation; ``score``, the change divided by it, a measure of
         how alike cells respond and no test; ``expression``, the higher of the two ends; ``value_low`` and ``value_high``, the
         ends.
 

@@ -98,7 +98,7 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     See Also
     --------
     compare_embeddings : the same for several embeddings.
-    scbetavae.pl.scores, scbetavae.pl.dimension_covariate : plots of the results.
+    scbetavae.pl.disentanglement, scbetavae.pl.dimension_covariate : plots of the results.
 
     References
     ----------

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from numbers import Real
+from typing import Any
 
 from scbetavae._core.checks import check_choice, check_number
 
@@ -19,16 +20,6 @@ class AnnealedBeta:
     """Beta of one run: a schedule, or a function from the epoch (from 0) to beta; the beta it aims for; the length of the run.
 
     ``steps`` is the number of minibatches if the last epoch is cut short.
-
-    Examples
-    --------
-    >>> from scbetavae.train import LinearSchedule
-    >>> from scbetavae.train._annealing import AnnealedBeta
-    >>> beta = AnnealedBeta(LinearSchedule(warmup_epochs=2), target=4.0, max_epochs=10, steps_per_epoch=5)
-    >>> beta.at(0), beta.at(5), beta.at(49)
-    (0.0, 2.0, 4.0)
-    >>> beta.warmup_end_epoch
-    2
     """
 
     schedule: Schedule | BetaFunction
@@ -47,7 +38,9 @@ class AnnealedBeta:
         if isinstance(self.schedule, Schedule):
             # A run of a single minibatch has no room for a warm-up.
             progress = step / self.n_steps if self.n_steps > 1 else 1.0
-            return self.schedule.at_progress(progress, self._warmup_fraction)
+            return self.schedule.at_progress(
+                progress, self.schedule.warmup_fraction(self.n_steps, self.steps_per_epoch)
+            )
         epoch = step // self.steps_per_epoch
         return check_number(self.schedule(epoch), f"beta_schedule({epoch})", 0) / self.target
 
@@ -70,41 +63,29 @@ class AnnealedBeta:
         """First epoch, counted from 0, all of which trains at the beta the run ends with."""
         if isinstance(self.schedule, Schedule):
             # Rounding must not add an epoch to a warm-up of whole epochs, nor hide a warm-up of a single step.
-            epochs = self._warmup_fraction * self.n_steps / self.steps_per_epoch
-            end = min(max(math.ceil(epochs - 1e-9), 0), self.max_epochs)
+            warmup = self.schedule.warmup_fraction(self.n_steps, self.steps_per_epoch)
+            end = min(max(math.ceil(warmup * self.n_steps / self.steps_per_epoch - 1e-9), 0), self.max_epochs)
             return end + 1 if end < self.max_epochs and self.fraction(end * self.steps_per_epoch) < 1 else end
-        epochs = range(self.max_epochs - 1, 0, -1)
         final = self.final
+        epochs = range(self.max_epochs - 1, 0, -1)
         return next((e for e in epochs if self.at((e - 1) * self.steps_per_epoch) != final), 0)
-
-    @property
-    def _warmup_fraction(self) -> float:
-        """Warm-up as a fraction of the run."""
-        return self.schedule.warmup_fraction(self.n_steps, self.steps_per_epoch)
 
     def describe_shortfall(self) -> str:
         """Warning for a schedule that cannot reach its target."""
-        if self.schedule.warmup_epochs is not None:
-            lengths = f"warmup_epochs={self.schedule.warmup_epochs} leaves no plateau in a run of max_epochs={self.max_epochs}"
-        else:
-            lengths = (
-                f"warmup_steps={self.schedule.warmup_steps} leaves no plateau in a run of "
-                f"{self.n_steps} minibatches (max_epochs={self.max_epochs})"
-            )
+        lengths = {name: getattr(self.schedule, name) for name in ("warmup_epochs", "warmup_steps")}
+        given = " and ".join(f"{name}={length}" for name, length in lengths.items() if length is not None)
         return (
-            f"The beta schedule cannot reach its target: {lengths}, so beta ends at {self.final:.4g} "
-            f"instead of {self.target:.4g}. Train longer, or give the warm-up as a fraction of the run, "
-            f"{type(self.schedule).__name__}(warmup=0.1)."
+            f"The beta schedule cannot reach its target: {given} leaves no plateau in a run of {self.n_steps} minibatches "
+            f"(max_epochs={self.max_epochs}), so beta ends at {self.final:.4g} instead of {self.target:.4g}. Train longer, or "
+            f"give the warm-up as a fraction of the run, {type(self.schedule).__name__}(warmup=0.1)."
         )
 
 
-def resolve_schedule(
-    beta_schedule: str | float | Schedule | BetaFunction, beta: float
-) -> tuple[Schedule | BetaFunction, float]:
+def resolve_schedule(beta_schedule: Any, beta: float) -> tuple[Schedule | BetaFunction, float]:
     """The schedule that ``train(beta_schedule=...)`` names, and the beta it aims for: the model's, or the number given."""
+    hint = "a number, a schedule such as scbetavae.train.LinearSchedule(warmup=0.25), or a function from epoch to beta."
     if isinstance(beta_schedule, str):
-        hint = " Or pass a number, a schedule such as scbetavae.train.LinearSchedule(warmup=0.25), or a function."
-        check_choice(beta_schedule, SCHEDULES, "beta_schedule", hint=hint)
+        check_choice(beta_schedule, SCHEDULES, "beta_schedule", hint=f" Or pass {hint}")
         return SCHEDULES[beta_schedule](), beta
     if isinstance(beta_schedule, Schedule):
         return beta_schedule, beta
@@ -113,16 +94,15 @@ def resolve_schedule(
     if isinstance(beta_schedule, type) and issubclass(beta_schedule, Schedule):
         msg = f"beta_schedule is the class {beta_schedule.__name__}. Pass an instance: {beta_schedule.__name__}()."
         raise TypeError(msg)
-    if callable(beta_schedule):
-        if beta == 0:
-            msg = "beta_schedule is a function, but the model's beta is 0. Set the model's beta to the largest one you want."
-            raise ValueError(msg)
-        return beta_schedule, beta
-    msg = (
-        f"beta_schedule is a {type(beta_schedule).__name__}. Pass one of {sorted(SCHEDULES)}, a number, a schedule such as "
-        "scbetavae.train.LinearSchedule(warmup=0.25), or a function from epoch to beta."
-    )
-    raise TypeError(msg)
+    if not callable(beta_schedule):
+        msg = f"beta_schedule is a {type(beta_schedule).__name__}. Pass one of {sorted(SCHEDULES)}, {hint}"
+        raise TypeError(msg)
+    if beta == 0:
+        msg = (
+            "beta_schedule is a function, but the model's beta is 0. Set the model's beta to the largest one you want."
+        )
+        raise ValueError(msg)
+    return beta_schedule, beta
 
 
 def schedule_to_dict(schedule: Schedule | BetaFunction) -> dict[str, str | float | int]:

@@ -17,16 +17,10 @@ from scipy.sparse.linalg import LinearOperator, svds
 SCALE = 1e4
 """Counts to which a cell is scaled before the logarithm."""
 
-MEAN_LOG_COSH = 0.374567
-"""Mean of log cosh under a standard normal, from which the contrast of a component is measured."""
-
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
 _ITERATIONS = 50  # FastICA never stops turning Gaussian components; the others have converged by then
-_RESTARTS, _RESTART_CELLS = (
-    40,
-    5000,
-)  # of twenty, the one with the largest contrast may still miss a factor of two levels
+_RESTARTS, _RESTART_CELLS = 20, 5000
 _CELLS_PER_PAIR = 5  # k components have k^2 parameters: with fewer cells, factors are split over components
 _BOOTSTRAPS = 10
 _BOOTSTRAP_CELLS = 5000
@@ -63,7 +57,7 @@ def independent_components(
 ) -> Components:
     """Independent components of the leading principal components, without a dense copy of the cells.
 
-    The rotation is that of FastICA, the restart with the largest contrast of several; components are ordered by the variance
+    The rotation is that of FastICA, the restart that agrees best with the others; components are ordered by the variance
     that they explain and signed so that their third moment is positive. ``logs`` are log-normalized counts, sparse rows
     (n_cells, n_genes), centered within ``groups`` (n_cells,), numbered from 0. There are at most ``most`` components, by default
     as many as :func:`parallel_analysis` finds; fewer where the rank is lower, none where cells do not differ.
@@ -115,11 +109,6 @@ def group_means(logs: sparse.csr_matrix, groups: np.ndarray, n_groups: int) -> n
     """Mean of each gene in each group, array of shape ``(n_groups, n_genes)``; 0 for a group without cells."""
     members = sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), (n_groups, len(groups)))
     return (members @ logs).toarray() / np.maximum(np.bincount(groups, minlength=n_groups), 1)[:, None]
-
-
-def contrast(values: np.ndarray) -> float:
-    """Distance of components of unit variance from normal: the squared excess of their mean log cosh, summed."""
-    return float(np.square(np.log(np.cosh(values)).mean(axis=0) - MEAN_LOG_COSH).sum())
 
 
 def _whitened(
@@ -189,11 +178,16 @@ def _permute_genes(logs: sparse.csr_matrix, groups: np.ndarray, rng: np.random.G
 
 
 def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
-    """The FastICA rotation with the largest contrast of several restarts on some cells, refined on all of them."""
+    """The most central FastICA rotation of several restarts on some cells, refined on all of them.
+
+    The restart with the largest contrast may miss a factor of two levels, because sparse components have a larger contrast. The
+    factor is in most restarts, and so in the one that agrees best with the others (Icasso's idea of a centrotype).
+    """
     n_cells = len(whitened)
     some = whitened[:: -(-n_cells // _RESTART_CELLS)]
     rotations = [_rotate(some, seed + restart) for restart in range(_RESTARTS)]
-    best = max(rotations, key=lambda rotation: contrast(some @ rotation))
+    agreement = [sum(_matched(np.abs(one.T @ other)).sum() for other in rotations) for one in rotations]
+    best = rotations[int(np.argmax(agreement))]
     return best if len(some) == n_cells else _rotate(whitened, seed, best)
 
 
@@ -216,8 +210,6 @@ def _stability(
     logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, values: np.ndarray, seed: int
 ) -> np.ndarray:
     """Mean absolute correlation of each component with its match among those of resampled cells (Icasso's idea)."""
-    from scipy.optimize import linear_sum_assignment
-
     rng = np.random.default_rng(seed)
     n_cells, k = values.shape
     total = np.zeros(k)
@@ -227,10 +219,18 @@ def _stability(
         left, axes = _whitened(logs[drawn], groups[drawn], own_means, k, seed)
         weights = axes @ _rotate(left, seed + repeat) if left.shape[1] else axes
         others = logs @ weights - (means @ weights)[groups]
-        agreement = _absolute_correlation(values, others)
-        ours, theirs = linear_sum_assignment(-agreement)
-        total[ours] += agreement[ours, theirs]
+        total += _matched(_absolute_correlation(values, others))
     return np.clip(total / _BOOTSTRAPS, 0.0, 1.0)
+
+
+def _matched(agreement: np.ndarray) -> np.ndarray:
+    """Agreement of each row with its column where the sum over pairs is largest."""
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(-agreement)
+    matched = np.zeros(len(agreement))
+    matched[rows] = agreement[rows, columns]
+    return matched
 
 
 def _absolute_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -9,8 +9,7 @@ from typing import Any
 
 from scbetavae._core.checks import check_choice, check_number
 
-from ._annealing import BetaFunction, resolve_schedule
-from ._schedules import Schedule
+from ._annealing import resolve_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -22,9 +21,10 @@ _RISE, _START, _END = 0.1, 0.04, 0.001
 
 def one_cycle(progress: float) -> float:
     """Share of the peak: up from 4% over the first 10% of the run, then a cosine down to 0.1% :cite:p:`Smith2019`."""
-    if progress < _RISE:
-        return _between(_START, 1.0, progress / _RISE)
-    return _between(1.0, _END, (progress - _RISE) / (1.0 - _RISE))
+    rises = progress < _RISE
+    first, last = (_START, 1.0) if rises else (1.0, _END)
+    share = progress / _RISE if rises else (progress - _RISE) / (1.0 - _RISE)
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * share))
 
 
 def constant(progress: float) -> float:  # noqa: ARG001
@@ -36,40 +36,13 @@ LR_SCHEDULES: dict[str, LearningRateFunction] = {"one_cycle": one_cycle, "consta
 
 
 def schedule_arguments(
-    beta_schedule: str | float | Schedule | BetaFunction,
-    lr_schedule: str | LearningRateFunction | None,
-    *,
-    beta: float,
-    lr: float | None = None,
-    open_ended: bool = False,
+    beta_schedule: Any, lr_schedule: Any, *, beta: float, lr: float | None = None, open_ended: bool = False
 ) -> dict[str, Any]:
-    """Arguments of :class:`BetaVAETrainingPlan` for the schedules that ``BetaVAE.train`` was called with.
+    """Arguments of :class:`BetaVAETrainingPlan` for the schedules that ``BetaVAE.train`` was called with, after all checks.
 
-    Parameters
-    ----------
-    beta_schedule
-        A name (``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"``, ``"constant"``), a :class:`Schedule`, a number
-        (that beta from first to last) or a function from the epoch, counted from 0, to beta.
-    lr_schedule
-        ``"one_cycle"``, ``"constant"``, or a function from progress in [0, 1] to the share of the learning rate; ``None``
-        takes one cycle, or a constant rate if the run is open-ended.
-    beta
-        Beta of the model, at least 0.
-    lr
-        Learning rate; ``None`` takes 0.01 at the peak of the cycle, and 0.001 with another schedule.
-    open_ended
-        Whether the end of the run is not known in advance, so that the learning rate is constant.
-
-    Returns
-    -------
-    ``schedule``, ``beta``, ``lr_schedule`` and ``lr``.
-
-    Raises
-    ------
-    ValueError
-        For an unknown name, a number out of range, or a function with a model of beta 0.
-    TypeError
-        For anything else.
+    ``beta`` is that of the model. By default the learning rate is 0.01 at the peak of one cycle and 0.001 with another schedule;
+    it is constant if the run is open-ended, so that its end is not known in advance. Unknown names and numbers out of range are
+    a ValueError, anything else that is not a schedule a TypeError.
     """
     schedule, target = resolve_schedule(beta_schedule, beta)
     function = _resolve_lr_schedule(lr_schedule, open_ended)
@@ -79,7 +52,7 @@ def schedule_arguments(
     return {"schedule": schedule, "beta": target, "lr_schedule": function, "lr": lr}
 
 
-def _resolve_lr_schedule(lr_schedule: str | LearningRateFunction | None, open_ended: bool) -> LearningRateFunction:
+def _resolve_lr_schedule(lr_schedule: Any, open_ended: bool) -> LearningRateFunction:
     """The function that was asked for; a constant rate where the end of the run is not known."""
     if lr_schedule is None:
         return constant if open_ended else one_cycle
@@ -106,8 +79,3 @@ def _resolve_lr_schedule(lr_schedule: str | LearningRateFunction | None, open_en
 def rate_at(schedule: LearningRateFunction, progress: float, peak: float) -> float:
     """Learning rate at ``progress`` of the run; a ValueError if the schedule returns none."""
     return check_number(schedule(progress), f"lr_schedule({progress:.3g})", 0) * peak
-
-
-def _between(first: float, last: float, share: float) -> float:
-    """Half a cosine from ``first`` to ``last``."""
-    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * share))

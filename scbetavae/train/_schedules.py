@@ -25,10 +25,8 @@ class Schedule:
     ----------
     warmup
         Length of the warm-up as a fraction of the run, in [0, 1). ``0`` trains at full beta from the first minibatch.
-    warmup_epochs
-        Length of the warm-up in epochs (passes over the training cells). Replaces ``warmup``.
-    warmup_steps
-        Length of the warm-up in minibatches. Replaces ``warmup``.
+    warmup_epochs, warmup_steps
+        Length of the warm-up in epochs (passes over the training cells) or in minibatches. Replaces ``warmup``.
 
     Raises
     ------
@@ -50,22 +48,19 @@ class Schedule:
             )
             raise ValueError(msg)
         check_number(self.warmup, "warmup", 0, 1, open_="high")
-        if self.warmup_epochs is not None and self.warmup_steps is not None:
-            msg = (
-                f"warmup_epochs={self.warmup_epochs!r} and warmup_steps={self.warmup_steps!r} were both given. "
-                "Give one of them."
-            )
+        lengths = {"warmup_epochs": self.warmup_epochs, "warmup_steps": self.warmup_steps}
+        given = {name: length for name, length in lengths.items() if length is not None}
+        if len(given) > 1:
+            msg = f"{' and '.join(f'{name}={length!r}' for name, length in given.items())} were both given. Give one of them."
             raise ValueError(msg)
-        for name in ("warmup_epochs", "warmup_steps"):
-            if getattr(self, name) is not None:
-                check_number(getattr(self, name), name, 0)
+        for name, length in given.items():
+            check_number(length, name, 0)
 
     def __call__(self, progress: float) -> float:
         """Fraction of beta in [0, 1] at ``progress`` of the run in [0, 1], for a warm-up given as a fraction."""
         if self.warmup_epochs is not None or self.warmup_steps is not None:
             msg = (
-                f"{self!r} has a warm-up in epochs or minibatches, so its value depends on the length of the run. "
-                "Use a warm-up that is a fraction of the run."
+                f"The value of {self!r} depends on the length of the run. Use a warm-up that is a fraction of the run."
             )
             raise ValueError(msg)
         return self.at_progress(progress, self.warmup)
@@ -132,16 +127,12 @@ class SigmoidSchedule(Schedule):
 
     .. math:: \mathrm{ramp}(u) = \frac{\sigma(s(u - 1/2)) - \sigma(-s/2)}{\sigma(s/2) - \sigma(-s/2)}
 
+    The shape is that of :cite:t:`Bowman2016`. Parameters are those of :class:`Schedule` and
+
     Parameters
     ----------
-    warmup, warmup_epochs, warmup_steps
-        Length of the warm-up, see :class:`Schedule`.
     steepness
         :math:`s`, in (0, 100]; larger values concentrate the rise in the middle of the warm-up.
-
-    References
-    ----------
-    The shape is that of :cite:t:`Bowman2016`.
 
     Examples
     --------
@@ -160,8 +151,8 @@ class SigmoidSchedule(Schedule):
         check_number(self.steepness, "steepness", 0, 100, open_="low")
 
     def ramp(self, share: float) -> float:
-        low, high = _logistic(-self.steepness / 2), _logistic(self.steepness / 2)
-        return (_logistic(self.steepness * (share - 0.5)) - low) / (high - low)
+        low, high, value = (1.0 / (1.0 + math.exp(-self.steepness * x)) for x in (-0.5, 0.5, share - 0.5))
+        return (value - low) / (high - low)
 
 
 @dataclass(frozen=True)
@@ -169,21 +160,15 @@ class CyclicalSchedule(Schedule):
     r"""Cyclical annealing: beta rises linearly and falls back to 0, ``n_cycles`` times.
 
     Every cycle of length :math:`L` rises over its first :math:`\rho L` and stays at 1 for the rest. The warm-up ends when the
-    *last* cycle has risen, after :math:`((M - 1) + \rho) L`. The defaults, :math:`M = 4`, :math:`\rho = 1/2` and a warm-up of
-    0.875, are those of the paper: four cycles of a quarter of the run.
+    *last* cycle has risen, after :math:`((M - 1) + \rho) L`. The defaults, with a warm-up of 0.875, are those of
+    :cite:t:`Fu2019`: four cycles of a quarter of the run. Parameters are those of :class:`Schedule` and
 
     Parameters
     ----------
-    warmup, warmup_epochs, warmup_steps
-        Length of the warm-up, all cycles but the last plateau, see :class:`Schedule`.
     n_cycles
         Number of cycles :math:`M`, at least 1.
     ratio
         Share :math:`\rho` of a cycle over which beta rises, in (0, 1].
-
-    References
-    ----------
-    :cite:t:`Fu2019`
 
     Examples
     --------
@@ -234,13 +219,5 @@ class ConstantSchedule(Schedule):
         return 1.0
 
 
-SCHEDULES: dict[str, type[Schedule]] = {
-    schedule.name: schedule
-    for schedule in (LinearSchedule, CosineSchedule, SigmoidSchedule, CyclicalSchedule, ConstantSchedule)
-}
-"""Schedules that a name stands for."""
-
-
-def _logistic(x: float) -> float:
-    """The logistic function."""
-    return 1.0 / (1.0 + math.exp(-x))
+_ALL = (LinearSchedule, CosineSchedule, SigmoidSchedule, CyclicalSchedule, ConstantSchedule)
+SCHEDULES: dict[str, type[Schedule]] = {schedule.name: schedule for schedule in _ALL}

@@ -27,7 +27,7 @@ def run(capsys):
 
 @pytest.fixture
 def raising():
-    """A function that raises an error whatever it is given."""
+    """A function that raises an error for any argument."""
 
     def make(error):
         def fail(*_args, **_kwargs):

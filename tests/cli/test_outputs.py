@@ -90,13 +90,13 @@ SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_cova
     [
         ("scbetavae.tl.score_disentanglement", TypeError("a number"), SCORED, "TypeError: a number"),
         ("scbetavae.model.BetaVAE.score_disentanglement", MemoryError(), SCORED, "MemoryError"),
-        ("scbetavae.pl.scores", RuntimeError("no font"), ["scores.png"], "RuntimeError: no font"),
+        ("scbetavae.pl.disentanglement", RuntimeError("no font"), ["scores.png"], "RuntimeError: no font"),
         ("scanpy.tl.umap", IndexError("index 0"), ["umap.png"], "IndexError: index 0"),
-        ("scbetavae.pl.training", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
+        ("scbetavae.pl.history", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
     ],
 )
 def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, run, monkeypatch, raising):
-    scored = SCORED if "score" in what else []
+    scored = SCORED if "score" in what or "disentanglement" in what else []
     arguments = [*QUICK, "--no-actions", "--batch-key", "donor"] if scored else PLAIN
     monkeypatch.setattr(what, raising(error))
     code, report, errors = run(file, *arguments)
@@ -129,9 +129,9 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, mo
         reasons = not_made()
         for number, (name, lost) in enumerate(ACTED.items()):
             assert {reasons[output] for output in lost} == {f"ZeroDivisionError: reason {number}"}, name
-        for title in ("summary", "batch", "traversal", "condition", "what if"):
+        for title in ("summary", "batch", "traversal", "condition", "counterfactual"):
             assert any(line.startswith(f"{title:<12}not possible: ZeroDivisionError") for line in report.splitlines())
-    # Nothing failed: no table, whatever an earlier run left.
+    # Nothing failed: no table, although an earlier run left one.
     code, _, errors = run(file, *PLAIN, "--strict")
     assert code == 0
     assert names_in() == sorted([*ESSENTIAL, "training.png", "umap.png"])

@@ -292,7 +292,7 @@ def test_our_warnings_are_shown_and_others_are_not(folder, run, monkeypatch):
         (["--beta", "-1"], ["--beta", "=-1.0 is not allowed", "at least 0"]),
         (["--beta", "nan"], ["--beta", "=nan is not allowed"]),
         (["--schedule", "liner"], ["'liner'", "Did you mean 'linear'"]),
-        (["--schedule", "whatever"], ["'whatever'", "cyclical", "a number"]),
+        (["--schedule", "sometimes"], ["'sometimes'", "cyclical", "a number"]),
         (["--schedule", "-2"], ["=-2.0 is not allowed"]),
         (["--max-epochs", "0"], ["--max-epochs", "an integer of at least 1"]),
         (["--max-steps", "9.5"], ["--max-steps", "'9.5'", "an integer"]),
@@ -578,7 +578,7 @@ def test_actions_are_reported_written_and_stored(first):
     assert stored.uns["betavae"]["batch_removal_params"]["summary"] in report
     for title in ("summary ", "batch ", "traversal "):
         assert any(line.startswith(title) for line in report.splitlines())
-    assert not any(line.startswith(("condition ", "what if ")) for line in report.splitlines())
+    assert not any(line.startswith(("condition ", "counterfactual ")) for line in report.splitlines())
 
 
 @pytest.mark.parametrize("arguments", [[], ["--batch-key", "plate", "--condition-on-batch", "--condition", "donor"]])
@@ -592,11 +592,13 @@ def test_on_its_own_output_nothing_of_the_earlier_model_is_listed(first, folder,
     code, report, errors = run(folder / "earlier.h5ad", *arguments, *QUICK, *longer)
     assert code == 0, errors
     predicted = [name for name in PREDICTED if arguments and name.startswith("condition")]
-    refused = ["not_made.csv"] if arguments else []  # no batch dimensions beside a batch that the decoder is told
+    refused = ["not_made.csv"] if arguments else []  # no batch dimensions with a batch-conditioned decoder
     assert names_in("scbetavae-out") == sorted(TRAINED + SUMMARIZED + TRAVERSED + predicted + refused)
     assert not any(name in report for name in {*ZEROED, *SCORED, *PREDICTED} - set(predicted))
     now = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
-    assert not [name for name in now.uns["betavae"] if name.startswith(("zeroed", "batch_dim", "disentanglement"))]
+    assert not [
+        name for name in now.uns["betavae"] if name.startswith(("batch_removal", "batch_dim", "disentanglement"))
+    ]
     assert not {"X_betavae_zeroed", "X_umap_zeroed"} & set(now.obsm)
     # That of the PCA is none of a model, and stays in the file unless it was made anew.
     of = now.uns["betavae"]["condition_prediction_params"]["obsm_key"]
@@ -644,4 +646,4 @@ def test_what_the_data_do_not_allow_is_a_line_of_the_report(folder, run):
     lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
     assert lines["batch"].startswith("not possible: ")
     assert "condition_on_batch" in lines["batch"]
-    assert lines["what if"] == "not possible: 'donor' has 3 values. Name two of them: --source A --target B."
+    assert lines["counterfactual"] == "not possible: 'donor' has 3 values. Name two of them: --source A --target B."

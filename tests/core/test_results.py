@@ -15,19 +15,20 @@ from scbetavae.model import BetaVAE
 QUICK = {"n_permutations": 0, "n_bootstrap": 0}
 RUN = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 COVARIATES = ["batch", "cell_type"]
-DRAWN = {
-    pl.scores: pl.scores_frame,
-    pl.dimension_covariate: pl.dimension_covariate_frame,
-    pl.compare_embeddings: pl.compare_embeddings_frame,
-    pl.latent_summary: pl.latent_summary_frame,
-    pl.batch_dimensions: pl.batch_dimensions_frame,
-    pl.batch_removal: pl.batch_removal_frame,
-    pl.traversal: pl.traversal_frame,
-    pl.condition_prediction: pl.condition_prediction_frame,
-    pl.consensus_dimensions: pl.consensus_dimensions_frame,
+DRAWN = [
+    *(pl.disentanglement, pl.dimension_covariate, pl.embedding_comparison, pl.latent_summary, pl.batch_dimensions),
+    *(pl.batch_removal, pl.traversal, pl.condition_prediction, pl.consensus),
+]
+MADE = {
+    "disentanglement",
+    "latent_summary",
+    "batch_dimensions",
+    "batch_removal",
+    "traversal",
+    "latent",
+    "dimension_genes",
 }
-MADE = {"disentanglement", "latent_summary", "batch_dimensions", "batch_removal", "traversal", "latent"}
-MADE |= {"dimension_genes", "condition_prediction", "embedding_comparison", "integration", "consensus"}
+MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
 
 
 def set_up(**kwargs):
@@ -79,12 +80,12 @@ def results(adata):
 
 
 def assert_current(adata):
-    for read in [*DRAWN.values(), tl.rank_dimension_genes]:
+    for read in [*DRAWN, tl.rank_dimension_genes]:
         read(adata)
-    pl.scores_frame(adata, key="pca")
+    pl.disentanglement(adata, key="pca")
 
 
-@pytest.mark.parametrize("function", [*DRAWN, *DRAWN.values(), tl.rank_dimension_genes])
+@pytest.mark.parametrize("function", [*DRAWN, tl.rank_dimension_genes])
 def test_a_result_of_an_earlier_latent_is_refused(adata, other_latent, function):
     if function not in DRAWN:
         function(adata)
@@ -109,12 +110,12 @@ def test_any_embedding_that_is_computed_again(adata, kind, change):
     frame = pd.DataFrame(changed, index=adata.obs_names, columns=[str(i) for i in range(changed.shape[1])])
     adata.obsm["X_pca"] = frame if kind == "frame" else kind(changed)
     with pytest.raises(ValueError, match=r"adata.obsm\['X_pca'\] has changed"):
-        pl.scores(adata, key="pca")
+        pl.disentanglement(adata, key="pca")
     with pytest.raises(ValueError, match="earlier embedding"):
-        pl.compare_embeddings(adata)
-    pl.scores(adata)  # of X_betavae
+        pl.embedding_comparison(adata)
+    pl.disentanglement(adata)  # of X_betavae
     tl.score_disentanglement(adata, COVARIATES, obsm_key="X_pca", key_added="pca", metrics=["mig"], **QUICK)
-    pl.scores(adata, key="pca")
+    pl.disentanglement(adata, key="pca")
 
 
 @pytest.mark.parametrize("kind", ["h5ad", "zarr"])
@@ -124,11 +125,11 @@ def test_a_round_trip_changes_nothing(adata, other_latent, tmp_path, kind):
     anndata_of = {"obs": adata.obs[["batch"]], "obsm": dict(adata.obsm), "uns": {"betavae": few}}
     getattr(anndata.AnnData(**anndata_of), f"write_{kind}")(path)
     again = getattr(anndata, f"read_{kind}")(path)
-    pl.scores_frame(again)
-    pl.scores_frame(again, key="pca")
+    pl.disentanglement(again)
+    pl.disentanglement(again, key="pca")
     again.obsm["X_betavae"] = other_latent
     with pytest.raises(ValueError, match="earlier embedding"):
-        pl.scores(again)
+        pl.disentanglement(again)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_the_same_cells_are_the_same(adata, other_latent, change):
     changed = change(adata)
     if changed.n_obs > 1:
         with pytest.raises(ValueError, match="earlier embedding"):
-            pl.scores(changed)
+            pl.disentanglement(changed)
 
 
 @pytest.mark.parametrize(("n_alike", "known"), [(2, True), (150, False)])
@@ -154,13 +155,13 @@ def test_cells_of_one_name_say_nothing(adata, other_latent, n_alike, known):
     with warnings.catch_warnings(action="ignore"):  # of anndata: names are not unique
         adata.obs_names = ["cell"] * n_alike + [f"cell {i}" for i in range(150 - n_alike)]
         tl.score_disentanglement(adata, COVARIATES, metrics=["mig"], **QUICK)
-        pl.scores_frame(adata)
+        pl.disentanglement(adata)
         adata.obsm["X_betavae"] = other_latent
         if known:
             with pytest.raises(ValueError, match="earlier embedding"):
-                pl.scores_frame(adata)
+                pl.disentanglement(adata)
         else:
-            pl.scores_frame(adata)
+            pl.disentanglement(adata)
 
 
 def test_rounding_and_storage_do_not_matter(adata):
@@ -195,8 +196,8 @@ def test_training_again_removes_what_described_the_latent_before(whole):
     assert results(adata) == {"pca"}
     assert not {name for name in adata.uns["betavae"] if name.startswith(tuple(MADE))}
     with pytest.raises(KeyError, match=r"Training removes .* Make it with `model.score_disentanglement\(covariates\)`"):
-        pl.scores(adata)
-    pl.scores(adata, key="pca")
+        pl.disentanglement(adata)
+    pl.disentanglement(adata, key="pca")
 
     # The embedding is the user's and stays, but is not taken for that of the model as it is now.
     assert adata.obsm["X_betavae"] is latent or (adata.obsm["X_betavae"] == latent).all()
@@ -204,7 +205,6 @@ def test_training_again_removes_what_described_the_latent_before(whole):
         lambda: tl.score_disentanglement(adata, COVARIATES, metrics=["mig"], **QUICK),
         lambda: tl.predict_condition(adata, "condition", **QUICK),
         lambda: tl.score_integration(adata, "cell_type"),
-        lambda: pl.embedding(adata, "batch", basis="X_betavae"),
     ]
     for read in readers:
         with pytest.raises(ValueError, match="computed before the last training"):
@@ -230,16 +230,16 @@ def test_two_models_on_the_same_cells():
     fit(first)
     first.score_disentanglement(COVARIATES, metrics=["mig"], **QUICK)
     second = fit(BetaVAE(adata, n_latent=4), key_added="second")
-    pl.scores(adata)  # a run with a name of its own takes nothing from the first
+    pl.disentanglement(adata)  # a run with a name of its own takes nothing from the first
     tl.score_integration(adata, "cell_type")
     second.traverse(n_anchors=5, n_steps=3, key_added="mine")
     second.score_disentanglement(COVARIATES, metrics=["mig"], **QUICK)
     pl.traversal(adata, key="mine")
-    pl.scores(adata)
+    pl.disentanglement(adata)
     first.predict_condition("condition", **QUICK)
     pl.condition_prediction(adata)
     with pytest.raises(ValueError, match=r"\['disentanglement'\] describes an earlier embedding"):
-        pl.scores(adata)
+        pl.disentanglement(adata)
     fit(BetaVAE(adata, n_latent=4))  # in place of the first
     assert results(adata) == set()
 
@@ -271,7 +271,7 @@ def test_draws_of_a_logistic_normal_are_not_another_model():
     model.predict_condition("condition", **QUICK)
     model.get_latent_summary()
     model.score_disentanglement(COVARIATES, metrics=["mig"], **QUICK)  # replaces .obsm["X_betavae"] with other draws
-    for draw in (pl.condition_prediction, pl.latent_summary, pl.scores):
+    for draw in (pl.condition_prediction, pl.latent_summary, pl.disentanglement):
         draw(adata)
     fit(model)
     assert results(adata) == set()

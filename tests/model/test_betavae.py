@@ -199,7 +199,7 @@ def test_size_factors_take_the_place_of_library_size(counts_adata):
 
 
 def test_library_size_kl_is_never_scaled(counts_adata):
-    """With a latent library size the loss is NLL + KL(library) + beta KL(z), whatever beta."""
+    """With a latent library size the loss is NLL + KL(library) + beta KL(z), for any beta."""
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, objective="beta_vae", beta=100.0, use_observed_lib_size=False, **SMALL)
     model.train(max_epochs=2, beta_schedule="constant", **QUIET)

@@ -1,4 +1,4 @@
-"""Counterfactuals: who moves, by what, from whom it is learnt, and what lies beside the prediction."""
+"""Counterfactuals: who moves, by how much, from which cells the move is estimated, and the baselines."""
 
 from functools import partial
 
@@ -69,7 +69,7 @@ def held_out(frame, method, genes="all", name="relative_error"):
 
 
 def test_no_shift_changes_no_count(model, counts_adata):
-    """Treated cells that are copies of the control cells: nothing is to be learnt, and nothing happens."""
+    """Treated cells that are copies of the control cells: there is no effect, and nothing happens."""
     adata = twins(counts_adata)
     predicted = model.counterfactual(*ASK, groupby="labels", adata=adata)
     np.testing.assert_allclose(shifts(predicted), 0, atol=1e-6)
@@ -149,6 +149,18 @@ def test_pooled_shift_weighs_groups_equally(planted):
     of_source = names[(model.adata.obs["condition"] == "control").to_numpy()]
     np.testing.assert_allclose(moved[of_source == "third", 0], 2.0, atol=1e-5)
     del model.adata.obs["three"]
+
+
+@pytest.mark.parametrize(("n_treated", "shift"), [(9, 3.0), (10, 1.0)])
+def test_a_group_needs_ten_cells_of_either_condition_to_shift_by_its_own_mean(planted, n_treated, shift):
+    model, high = planted
+    names = np.where(high, "up", "small").astype(object)
+    treated = (model.adata.obs["condition"] == "treated").to_numpy()
+    names[np.flatnonzero(treated & ~high)[n_treated:]] = "others"
+    model.adata.obs["sized"] = names
+    moved = shifts(model.counterfactual(*ASK, groupby="sized"))
+    np.testing.assert_allclose(moved[names[~treated] == "small", 0], shift, atol=1e-5)
+    del model.adata.obs["sized"]
 
 
 def test_nearest_neighbors_differ_where_the_group_mean_does_not(planted):
@@ -415,14 +427,14 @@ def test_minified_cells(make_model, counts_adata):
         model.counterfactual(*ASK)
 
 
-def test_bools_and_simulated_cells_find_their_programme():
-    """The condition of simulated cells, as true and false: the genes of its programme change most."""
+def test_bools_and_simulated_cells_find_their_program():
+    """The condition of simulated cells, as true and false: the genes of its program change most."""
     adata = scbetavae.datasets.simulate_counts(400, 80, seed=2)  # its condition is strong, as the programs drawn go
     adata.obs["treated"] = adata.obs["condition"] == "treated"
     BetaVAE.setup_anndata(adata)
     predicted = BetaVAE(adata).train(**TRAIN).counterfactual("treated", False, True, groupby="cell_type")
     genes = predicted.uns["betavae"]["counterfactual_genes"]
     change = genes.assign(change=genes["predicted"] - genes["source"]).groupby("gene", sort=False)["change"].mean()
-    programme = adata.varm["program_condition"][:, 0]
-    strong = np.argsort(-np.abs(programme))[:6]
-    assert np.corrcoef(change.loc[adata.var_names[strong]], programme[strong])[0, 1] > 0.7
+    program = adata.varm["program_condition"][:, 0]
+    strong = np.argsort(-np.abs(program))[:6]
+    assert np.corrcoef(change.loc[adata.var_names[strong]], program[strong])[0, 1] > 0.7

@@ -46,7 +46,7 @@ def test_equals_the_verb_on_its_means_and_divergences(model, counts_adata):
 def test_a_dimension_below_the_least_divergence_takes_no_part(model, counts_adata, monkeypatch):
     rng = np.random.default_rng(0)
     means = rng.normal(size=(counts_adata.n_obs, 4)).astype(np.float32)
-    means[:, 2] = 0.1 * counts_adata.obs["batch"].cat.codes  # tells batch perfectly, and hardly leaves the prior
+    means[:, 2] = 0.1 * counts_adata.obs["batch"].cat.codes  # predicts batch perfectly, and hardly leaves the prior
     variances = np.full_like(means, 0.5)
     variances[:, 2] = 1.0
     monkeypatch.setattr(model, "get_latent_representation", lambda *_args, **_kwargs: (means, variances))

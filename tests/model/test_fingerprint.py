@@ -1,4 +1,4 @@
-"""Data that change under a model are noticed, whatever was done to them, and data that only move are not."""
+"""Data that change under a model are noticed in any way and data that only move are not."""
 
 import anndata
 import numpy as np

@@ -14,7 +14,7 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 5}
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module")

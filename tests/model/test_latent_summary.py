@@ -34,7 +34,7 @@ def collapse(model):
 
 
 def kill(model, d):
-    """Give a dimension the posterior mean 0 and the standard deviation 1, whatever the cell."""
+    """Give a dimension the posterior mean 0 and the standard deviation 1, for every cell."""
     encoder = model.module.z_encoder
     with torch.no_grad():
         for layer in (encoder.mean_encoder, encoder.var_encoder):

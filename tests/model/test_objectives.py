@@ -134,5 +134,5 @@ def test_parts_of_the_kl_telescope_in_the_history(counts_adata):
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, objective="beta_tcvae", **SMALL).train(max_epochs=80, batch_size=108, **QUIET)
     parts = sum(column(model, f"{name}_train") for name in ("mutual_information", "total_correlation", "dimension_kl"))
-    # the parts use one draw a cell, the KL is exact
+    # the parts use one draw per cell, the KL is exact
     np.testing.assert_allclose(parts.mean(), column(model, "kl_train").mean(), rtol=0.1)

@@ -1,4 +1,4 @@
-"""Walks along dimensions: fold changes are those of scvi-tools' own expression, anchors are cells, steps know the data."""
+"""Steps along dimensions: fold changes are those of scvi-tools' own expression, anchors are cells, steps know the data."""
 
 import math
 

@@ -22,7 +22,7 @@ def make_model(make_model):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 from anndata import AnnData
 
 import scbetavae
+from scbetavae.pl._counterfactual import _frame
 
 
 @pytest.fixture
@@ -25,18 +26,18 @@ def table():
 
 
 def test_relative_errors_in_closed_form_held_out_groups_first(table):
-    frame = scbetavae.pl.counterfactual_frame(table)
+    frame = _frame(table)
     assert list(dict.fromkeys(frame["group"])) == ["B cells/plasma", "T cells"]
     ratios = frame.groupby("method")["relative_error"].agg(["min", "max"])
     np.testing.assert_allclose(ratios.loc["prediction"], 0.25)
     np.testing.assert_allclose(ratios.loc["mean_shift"], 0.0, atol=1e-12)
-    np.testing.assert_allclose(ratios.loc["do_nothing"], 1.0)
+    np.testing.assert_allclose(ratios.loc["no_change"], 1.0)
     assert len(frame) == 2 * 3 * 30
 
 
 def test_from_an_anndata(table):
     adata = AnnData(uns={"betavae": {"counterfactual_genes": table}})
-    pd.testing.assert_frame_equal(scbetavae.pl.counterfactual_frame(adata), scbetavae.pl.counterfactual_frame(table))
+    pd.testing.assert_frame_equal(_frame(adata), _frame(table))
 
 
 def test_picture(table):
@@ -45,12 +46,12 @@ def test_picture(table):
     axes = figure.axes[0]
     named = table[(table["group"] == "B cells/plasma") & (table["rank"] <= 3)]["gene"]
     printed = [text.get_text() for text in axes.texts]
-    assert printed[0] == "error ratio\nprediction 0.25\nmean shift 0.00\ndo nothing 1.00"
+    assert printed[0] == "relative error\nprediction 0.25\nmean shift 0.00\nno change 1.00"
     assert sorted(printed[1:]) == sorted(named)
     points = {
         line.get_label(): len(line.get_xdata()) for line in axes.get_lines() if not line.get_label().startswith("_")
     }
-    assert points == {"do nothing": 5, "mean shift": 5, "prediction": 30}
+    assert points == {"no change": 5, "mean shift": 5, "prediction": 30}
     prediction = next(line for line in axes.get_lines() if line.get_label() == "prediction")
     rows = table[table["group"] == "B cells/plasma"]
     np.testing.assert_allclose(prediction.get_xdata(), rows["target"])

@@ -26,7 +26,7 @@ def make_sweep(metric="mig"):
 
 def test_frame_holds_runs_means_and_front():
     frame = _frame(make_sweep())
-    assert list(frame.columns) == [
+    assert set(frame.columns) == {
         "kind",
         "method",
         "beta",
@@ -36,7 +36,7 @@ def test_frame_holds_runs_means_and_front():
         "mean_nll",
         "mean_score",
         "on_front",
-    ]
+    }
     models = frame[frame["kind"] == "model"]
     assert len(models) == 12
     np.testing.assert_allclose(models.drop_duplicates("beta")[["beta", "mean_nll", "mean_score"]], POINTS)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 import scbetavae
+from scbetavae.pl._traversal import _frame
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_steps_without_cells_are_hatched(frame):
 
 def test_frame_is_chosen_where_cells_are(frame):
     frame.loc[(frame["gene"] == "gene_20") & ~frame["in_range"], "log_fold_change"] = 99.0
-    drawn = scbetavae.pl.traversal_frame(frame, [7, 4], n_genes=2)
+    drawn = _frame(frame, [7, 4], n_genes=2)
     assert drawn["dimension"].unique().tolist() == [7, 4]
     first = drawn[drawn["dimension"] == 7].drop_duplicates("gene")
     assert first["gene"].tolist() == ["gene_0", "gene_1", "gene_28", "gene_29"]
@@ -62,7 +63,7 @@ def test_frame_is_chosen_where_cells_are(frame):
 
 
 def test_same_choice_as_the_ranking(frame):
-    drawn = scbetavae.pl.traversal_frame(frame, 4, n_genes=5).drop_duplicates("gene")
+    drawn = _frame(frame, 4, n_genes=5).drop_duplicates("gene")
     ranked = scbetavae.tl.rank_dimension_genes(frame[frame["dimension"] == 4], n_genes=5)
     for direction in ("up", "down"):
         names = drawn.loc[drawn["direction"] == direction, "gene"].tolist()

@@ -86,6 +86,16 @@ def test_biology_is_lost_only_where_the_whole_interval_says_so(odd, low, value, 
         assert NAMES[odd] in summary.sentence.partition(words)[2]
 
 
+@pytest.mark.parametrize(("left", "status"), [(0.14, "clean"), (0.16, "batch remains")])
+def test_batch_remains_above_15_hundredths(left, status):
+    assert judge(make_report(after=(left, left, left), expected=0.0)).status == status
+
+
+@pytest.mark.parametrize(("loss", "status"), [(0.04, "clean"), (0.06, "biology lost")])
+def test_a_loss_above_5_percent_is_too_much(loss, status):
+    assert judge(make_report(kept=(1 - loss, 1 - loss, 1 - loss))).status == status
+
+
 def test_an_expected_accuracy_below_zero_lowers_no_threshold():
     for expected in (-0.1, np.nan):
         assert judge(make_report(after=(0.2, REMAINING - 0.001, 0.3), expected=expected)).status == "clean"

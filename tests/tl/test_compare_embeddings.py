@@ -55,7 +55,7 @@ def test_round_trip(embedded, tmp_path, kind):
         pd.testing.assert_frame_equal(
             before.astype(object), after.reset_index(drop=True).astype(object), check_column_type=False
         )
-    scbetavae.pl.compare_embeddings(again)
+    scbetavae.pl.embedding_comparison(again)
     scbetavae.pl.dimension_covariate(again, key="embedding_comparison", embedding="X_noise")
 
 

@@ -1,4 +1,4 @@
-"""Batch dimensions: planted ones are found exactly, biology is not given up, and what cannot be told is refused."""
+"""Batch dimensions: planted ones are found exactly, biology is kept, and what cannot be separated is refused."""
 
 import anndata
 import numpy as np
@@ -111,7 +111,7 @@ def test_information_is_that_of_its_definition():
     adata, batch, kind = make_cells(2400)
     rng = np.random.default_rng(0)
     coin = rng.integers(0, 2, len(batch)).astype(float)
-    only_in_t = np.where(kind == 0, batch, coin)  # tells batch in one type of three
+    only_in_t = np.where(kind == 0, batch, coin)  # predicts batch in one type of three
     adata.obsm["X_betavae"] = np.column_stack([batch, kind, only_in_t, coin, (batch + (kind == 0)) % 2])
     frame = search(adata, "cell_type")
     marginal = 1 - stats.entropy([2 / 3, 1 / 3]) / LOG2  # of the mixture: P(code = batch) is 1/3 + 2/3 * 1/2 = 2/3
@@ -266,7 +266,7 @@ def test_dominant_compares_within_a_dimension():
 
 
 def test_goes_no_further_than_the_conserved_covariates_imply():
-    """Types tell batch. Once the batch dimension is gone, a weak one may stay: neighbors are no better without it."""
+    """Types predict batch. Once the batch dimension is gone, a weak one may stay: neighbors are no better without it."""
     adata, truth = perfect(1200, n_noise=2, confounding={("cell_type", "batch"): 0.6})
     adata.obsm["X_betavae"][:, -1] += 0.6 * (adata.obs["batch"] == "batch_1")
     frame = search(adata, "cell_type")

@@ -1,4 +1,4 @@
-"""Columns of codes: classes where they are used or named as such, whatever their type, and numbers with a warning elsewhere."""
+"""Columns of codes: classes of any type where they are used or named as such, and numbers with a warning elsewhere."""
 
 import warnings
 
@@ -30,7 +30,7 @@ REFUSED = [
 
 @pytest.fixture(scope="module")
 def _cells():
-    """Codes 0 and 3 hold batch and type; ``text`` and ``code`` name the same types."""
+    """Dimensions 0 and 3 encode batch and type; ``text`` and ``code`` name the same types."""
     adata = scbetavae.datasets.simulate_counts(160, 20, n_cell_types=4, seed=0)
     rng = np.random.default_rng(0)
     codes = pd.factorize(adata.obs["cell_type"])[0]
@@ -50,7 +50,7 @@ def cells(_cells):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
 
 
 def ask(name, adata, column, **kwargs):
@@ -132,7 +132,7 @@ def test_only_few_whole_numbers_may_be_codes(cells, values, warns):
 
 
 @pytest.mark.parametrize("kind", ["int64", "nullable", "float categories"])
-def test_batch_labels_and_donors_are_classes_whatever_their_type(cells, kind):
+def test_batch_labels_and_donors_are_classes_of_any_type(cells, kind):
     cells.obs["plate"] = TYPES[kind]((cells.obs["batch"] == "batch_1").to_numpy().astype(int))
     cells.obs["plate text"] = (cells.obs["batch"] == "batch_1").astype(int).astype(str)
     cells.obs["code"] = TYPES[kind](cells.obs["code"].to_numpy())

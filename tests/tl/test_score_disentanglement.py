@@ -168,7 +168,7 @@ def test_everything_survives_a_round_trip(embedded, tmp_path, kind, write_latent
     assert set(LABELS) < set(stored(again, "_dimensions")["class"])
     assert stored(again, "_params")["donor_key"] == "donor"
     # What was read can be drawn, and scored and written again.
-    scbetavae.pl.scores(again)
+    scbetavae.pl.disentanglement(again)
     scbetavae.pl.dimension_covariate(again)
     score_disentanglement(again, ["cell type"], metrics="mig", **QUICK)
     getattr(again, f"write_{kind}")(tmp_path / f"again.{kind}")

@@ -15,7 +15,7 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 5}
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 5)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 5)
     # Leiden is tested where it is called; it takes long to load.
     quick = lambda codes, _seed: np.where(codes[:, 2] > np.median(codes[:, 2]), "0", "1")  # noqa: E731
     monkeypatch.setattr("scbetavae.tl._batch_inputs._leiden", quick)
@@ -152,7 +152,7 @@ def test_scores_and_predictions_are_missing_with_a_flag(cells, n, donor_key):
     integration = tl.score_integration(cells, "b", "b")
     assert integration["value"].isna().all()
     assert integration["flag"].str.startswith(("not possible: class", "not possible: batch")).all()
-    for picture in (pl.scores, pl.dimension_covariate):
+    for picture in (pl.disentanglement, pl.dimension_covariate):
         assert picture(cells) is not None
 
 

@@ -37,7 +37,7 @@ def write_latent(cells):
 
 @pytest.fixture(autouse=True)
 def _few_trees(monkeypatch):
-    monkeypatch.setattr("scbetavae.metrics._batch_classifiers.N_TREES", 10)
+    monkeypatch.setattr("scbetavae.metrics.integration._classifiers.N_TREES", 10)
 
 
 @pytest.fixture

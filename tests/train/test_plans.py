@@ -51,7 +51,7 @@ def test_loss_is_annealed_and_objective_is_not(model):
 
 
 def test_a_schedule_longer_than_the_run_warns_with_both_numbers(model):
-    with pytest.warns(UserWarning, match=r"warmup_epochs=400 .* max_epochs=3.* instead of 4"):
+    with pytest.warns(UserWarning, match=r"warmup_epochs=400 .*max_epochs=3.* instead of 4"):
         model.train(max_epochs=3, beta_schedule=LinearSchedule(warmup_epochs=400), **QUIET)
 
 

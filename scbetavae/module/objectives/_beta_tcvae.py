@@ -13,11 +13,7 @@ class BetaTCVAE(Objective):
 
     .. math:: R = \mathrm{KL} + (\beta - 1) \, \mathrm{TC}(z)
 
-    Argument: ``estimator``, ``"mss"`` or ``"mws"``, see :func:`total_correlation_terms`.
-
-    References
-    ----------
-    :cite:t:`Chen2018`
+    Argument: ``estimator``, ``"mss"`` or ``"mws"``, see :func:`total_correlation_terms`. Source: :cite:t:`Chen2018`.
     """
 
     name = "beta_tcvae"
@@ -34,8 +30,7 @@ class BetaTCVAE(Objective):
     neutral = {"beta": 1.0}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        terms = total_correlation_terms(
-            posterior.z, posterior.mean, posterior.variance, posterior.n_obs, estimator=self.estimator
-        )
+        z, mean, variance = posterior.z, posterior.mean, posterior.variance
+        terms = total_correlation_terms(z, mean, variance, posterior.n_obs, estimator=self.estimator)
         full = posterior.kl.sum(dim=-1).mean() + (beta - 1.0) * terms.total_correlation
         return Penalty.annealed(full, fraction, **terms._asdict())

@@ -9,23 +9,13 @@ from ._registry import register_objective
 
 
 def gaussian_kl(mean: Tensor, variance: Tensor) -> Tensor:
-    r"""KL divergence of a diagonal Gaussian from the standard normal, in nats, of the shape of ``mean``.
-
-    .. math:: \tfrac12 \big(\mu^2 + \sigma^2 - 1 - \log \sigma^2\big)
-    """
+    r"""KL of a Gaussian from the standard normal by dimension, :math:`(\mu^2 + \sigma^2 - 1 - \log \sigma^2) / 2`, in nats."""
     return 0.5 * (mean.square() + variance - 1.0 - variance.log())
 
 
 @register_objective
 class BetaVAE(Objective):
-    r"""KL divergence from the prior, weighted.
-
-    .. math:: R = \beta \, \mathrm{KL}\big(q(z \mid x) \,\|\, p(z)\big)
-
-    References
-    ----------
-    :cite:t:`Higgins2017`
-    """
+    r"""KL from the prior, weighted: :math:`R = \beta \, \mathrm{KL}(q(z \mid x) \,\|\, p(z))` :cite:p:`Higgins2017`."""
 
     name = "beta_vae"
     title = "beta-VAE"

@@ -10,12 +10,9 @@ from ._registry import register_objective
 
 
 def capacity_penalty(kl: Tensor, capacity: float, gamma: float) -> Tensor:
-    r"""Distance of the mean KL from a capacity, a scalar in nats per cell.
+    r"""Distance of the mean KL from a capacity, :math:`\gamma \, | \tfrac1B \sum_i \mathrm{KL}_i - C |`, in nats per cell.
 
-    .. math:: \gamma \, \Big| \tfrac1B \sum_i \mathrm{KL}_i - C \Big|
-
-    The mean over the minibatch is kept at :math:`C`, not the KL of each cell: a cell of 20 000 counts carries more information
-    than one of 500. ``kl`` has shape ``(cells,)``, summed over dimensions.
+    Not of each cell, because a cell of 20 000 counts carries more information than one of 500. ``kl`` has shape ``(cells,)``.
     """
     return gamma * (kl.mean() - capacity).abs()
 
@@ -27,11 +24,7 @@ class Capacity(Objective):
     .. math:: R = \gamma \, \big|\overline{\mathrm{KL}} - C(t)\big|, \qquad C(t) = r(t)\, C
 
     Arguments: ``capacity``, :math:`C` in nats per cell; ``gamma``, its weight, 10 to 100 for counts (1000 in the paper is for
-    images).
-
-    References
-    ----------
-    :cite:t:`Burgess2018`
+    images). Source: :cite:t:`Burgess2018`.
     """
 
     name = "capacity"

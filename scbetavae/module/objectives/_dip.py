@@ -18,19 +18,15 @@ def dip_parts(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return off_diagonal.square().sum(), (diagonal - 1.0).square().sum()
 
 
-def dip_arguments() -> dict[str, Parameter]:
-    """Arguments of both DIP-VAEs."""
-    return {
-        "lambda_od": Parameter(10.0),
-        "lambda_d": Parameter(None),
-        "momentum": Parameter(0.1, low=0.0, high=1.0, open_="low"),
-    }
-
-
 class DIPObjective(Objective):
     """KL and the distance of a covariance from the identity; a subclass says of which."""
 
     reference = "Kumar2018"
+    arguments = {
+        "lambda_od": Parameter(10.0),
+        "lambda_d": Parameter(None),
+        "momentum": Parameter(0.1, low=0.0, high=1.0, open_="low"),
+    }
     history = {
         "dip_off_diagonal": ("Off-diagonal covariance", "sum of squares"),
         "dip_diagonal": ("Diagonal covariance less 1", "sum of squares"),
@@ -74,19 +70,17 @@ class RunningCovariance(torch.nn.Module):
     .. math::
         S \leftarrow (1 - m) S + m (B - 1) C_B, \qquad w \leftarrow (1 - m) w + m (B - 1), \qquad C = S / w
 
-    where :math:`C_B` is the covariance within the current minibatch of :math:`B` cells and :math:`m` the momentum.
-    A minibatch alone estimates every off-diagonal entry with an error of variance :math:`1 / B`, so that independent
-    dimensions already pay about :math:`D (D - 1) / B`, which the encoder can lower only by shrinking its means. The
-    average over minibatches pays about :math:`m / (2 - m)` of that.
+    where :math:`C_B` is the covariance within the current minibatch of :math:`B` cells and :math:`m` the momentum. A minibatch
+    alone estimates off-diagonal entries with an error of variance :math:`1 / B`, so that independent dimensions already pay
+    about :math:`D (D - 1) / B`; the average over minibatches pays about :math:`m / (2 - m)` of that. A single cell leaves the
+    estimate unchanged (0 if it is the first). In evaluation mode the minibatch enters the value and nothing is stored.
 
-    The first minibatch gives :math:`C = C_B`. A minibatch counts by its :math:`B - 1` degrees of freedom; a single cell leaves
-    the estimate untouched (0 if it is the first). In evaluation mode the current minibatch enters the value and nothing is
-    stored.
-
-    The derivative of :math:`C` by :math:`C_B` is set to 1: the penalty's slope comes from the running estimate, which has
-    little noise, and the slope of the covariance from the current minibatch in full. As written it would be :math:`m`, and the
-    weights of the penalty would change their meaning with the momentum.
+    The derivative of :math:`C` by :math:`C_B` is set to 1, not :math:`m`, so that the weights of the penalty keep their meaning
+    for every momentum.
     """
+
+    weighted_sum: Tensor
+    weight: Tensor
 
     def __init__(self, n_latent: int, momentum: float = 0.1) -> None:
         super().__init__()
@@ -101,8 +95,7 @@ class RunningCovariance(torch.nn.Module):
 
     def forward(self, mean: Tensor) -> Tensor:
         """Add a minibatch of posterior means (cells, dims) and return the running covariance (dims, dims)."""
-        n_cells = mean.shape[0]
-        batch = minibatch_covariance(mean)
+        n_cells, batch = mean.shape[0], minibatch_covariance(mean)
         with torch.no_grad():
             weighted_sum, weight = self.weighted_sum, self.weight
             if n_cells > 1:

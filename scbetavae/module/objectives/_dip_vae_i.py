@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ._dip import DIPObjective, dip_arguments
+from ._dip import DIPObjective
 from ._registry import register_objective
 
 
@@ -16,17 +16,12 @@ class DIPVAEI(DIPObjective):
         R = \mathrm{KL} + \lambda_{od} \sum_{a \ne b} C_{ab}^2 + \lambda_d \sum_a (C_{aa} - 1)^2,
         \qquad C = \mathrm{Cov}_x[\mu(x)]
 
-    Arguments: ``lambda_od`` and ``lambda_d``, by default 10 times ``lambda_od``; ``momentum``, the share of a minibatch in the
-    running covariance (1 is the minibatch alone).
-
-    References
-    ----------
-    :cite:t:`Kumar2018`
+    Arguments: ``lambda_od``; ``lambda_d``, by default 10 times ``lambda_od``; ``momentum``, the share of a minibatch in the
+    running covariance (1 is the minibatch alone). Source: :cite:t:`Kumar2018`.
     """
 
     name = "dip_vae_i"
     title = "DIP-VAE-I"
-    arguments = dip_arguments()
     diagonal_ratio = 10.0
 
     @staticmethod

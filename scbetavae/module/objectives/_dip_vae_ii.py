@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._dip import DIPObjective, dip_arguments
+from ._dip import DIPObjective
 from ._registry import register_objective
 
 
@@ -17,17 +17,11 @@ class DIPVAEII(DIPObjective):
         R = \mathrm{KL} + \lambda_{od} \sum_{a \ne b} C_{ab}^2 + \lambda_d \sum_a (C_{aa} - 1)^2,
         \qquad C = \mathrm{Cov}_x[\mu(x)] + \mathrm{diag}\, \mathbb E_x[\sigma^2(x)]
 
-    Arguments: ``lambda_od`` and ``lambda_d``, by default ``lambda_od``; ``momentum``, the share of a minibatch in the running
-    covariance (1 is the minibatch alone).
-
-    References
-    ----------
-    :cite:t:`Kumar2018`
+    Arguments: ``lambda_od``; ``lambda_d``, by default ``lambda_od``; ``momentum``, as in DIP-VAE-I. Source: :cite:t:`Kumar2018`.
     """
 
     name = "dip_vae_ii"
     title = "DIP-VAE-II"
-    arguments = dip_arguments()
     diagonal_ratio = 1.0
 
     @staticmethod

@@ -16,10 +16,9 @@ class Discriminator(nn.Module):
 
     .. math:: \mathrm{TC}(z) \approx \frac1B \sum_i l(z_i)
 
-    The paper has two outputs, whose softmax depends on their difference alone: :math:`l = D_0 - D_1`, one output here.
-    Layers are linear with LeakyReLU(0.2) between them. The paper's 6 x 1000 units and learning rate of 1e-4 are for images and
-    hundreds of thousands of steps. For ten-odd dimensions and a few thousand minibatches of 128 cells, 2 x 128 at about 1e-3
-    comes as near to the density ratio of Gaussian and clustered samples as 3 x 256, in less than half the time.
+    The paper has two outputs, whose softmax depends on their difference alone: :math:`l = D_0 - D_1`, one output here. Its
+    6 x 1000 units and learning rate of 1e-4 are for images; for about ten dimensions and a few thousand minibatches, 2 x 128
+    at 1e-3 comes as near to the density ratio as 3 x 256, in less than half the time.
     """
 
     def __init__(self, n_latent: int, n_hidden: int = 128, n_layers: int = 2) -> None:
@@ -40,8 +39,7 @@ def permute_dimensions(z: Tensor, generator: torch.Generator | None = None) -> T
     .. math::
         \tilde z_{id} = z_{\pi_d(i),\, d}, \qquad \pi_1, \dots, \pi_D \text{ independent permutations of the cells}
 
-    If rows of ``z`` are samples of :math:`q(z)`, those of the result are, up to the finite minibatch, samples of
-    :math:`\prod_d q(z_d)`. Shuffling dimensions *within* a cell would mix the marginals.
+    From samples of :math:`q(z)` this makes, up to the finite minibatch, samples of :math:`\prod_d q(z_d)`.
     """
     source = z.device if generator is None else generator.device
     order = torch.rand(z.shape, generator=generator, device=source).argsort(dim=0).to(z.device)

@@ -23,10 +23,7 @@ class FactorVAE(Objective):
     leaves no gradient in this network, whose own step leaves none in the encoder.
 
     Arguments: ``gamma``, the weight, by default beta - 1 as in beta-TCVAE; ``n_hidden`` and ``n_layers`` of the discriminator.
-
-    References
-    ----------
-    :cite:t:`KimMnih2018`
+    Source: :cite:t:`KimMnih2018`.
     """
 
     name = "factor_vae"

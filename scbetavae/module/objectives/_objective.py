@@ -1,11 +1,11 @@
-"""The base class of the objectives: a regularizer of the latent space, and a record of what it takes and what it logs."""
+"""The base class of objectives: a regularizer of the latent space, and a record of its arguments and what it logs."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,12 +21,8 @@ class Parameter:
     ----------
     default
         Value by default; ``None`` leaves the choice to the objective.
-    low, high
-        Range of a number.
-    open_
-        Which ends of the range are excluded: ``"low"``, ``"high"`` or ``"both"``.
-    whole
-        Whether the number is an integer.
+    low, high, open_, whole
+        Range of a number, the ends that are excluded (``"low"``, ``"high"`` or ``"both"``), and whether it is an integer.
     choices
         Allowed names, for an argument that is not a number.
     """
@@ -52,16 +48,14 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Posterior:
-    """What an objective sees of a minibatch.
+    """What an objective sees of a minibatch: tensors of shape ``(cells, dims)``.
 
     Parameters
     ----------
-    z
-        One sample of the posterior per cell, tensor of shape ``(cells, dims)``.
-    mean, variance
-        Moments of the posterior, tensors of shape ``(cells, dims)``.
+    z, mean, variance
+        One sample of the posterior per cell, and the moments of the posterior.
     kl
-        KL divergence from the standard normal prior in nats, tensor of shape ``(cells, dims)``.
+        KL divergence from the standard normal prior in nats.
     n_obs
         Number of training cells.
     """
@@ -75,14 +69,12 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Penalty:
-    """Value of an objective on a minibatch.
+    """Value of an objective on a minibatch, scalars in nats per cell.
 
     Parameters
     ----------
-    running
-        What enters the loss: the regularizer annealed by ``r(t)``, a scalar in nats per cell.
-    full
-        The regularizer at full beta, a scalar in nats per cell.
+    running, full
+        The regularizer annealed by ``r(t)``, which enters the loss, and at full beta.
     parts
         Scalars to write to the history, by name.
     """
@@ -110,14 +102,7 @@ class Objective(torch.nn.Module):
     n_latent
         Latent dimensions.
     **arguments
-        Values for ``arguments``; the others take their default.
-
-    Raises
-    ------
-    TypeError
-        For an argument that the objective does not take.
-    ValueError
-        For a value that is not allowed.
+        Values for ``arguments``, checked by :meth:`check`; the others take their default.
 
     Examples
     --------
@@ -142,7 +127,7 @@ class Objective(torch.nn.Module):
     uses_beta: ClassVar[bool] = False
     """Whether beta enters the regularizer."""
     needs_gaussian_posterior: ClassVar[bool] = False
-    """Whether the samples must be draws from a Gaussian posterior, so that a logistic normal is refused."""
+    """Whether samples must come from a Gaussian posterior, so that a logistic normal is refused."""
     has_discriminator: ClassVar[bool] = False
     """Whether it trains a discriminator with an optimizer of its own."""
     arguments: ClassVar[Mapping[str, Parameter]] = {}
@@ -152,6 +137,10 @@ class Objective(torch.nn.Module):
     neutral: ClassVar[Mapping[str, Any] | None] = None
     """Arguments, beta included, with which the model is a plain VAE; ``None`` if there are none."""
 
+    if TYPE_CHECKING:  # arguments are attributes
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def __init__(self, n_latent: int, **arguments: Any) -> None:
         super().__init__()
         self.n_latent = n_latent
@@ -160,37 +149,19 @@ class Objective(torch.nn.Module):
 
     @classmethod
     def check(cls, arguments: Mapping[str, Any], beta: float = 1.0) -> dict[str, Any]:  # noqa: ARG003 - for subclasses
-        """Values of all arguments, defaults included; an error for a name or a value that is not allowed.
+        """Values of all arguments by name, defaults included; ``beta`` of the model is for arguments that depend on it.
 
-        Parameters
-        ----------
-        arguments
-            Arguments that were given.
-        beta
-            Beta of the model, for objectives whose arguments depend on it.
-
-        Returns
-        -------
-        Value of each argument by name.
+        Raises
+        ------
+        TypeError
+            For an argument that the objective does not take.
+        ValueError
+            For a value that is not allowed.
         """
         check_arguments(arguments, cls.arguments, f"objective={cls.name!r} in objective_kwargs")
         given = {name: parameter.default for name, parameter in cls.arguments.items()} | dict(arguments)
         return {name: cls.arguments[name].check(value, f"objective_kwargs[{name!r}]") for name, value in given.items()}
 
     def forward(self, posterior: Posterior, beta: float, fraction: float) -> Penalty:
-        """Value on a minibatch.
-
-        Parameters
-        ----------
-        posterior
-            The minibatch's posterior.
-        beta
-            Beta at the end of the warm-up, at least 0.
-        fraction
-            Fraction ``r(t)`` of the regularizer that the minibatch trains with.
-
-        Returns
-        -------
-        The penalty, scalars in nats per cell.
-        """
+        """Penalty of a minibatch, for beta at the end of the warm-up and the fraction ``r(t)`` of this minibatch."""
         raise NotImplementedError

@@ -20,18 +20,9 @@ ObjectiveClass = TypeVar("ObjectiveClass", bound=type[Objective])
 
 
 def register_objective(cls: ObjectiveClass) -> ObjectiveClass:
-    """Make a class available as ``BetaVAE(objective=name)``; also usable as a decorator.
+    """Make a subclass of :class:`Objective` available as ``BetaVAE(objective=name)``; usable as a decorator.
 
-    A saved model stores the name, so register the class before loading the model.
-
-    Parameters
-    ----------
-    cls
-        Subclass of :class:`Objective` with a ``name``.
-
-    Returns
-    -------
-    The class.
+    A saved model stores the name, so register the class before loading the model. Returns the class.
 
     Raises
     ------
@@ -70,46 +61,25 @@ def resolve_objective(
     objective_kwargs: Mapping[str, Any] | None = None,
     latent_distribution: str = "normal",
 ) -> tuple[str, float]:
-    """Name of the objective and beta of a model, after all checks that need no network.
+    """Name of the objective and beta of a model, after all checks that need no network; a class is registered.
 
-    Parameters
-    ----------
-    objective
-        Name, or a subclass of :class:`Objective`, which is registered; ``None`` takes ``"beta_tcvae"``, or ``"beta_vae"``
-        with a logistic normal.
-    beta
-        Weight of the regularizer, at least 0; ``None`` takes 2 where the objective uses beta.
-    objective_kwargs
-        Arguments of the objective.
-    latent_distribution
-        ``"normal"`` or ``"ln"``.
-
-    Returns
-    -------
-    name
-        Key of ``OBJECTIVES``.
-    beta
-        Beta; 1 for an objective without beta, the scale of its schedule.
-
-    Raises
-    ------
-    ValueError
-        For an unknown objective, with the nearest one, or a value that is not allowed.
-    TypeError
-        For an argument that the objective does not take.
+    By default ``"beta_tcvae"`` (``"beta_vae"`` with a logistic normal) and 2; beta is 1 for an objective without beta, the
+    scale of its schedule. Unknown names and values are a ValueError, unknown arguments a TypeError.
     """
     if objective is None:  # no two dimensions of a simplex are independent
         objective = DEFAULT_OBJECTIVE if latent_distribution == "normal" else "beta_vae"
     if isinstance(objective, type):
         objective = register_objective(objective).name
-    check_choice(
-        objective,
-        OBJECTIVES,
-        "objective",
-        hint=" Register a class of your own with scbetavae.module.register_objective.",
-    )
+    hint = " Register a class of your own with scbetavae.module.register_objective."
+    check_choice(objective, OBJECTIVES, "objective", hint=hint)
     cls = OBJECTIVES[objective]
-    beta = _check_beta(beta, cls)
+    beta = (DEFAULT_BETA if cls.uses_beta else 1.0) if beta is None else check_number(beta, "beta", 0)
+    if not cls.uses_beta and beta != 1:
+        msg = (
+            f"objective={objective!r} has no beta, but beta={beta:g} was given. Leave beta out; objective_kwargs sets the "
+            f"strength of this objective: {listed(cls.arguments)}."
+        )
+        raise ValueError(msg)
     cls.check(objective_kwargs or {}, beta)
     if cls.needs_gaussian_posterior and latent_distribution != "normal":
         msg = (
@@ -118,17 +88,3 @@ def resolve_objective(
         )
         raise ValueError(msg)
     return objective, beta
-
-
-def _check_beta(beta: float | None, cls: type[Objective]) -> float:
-    """Beta of a model, 2 by default; 1 for an objective without beta."""
-    if beta is None:
-        return DEFAULT_BETA if cls.uses_beta else 1.0
-    beta = check_number(beta, "beta", 0)
-    if not cls.uses_beta and beta != 1:
-        msg = (
-            f"objective={cls.name!r} has no beta, but beta={beta:g} was given. Leave beta out; objective_kwargs sets the "
-            f"strength of this objective: {listed(cls.arguments)}."
-        )
-        raise ValueError(msg)
-    return beta

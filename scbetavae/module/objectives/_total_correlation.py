@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +15,7 @@ from scbetavae._core.checks import check_choice
 ESTIMATORS = ("mss", "mws")
 
 _LOG_2_PI = math.log(2.0 * math.pi)
-_MAX_PAIRS = 2**22
-"""Entries of the cells x cells x dimensions array held at once (16 MiB in float32)."""
+_MAX_PAIRS = 2**22  # entries of the cells x cells x dimensions array held at once, 16 MiB in float32
 
 
 class TotalCorrelationTerms(NamedTuple):
@@ -27,28 +26,23 @@ class TotalCorrelationTerms(NamedTuple):
     dimension_kl: Tensor
 
 
-def mss_log_weights(
-    batch_size: int, n_obs: int, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-) -> Tensor:
+def mss_log_weights(batch_size: int, n_obs: int, **options: Any) -> Tensor:
     r"""Log importance weights of minibatch stratified sampling (MSS), tensor of shape (batch_size, batch_size).
 
-    With :math:`B` cells in the minibatch, :math:`M = B - 1` and :math:`N` training cells, row :math:`i` has
+    With :math:`B` cells in the minibatch, :math:`M = B - 1` and :math:`N` training cells, at least :math:`B`, row :math:`i` is
 
-    .. math::
-        w_{ii} = \frac1N, \qquad w_{i,\,i+1 \bmod B} = \frac{N - M}{N M}, \qquad w_{ij} = \frac1M \text{ otherwise,}
+    .. math:: w_{ii} = \frac1N, \qquad w_{i,\,i+1 \bmod B} = \frac{N - M}{N M}, \qquad w_{ij} = \frac1M \text{ otherwise,}
 
-    and sums to 1, so that :math:`\sum_j w_{ij}\, q(z_i \mid x_j)` is an unbiased estimate of
-    :math:`q(z_i) = \frac1N \sum_n q(z_i \mid x_n)`: the cell that generated :math:`z_i` is always in the minibatch and
-    must count as one cell of N. The weight :math:`1/N` therefore stands on the *diagonal*; in column 0, where much public
-    code has it, the estimate is that of the plain minibatch average. N below B, which would make the second weight negative,
-    is read as N = B.
+    and sums to 1, so that :math:`\sum_j w_{ij}\, q(z_i \mid x_j)` is an unbiased estimate of :math:`q(z_i)`: the cell that
+    generated :math:`z_i` is always in the minibatch and must count as one of N. So :math:`1/N` stands on the *diagonal*; in
+    column 0, where much public code has it, the estimate is that of the plain minibatch average.
     """
     n_obs = _population_size(batch_size, n_obs)
     n_others = batch_size - 1
     if n_others == 0:
-        return torch.zeros(1, 1, device=device, dtype=dtype)
-    weights = torch.full((batch_size, batch_size), -math.log(n_others), device=device, dtype=dtype)
-    cells = torch.arange(batch_size, device=device)
+        return torch.zeros(1, 1, **options)
+    weights = torch.full((batch_size, batch_size), -math.log(n_others), **options)
+    cells = torch.arange(batch_size, device=weights.device)
     weights[cells, (cells + 1) % batch_size] = math.log((n_obs - n_others) / (n_obs * n_others))
     weights.fill_diagonal_(-math.log(n_obs))
     return weights
@@ -65,17 +59,13 @@ def total_correlation_terms(
         + \underbrace{\mathbb E \log \tfrac{q(z)}{\prod_d q(z_d)}}_{\mathrm{TC}(z)}
         + \underbrace{\mathbb E \log \tfrac{\prod_d q(z_d)}{p(z)}}_{\sum_d \mathrm{KL}(q(z_d) \| p(z_d))}
 
-    with :math:`p(z) = \mathcal N(0, I)`. The aggregate :math:`q(z) = \frac1N \sum_n q(z \mid x_n)`
-    is estimated from the minibatch, :math:`q(z_i) \approx \sum_j w_{ij}\, q(z_i \mid x_j)`, with the weights of
+    with :math:`p(z) = \mathcal N(0, I)`. The aggregate :math:`q(z) = \frac1N \sum_n q(z \mid x_n)` is estimated from the
+    minibatch, :math:`q(z_i) \approx \sum_j w_{ij}\, q(z_i \mid x_j)`, with the weights of minibatch stratified sampling
+    (``"mss"``, :math:`1 / N` for the cell itself) or minibatch weighted sampling (``"mws"``, :math:`w_{ij} = 1 / (N B)`: the
+    gradient of the plain minibatch average, but a total correlation that is larger by :math:`(D - 1) \log N`).
 
-    - ``"mss"``, minibatch stratified sampling: with :math:`1 / N` for the cell itself;
-    - ``"mws"``, minibatch weighted sampling: :math:`w_{ij} = 1 / (N B)`. It has the gradient of the plain minibatch
-      average :math:`1 / B`, and its total correlation is larger than that by :math:`(D - 1) \log N`: a training
-      signal, never a number to report.
-
-    The three terms add up to the Monte Carlo KL for both estimators. Each is a training signal: it can be
-    negative, and it saturates once the KL is much larger than :math:`\log N`, because then no other cell of
-    the minibatch has a density worth counting at :math:`z_i`.
+    The three terms add up to the Monte Carlo KL for both. Each is a training signal, not a number to report: it can be negative,
+    and it saturates once the KL is much larger than :math:`\log N`.
 
     Parameters
     ----------
@@ -90,17 +80,13 @@ def total_correlation_terms(
 
     Returns
     -------
-    Named tuple ``(mutual_information, total_correlation, dimension_kl)`` of scalar tensors, nats, averaged over cells.
-    Half-precision input is computed in float32. There is a first derivative only.
+    Named tuple ``(mutual_information, total_correlation, dimension_kl)`` of scalar tensors, nats, averaged over cells
+    :cite:p:`Chen2018`. Half-precision input is computed in float32. There is a first derivative only.
 
     Raises
     ------
     ValueError
         If the shapes are not one common (n_cells, n_latent), ``n_obs`` is below 1 or the estimator is unknown.
-
-    References
-    ----------
-    :cite:p:`Chen2018`
 
     Examples
     --------
@@ -143,12 +129,14 @@ class _LogAggregate(torch.autograd.Function):
     With :math:`l_{dij} = \log q(z_{id} \mid x_j)`, the gradient of the joint by :math:`l_{dij}` is a softmax over :math:`j` of
     the sum over dimensions, that of a marginal the softmax of its own dimension. One array of cells x cells x dimensions is kept,
     where autograd keeps one for every operation; with several chunks of dimensions none, and each is computed again.
-    Not by an expanded quadratic, whose cancellation (and TF32 on a GPU) would cost the digits of narrow posteriors.
+    An expanded quadratic would lose the digits of narrow posteriors by cancellation (and TF32 on a GPU).
     """
 
     @staticmethod
-    def forward(ctx, z, mean, variance, log_weights, chunk):
-        log_joint, log_marginals = 0.0, 0.0
+    def forward(
+        ctx: Any, z: Tensor, mean: Tensor, variance: Tensor, log_weights: Tensor, chunk: int
+    ) -> tuple[Tensor, Tensor]:
+        log_joint, log_marginals, pairs = torch.zeros_like(log_weights), z.new_zeros(len(z)), z
         for part in _chunks(chunk, z, mean, variance):
             pairs = _log_densities(*part)
             log_joint = log_joint + pairs.sum(dim=0)
@@ -162,13 +150,14 @@ class _LogAggregate(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_aggregate, grad_marginals):
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        grad_aggregate, grad_marginals = upstream
         *posterior, log_weights, joint, kept = ctx.saved_tensors
         by_joint, gradients = joint * grad_aggregate[:, None], []
         for z, mean, variance in _chunks(ctx.chunk, *posterior):
-            marginals = (
-                torch.softmax(_log_densities(z, mean, variance).add_(log_weights), dim=2) if kept is None else kept
-            )
+            marginals: Any = kept
+            if kept is None:
+                marginals = torch.softmax(_log_densities(z, mean, variance).add_(log_weights), dim=2)
             by_pair = torch.addcmul(by_joint, marginals, grad_marginals[:, None])
             precision = variance.reciprocal()
             # Sums over the cells whose posteriors they are, and over the samples.
@@ -177,9 +166,8 @@ class _LogAggregate(torch.autograd.Function):
             total, first, second = over_samples.permute(1, 2, 0)
             by_z = over_posteriors[:, :, 1].T - z * over_posteriors[:, :, 0].T
             squares = second - 2.0 * mean * first + mean.square() * total
-            gradients.append(
-                (by_z, (first - mean * total) * precision, 0.5 * precision * (squares * precision - total))
-            )
+            by_variance = 0.5 * precision * (squares * precision - total)
+            gradients.append((by_z, (first - mean * total) * precision, by_variance))
         if len(gradients) == 1:
             return *gradients[0], None, None
         return *(torch.cat(parts, dim=1) for parts in zip(*gradients, strict=True)), None, None

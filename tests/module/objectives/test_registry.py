@@ -107,7 +107,7 @@ def test_an_objective_from_outside_trains_by_name(toy, counts_adata, tmp_path):
         last["nll_train"] + 3 * last["kl_train"] + 2 * last["distance_train"], rel=1e-4
     )
     assert counts_adata.uns["betavae"]["params"]["objective"] == "toy"
-    titles = [axes.get_title() for axes in scbetavae.pl.training(counts_adata).axes]
+    titles = [axes.get_title() for axes in scbetavae.pl.history(counts_adata).axes]
     assert "Distance of the means from 0" in titles
     model.save(tmp_path / "model")
     loaded = BetaVAE.load(tmp_path / "model", counts_adata, accelerator="cpu")

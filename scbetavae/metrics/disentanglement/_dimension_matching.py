@@ -1,0 +1,113 @@
+"""Which dimension of one model is which of another."""
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from scbetavae._core.checks import finite_matrix
+from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._binning import rank_rows
+
+
+class DimensionMatches(NamedTuple):
+    """Dimensions of several models, matched to those of one of them."""
+
+    reference: int
+    """Position of the model whose active dimensions, in their order, the others are matched to."""
+    dimensions: np.ndarray
+    """Dimension of each model (rows) that matches each of the reference (columns); -1 where it has none left."""
+    signs: np.ndarray
+    """1 or -1, so that multiplication orients the dimension as in the reference; 0 where there is no match."""
+    agreement: np.ndarray
+    """Mean absolute Spearman correlation with the matches in the other models, (models, dims), in [0, 1]; NaN without a match."""
+
+
+def match_dimensions(
+    codes_per_seed: Sequence[ArrayLike], *, active: Sequence[ArrayLike] | None = None
+) -> DimensionMatches:
+    r"""Match the active dimensions of models of the same cells, one to one.
+
+    The reference :math:`r` is the model that the others resemble most, and :math:`\pi_b` the assignment of the dimensions of
+    model :math:`b` to its own:
+
+    .. math:: \pi_b = \arg\max_\pi \sum_d |\rho(z^r_d, z^b_{\pi(d)})|, \qquad
+              r = \arg\max_a \sum_{b \ne a} \max_\pi \sum_d |\rho(z^a_d, z^b_{\pi(d)})|
+
+    with :math:`\rho` the Spearman correlation over cells.
+
+    Parameters
+    ----------
+    codes_per_seed
+        Posterior means of the same cells, at least two, in the same order, one array of shape (n_cells, n_dims) per model. Fewer
+        than two models, or other cells, raise a ValueError.
+    active
+        One boolean mask per model, by default :func:`active_dimensions` of each.
+
+    Returns
+    -------
+    The matches. A model with fewer active dimensions than the reference lacks some of them; dimensions that only other models
+    have are left out.
+
+    Examples
+    --------
+    >>> from scbetavae.metrics import match_dimensions
+    >>> z = np.random.default_rng(0).normal(size=(500, 3))
+    >>> matches = match_dimensions([z, -z[:, [2, 0, 1]]])
+    >>> matches.dimensions.tolist(), matches.signs.tolist()
+    ([[0, 1, 2], [1, 2, 0]], [[1, 1, 1], [-1, -1, -1]])
+    """
+    ranks, columns = ranks_of_models(codes_per_seed, active)
+    alike = np.zeros((len(ranks), len(ranks)))
+    for a, b in combinations(range(len(ranks)), 2):
+        alike[a, b] = alike[b, a] = np.abs(_assign(ranks[a], ranks[b])[1]).sum()
+    totals = alike.sum(axis=1).round(9)  # rounded, so that equals are equal; the first of them is taken
+    reference = max(range(len(ranks)), key=lambda model: (totals[model], len(ranks[model])))
+    positions, signs = (np.zeros((len(ranks), len(ranks[reference])), dtype=np.int64) for _ in range(2))
+    for model, own in enumerate(ranks):
+        positions[model], correlation = _assign(ranks[reference], own)
+        signs[model] = np.where(positions[model] < 0, 0, np.where(correlation < 0, -1, 1))
+    dimensions = np.full_like(positions, -1)
+    for kept, found, into in zip(columns, positions, dimensions, strict=True):
+        into[found >= 0] = kept[found[found >= 0]]
+    return DimensionMatches(reference, dimensions, signs, _agreement(ranks, positions))
+
+
+def ranks_of_models(
+    codes_per_seed: Sequence[ArrayLike], active: Sequence[ArrayLike] | None
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Scaled ranks of the active dimensions of each model, (n_active, n_cells), and their numbers."""
+    arrays = [finite_matrix(codes, "codes") for codes in codes_per_seed]
+    sizes = sorted({len(array) for array in arrays})
+    masks = [None] * len(arrays) if active is None else list(active)
+    if len(arrays) < 2 or len(sizes) > 1 or sizes[0] < 2 or len(masks) != len(arrays):
+        got = f"{len(arrays)} models of {sizes} cells with {len(masks)} masks"
+        msg = (
+            f"Got {got}. Pass at least two models of the same cells, two cells or more, and one mask per model or none."
+        )
+        raise ValueError(msg)
+    columns = [np.flatnonzero(resolve_active(array, mask)) for array, mask in zip(arrays, masks, strict=True)]
+    return [rank_rows(array[:, kept].T) for array, kept in zip(arrays, columns, strict=True)], columns
+
+
+def _assign(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row of ``second`` for each row of ``first``, -1 for none, and their correlation, 0 for none."""
+    correlation = first @ second.T
+    rows, columns = linear_sum_assignment(-np.abs(correlation))
+    position, value = np.full(len(first), -1, dtype=np.int64), np.zeros(len(first))
+    position[rows], value[rows] = columns, correlation[rows, columns]
+    return position, value
+
+
+def _agreement(ranks: list[np.ndarray], positions: np.ndarray) -> np.ndarray:
+    """Mean absolute correlation of every match with its counterparts, (models, dims)."""
+    total, pairs = np.zeros(positions.shape), np.zeros(positions.shape)
+    for a, b in combinations(range(len(ranks)), 2):
+        both = (positions[a] >= 0) & (positions[b] >= 0)
+        products = ranks[a][positions[a][both]] * ranks[b][positions[b][both]]
+        total[np.ix_([a, b], both)] += np.minimum(np.abs(products.sum(axis=1)), 1.0)
+        pairs[np.ix_([a, b], both)] += 1
+    return np.where(pairs > 0, total / np.maximum(pairs, 1), np.nan)

@@ -1,0 +1,121 @@
+"""iLISI: how many batches there are, effectively, among a cell's neighbors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from scbetavae._core.checks import check_whole_number, finite_matrix
+from scbetavae.metrics._checks import check_column
+from scbetavae.metrics.integration._classifiers import MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES
+
+N_NEIGHBORS = 30
+_N_PERMUTATIONS = 10
+
+
+def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = N_NEIGHBORS, seed: int = 0) -> float:
+    r"""Integration local inverse Simpson index, on a scale from separate to mixed :cite:p:`Korsunsky2019`.
+
+    The effective number of batches among the nearest other cells of cell :math:`i` is
+    :math:`L_i = 1 / \sum_b p_{ib}^2`, with :math:`p_{ib}` the share of batch :math:`b` among them. The score compares its
+    mean with what it is for permuted batches,
+
+    .. math:: \frac{\bar L - 1}{\bar L_\text{permuted} - 1},
+
+    clipped to [0, 1], so that mixed cells score 1 in small neighborhoods and with batches of unequal size, too. Neighbors count
+    alike: 30 of them, the perplexity of the Gaussian weights in the original.
+
+    Parameters
+    ----------
+    codes
+        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
+    batch
+        Batch of every cell; cells without one are left out.
+    n_neighbors
+        Neighbors of a cell, at least 2.
+    seed
+        Seed of the permutations, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
+        neighbors among.
+
+    Returns
+    -------
+    Score in [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells. NaN with fewer than two
+    batches or three cells.
+
+    Examples
+    --------
+    >>> from scbetavae.metrics import ilisi
+    >>> batch = np.repeat(["plate 1", "plate 2"], 200)
+    >>> codes = np.random.default_rng(0).normal(size=(400, 2))
+    >>> round(ilisi(codes, batch), 1), ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)
+    (1.0, 0.0)
+    """
+    array = finite_matrix(codes, "codes")
+    labels = check_column(batch, len(array), "batch").as_classes().values
+    check_whole_number(n_neighbors, "n_neighbors", 2)
+    hoods = find_neighborhoods(array, labels, n_neighbors, seed=seed)
+    return float(hoods.score(hoods.indices(labels).mean(), labels, seed))
+
+
+@dataclass(frozen=True)
+class Neighborhoods:
+    """Nearest other cells of some cells."""
+
+    cells: np.ndarray  # cells whose neighbors were looked for, (n_queries,)
+    neighbors: np.ndarray  # (n_queries, n_neighbors)
+    taken: np.ndarray  # cells among which they were looked for
+
+    @property
+    def is_empty(self) -> bool:
+        return self.neighbors.size == 0
+
+    def indices(self, labels: np.ndarray) -> np.ndarray:
+        """Inverse Simpson index of each neighborhood, (n_queries,)."""
+        if self.is_empty:
+            return np.full(max(len(self.cells), 1), np.nan)
+        near = labels[self.neighbors]
+        squares = sum(((near == label).mean(axis=1) ** 2 for label in range(labels.max() + 1)), np.zeros(len(near)))
+        return 1 / squares
+
+    def permuted(self, labels: np.ndarray, seed: int, strata: np.ndarray | None = None) -> float:
+        """Mean index for labels permuted over the cells, or within strata of them."""
+        rng = np.random.default_rng(seed)
+        groups = [self.taken]
+        if strata is not None:
+            groups = [self.taken[strata[self.taken] == stratum] for stratum in np.unique(strata[self.taken])]
+        means = []
+        for _ in range(_N_PERMUTATIONS):
+            drawn = labels.copy()
+            for group in groups:
+                drawn[group] = rng.permutation(labels[group])
+            means.append(self.indices(drawn).mean())
+        return float(np.mean(means))
+
+    def score(self, mean: Any, labels: np.ndarray, seed: int) -> np.ndarray:
+        """Mean index, or several, on the scale from separate (0) to mixed (1)."""
+        null = self.permuted(labels, seed) if not self.is_empty else np.nan
+        return np.clip((np.asarray(mean) - 1) / (null - 1 if null > 1 else np.nan), 0.0, 1.0)
+
+
+def find_neighborhoods(
+    codes: np.ndarray, labels: np.ndarray, n_neighbors: int, *, test: np.ndarray | None = None, seed: int = 0
+) -> Neighborhoods:
+    """Neighbors of the labeled cells (of those in `test`, if given) among all labeled cells."""
+    from sklearn.neighbors import NearestNeighbors
+
+    rng = np.random.default_rng(seed)
+    # In random order, so that equally near cells are taken at random.
+    taken = rng.permutation(np.flatnonzero(labels >= 0))[:MAXIMUM_NEIGHBOR_REFERENCES]
+    cells = taken if test is None else taken[test[taken]]
+    cells = cells[:MAXIMUM_NEIGHBOR_QUERIES]
+    k = min(n_neighbors, len(taken) - 1)
+    if k < 2 or not len(cells) or len(np.unique(labels[taken])) < 2:
+        return Neighborhoods(cells, np.zeros((len(cells), 0), dtype=np.int64), taken)
+    centered = codes - codes.mean(axis=0)  # distances come from inner products, which lose digits far from the origin
+    search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centered[taken])
+    found = taken[search.kneighbors(centered[cells], return_distance=False)]
+    # Without the cell itself, which need not be the first among duplicates, nor be there at all.
+    others = np.argsort(found == cells[:, None], axis=1, kind="stable")[:, :k]
+    return Neighborhoods(cells, np.take_along_axis(found, others, axis=1), taken)
