@@ -120,7 +120,7 @@ def _read(
         elif recorded is not None:
             values.append(recorded[:, [place]])
         else:
-            value = "..." if categories is None else repr(_plain(categories[0]))
+            value = "..." if categories is None else repr(np.asarray(categories).tolist()[0])
             example = f"batch={value}" if argument == "batch" else f"covariates={{{name!r}: {value}}}"
             msg = (
                 f"The decoder is conditioned on {listed(columns)}: pass adata= or indices=, the cells that the rows of z stand "
@@ -166,16 +166,16 @@ def gene_positions(names: Any, var_names: Iterable[Any]) -> np.ndarray | None:
 
 def _codes(values: Any, categories: Any, n_cells: int, argument: str) -> np.ndarray:
     """Integer codes of category names, one for all cells or one of each, shape (n_cells, 1)."""
-    names = _one_of_each(np.asarray(values, dtype=object), n_cells, argument)
-    place = {_plain(category): i for i, category in enumerate(categories)}
-    unknown = next((name for name in names if _plain(name) not in place), None)
+    names = _one_of_each(np.asarray(values, dtype=object), n_cells, argument).tolist()
+    place = {category: i for i, category in enumerate(np.asarray(categories).tolist())}
+    unknown = next((name for name in names if name not in place), None)
     if unknown is not None:
         hint = did_you_mean(unknown, place)
         msg = (
             f"{argument}={unknown!r} is not a category that the model was trained on.{hint} Those are {listed(place)}."
         )
         raise ValueError(msg)
-    return np.array([place[_plain(name)] for name in names], dtype=np.int64).reshape(-1, 1)
+    return np.array([place[name] for name in names], dtype=np.int64).reshape(-1, 1)
 
 
 def _numbers(values: Any, n_cells: int, argument: str) -> np.ndarray:
@@ -198,8 +198,3 @@ def _one_of_each(values: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
         msg = f"{argument} has shape {values.shape}; pass one value, or one of each of the {n_cells} rows of z."
         raise ValueError(msg)
     return np.broadcast_to(values, (n_cells,))
-
-
-def _plain(value: Any) -> Any:
-    """A number or text of Python."""
-    return value.item() if isinstance(value, np.generic) else value

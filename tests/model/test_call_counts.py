@@ -12,7 +12,7 @@ from scbetavae.model import BetaVAE
 
 PACKAGE = str(Path(scbetavae.__file__).parent)
 # The goal is 70 functions in 15 files. About 50 functions in 10 files are the classifiers of the report.
-MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 115, 26, 2
+MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 115, 25, 2
 
 
 def record(call):
