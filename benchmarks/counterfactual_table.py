@@ -29,7 +29,7 @@ from sklearn.decomposition import PCA
 import scbetavae
 from scbetavae import metrics
 from scbetavae.model import BetaVAE
-from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
+from scbetavae.model._count_transport import draw_counts, to_shares, transport_counts
 from scbetavae.train import LinearSchedule
 
 # name: objective, beta, whether the decoder is conditioned on batch. The last is scVI with beta 1 and our warm-up.

@@ -126,8 +126,10 @@ def check_matrix(matrix: ArrayLike, name: str = "matrix") -> np.ndarray:
     return array
 
 
-def check_test(test: ArrayLike, n_cells: int) -> np.ndarray:
-    """A mask of cells that holds some, not all."""
+def check_test(test: ArrayLike | None, n_cells: int) -> np.ndarray | None:
+    """A mask of cells that holds some, not all; ``None`` stays."""
+    if test is None:
+        return None
     mask = check_mask(test, n_cells, "test")
     if mask.all() or not mask.any():
         msg = f"`test` holds {'all' if mask.all() else 'no'} cells. Leave cells for training and cells for evaluation."

@@ -4,9 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from scbetavae.metrics._checks import Covariate, check_test, take_groups
+from scbetavae.metrics._checks import Covariate, take_groups
 from scbetavae.metrics._contingency import count_tables
 from scbetavae.metrics._resampling import Blocks, permute_values
 
@@ -174,14 +173,13 @@ class Plan:
 def make_plan(
     covariate: Covariate,
     groups: np.ndarray | None,
-    test: ArrayLike | None,
+    mask: np.ndarray | None,
     seed: int,
     most_queries: int | None = None,
     most_references: int | None = None,
 ) -> Plan:
-    """Splits for a covariate: those of `test`, or four folds; with `groups`, tested cells are predicted from other donors."""
+    """Splits for a covariate: by a checked mask of tested cells, or four folds; `groups` are predicted from other donors."""
     n_cells = len(covariate.present)
-    mask = None if test is None else check_test(test, n_cells)
     target = make_target(covariate)
     if mask is not None and not target.problem:
         target = _in_both(target, mask)

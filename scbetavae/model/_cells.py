@@ -1,12 +1,14 @@
-"""Which cells a method reads: one meaning of ``indices`` for all of them."""
+"""Which cells a method reads: ``indices`` means the same in all of them."""
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+
+from scbetavae._core.columns import obs_of
+from scbetavae._core.text import did_you_mean
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,30 +17,9 @@ _COMPARED = 20_000  # names among which the nearest is looked for
 
 
 def resolve_rows(adata: AnnData, cells: Any, argument: str = "indices", *, at_least_one: bool = False) -> np.ndarray:
-    """Places of the cells that were asked for, in the order asked.
+    """Positions of cells in the order given: ``None`` for all, a mask, positions (below 0 from the end), names, or a slice.
 
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    cells
-        ``None`` for all, a boolean mask over all cells, whole numbers (below 0 counted from the end, as numpy does), names
-        of cells, or a slice. A boolean Series that lists the cells in another order is read by its index.
-    argument
-        Name of the argument in messages.
-    at_least_one
-        Whether no cell at all is refused.
-
-    Returns
-    -------
-    Positions from 0 to ``adata.n_obs - 1``.
-
-    Raises
-    ------
-    ValueError
-        For a mask of another length, positions that are not there, names that several cells share, and anything else.
-    KeyError
-        For a name that no cell has, with the nearest.
+    A boolean Series that lists the cells in another order is read by its index.
     """
     everyone = np.arange(adata.n_obs)
     if cells is None:
@@ -47,12 +28,18 @@ def resolve_rows(adata: AnnData, cells: Any, argument: str = "indices", *, at_le
         rows = everyone[cells]
     else:
         wanted = _as_array(adata, cells, argument)
-        if wanted.dtype == bool:
-            rows = _rows_of_mask(wanted, adata.n_obs, argument)
-        elif wanted.dtype.kind in "iu":
-            rows = _rows_of_positions(wanted, adata.n_obs, argument)
-        else:
+        if wanted.dtype.kind in "iu":
+            rows = _rows_of_positions(wanted.astype(np.int64), adata.n_obs, argument)
+        elif wanted.dtype != bool:
             rows = _rows_of_names(wanted, adata.obs_names, argument)
+        elif len(wanted) == adata.n_obs:
+            rows = np.flatnonzero(wanted)
+        else:
+            msg = (
+                f"{argument} is a mask of {len(wanted)} values, but adata has {adata.n_obs} cells. Give a mask of shape "
+                f'({adata.n_obs},), for example adata.obs["batch"] == "b1".'
+            )
+            raise ValueError(msg)
     if at_least_one and not len(rows):
         msg = f"{argument} names no cells. Give at least one cell, or leave it out."
         raise ValueError(msg)
@@ -60,16 +47,16 @@ def resolve_rows(adata: AnnData, cells: Any, argument: str = "indices", *, at_le
 
 
 def rows_of_population(adata: AnnData, cells: Any, argument: str) -> np.ndarray | None:
-    """Like :func:`resolve_rows`, but a string is a query of ``.obs``, as scvi-tools reads it; ``None`` stays."""
+    """Like `resolve_rows`, but a string is a query of ``.obs``, as scvi-tools reads it, and ``None`` stays."""
     if isinstance(cells, str):
         # Not by the names of the cells that the query finds, which other cells may share.
         place = "_place"
-        return adata.obs.assign(**{place: np.arange(adata.n_obs)}).query(cells)[place].to_numpy()
+        return obs_of(adata).assign(**{place: np.arange(adata.n_obs)}).query(cells)[place].to_numpy()
     return None if cells is None else resolve_rows(adata, cells, argument)
 
 
 def _as_array(adata: AnnData, cells: Any, argument: str) -> np.ndarray:
-    """What was asked for, as booleans, whole numbers or strings of shape (n,)."""
+    """The cells as booleans, integers or strings of shape (n,)."""
     if isinstance(cells, pd.Series) and pd.api.types.is_bool_dtype(cells.dtype):
         same_cells = len(cells) == adata.n_obs and cells.index.is_unique and adata.obs_names.is_unique
         if same_cells and cells.index.isin(adata.obs_names).all():
@@ -92,22 +79,11 @@ def _as_array(adata: AnnData, cells: Any, argument: str) -> np.ndarray:
     return wanted
 
 
-def _rows_of_mask(mask: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
-    if len(mask) != n_cells:
-        msg = (
-            f"{argument} is a mask of {len(mask)} values, but adata has {n_cells} cells. Give a mask of shape ({n_cells},), for "
-            'example adata.obs["batch"] == "b1".'
-        )
-        raise ValueError(msg)
-    return np.flatnonzero(mask)
-
-
 def _rows_of_positions(positions: np.ndarray, n_cells: int, argument: str) -> np.ndarray:
-    positions = positions.astype(np.int64)
     wrong = positions[(positions < -n_cells) | (positions >= n_cells)]
     if len(wrong):
         msg = (
-            f"{argument} holds {len(wrong)} positions that are not there, the first {wrong[0]}: adata has {n_cells} cells, "
+            f"{argument} has {len(wrong)} positions that do not exist, the first {wrong[0]}: adata has {n_cells} cells, "
             f"positions from 0 to {n_cells - 1}, or -1 to -{n_cells} from the end."
         )
         raise ValueError(msg)
@@ -115,8 +91,8 @@ def _rows_of_positions(positions: np.ndarray, n_cells: int, argument: str) -> np
 
 
 def _rows_of_names(names: np.ndarray, obs_names: pd.Index, argument: str) -> np.ndarray:
-    there = np.flatnonzero(obs_names.isin(names))
-    found = obs_names[there].astype(object)
+    rows = np.flatnonzero(obs_names.isin(names))
+    found = obs_names[rows].astype(object)
     if not found.is_unique:
         shared = found[found.duplicated()]
         msg = (
@@ -124,11 +100,13 @@ def _rows_of_names(names: np.ndarray, obs_names: pd.Index, argument: str) -> np.
             "make the names unique first: adata.obs_names_make_unique()."
         )
         raise ValueError(msg)
-    places = found.get_indexer(names.astype(object))
+    places = found.get_indexer(pd.Index(names.astype(object)))
     missing = names[places < 0]
     if len(missing):
-        near = difflib.get_close_matches(str(missing[0]), obs_names[:_COMPARED].astype(str).tolist(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else f" Its names look like {str(obs_names[0])!r}."
+        hint = (
+            did_you_mean(missing[0], obs_names[:_COMPARED], cutoff=0.6)
+            or f" Its names look like {str(obs_names[0])!r}."
+        )
         msg = f"{argument}: {len(missing)} of {len(names)} names are of no cell of adata, the first {str(missing[0])!r}.{hint}"
         raise KeyError(msg)
-    return there[places]
+    return rows[places]

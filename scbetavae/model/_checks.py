@@ -1,10 +1,10 @@
-"""Refuse data that would train silently wrong, and say which cells and genes and what to do."""
+"""Refuse data on which training would give wrong results, and say which cells and genes and what to do."""
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,214 +13,97 @@ from anndata import AnnData
 from scipy import sparse
 from scvi import settings
 
-from ._matrix_scan import FLOAT32_MAX, Finding, overflows_float32, scan_matrix
+from scbetavae._core.checks import check_key
+from scbetavae._core.columns import obs_of
+from scbetavae._core.text import listed
 
 _LARGEST_EXACT = 2**24
-"""Largest whole number up to which float32 has all of them."""
+"""Largest integer up to which float32 represents all of them."""
+_NAMED = 5  # cells in a message
+_CHUNK = 4096  # rows of a block
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""The network computes in float32, to which every input is cast: larger values become infinite."""
 
 
 def counts_of(adata: AnnData, layer: str | None) -> tuple[Any, str]:
-    """Matrix of counts and its name in messages.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    layer
-        Layer that holds the counts; ``None`` for ``.X``.
-
-    Returns
-    -------
-    The matrix and its name.
-
-    Raises
-    ------
-    ValueError
-        If ``.X`` is asked for and empty.
-    """
-    if layer is None:
-        if adata.X is None:
-            msg = "adata.X is None. Put the raw counts there, or name their layer: setup_anndata(adata, layer=...)."
-            raise ValueError(msg)
-        return adata.X, "adata.X"
-    return adata.layers[layer], f"adata.layers[{layer!r}]"
+    """Matrix of counts, a layer or ``.X``, and its name in messages."""
+    if layer is not None:
+        return adata.layers[layer], f"adata.layers[{layer!r}]"
+    if adata.X is None:
+        msg = "adata.X is None. Put the raw counts there, or name their layer: setup_anndata(adata, layer=...)."
+        raise ValueError(msg)
+    return adata.X, "adata.X"
 
 
 def check_matrix(adata: AnnData, layer: str | None) -> None:
-    """Refuse a matrix that no likelihood can explain.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    layer
-        Layer that holds the counts; ``None`` for ``.X``.
-
-    Raises
-    ------
-    ValueError
-        For values that are negative or not finite in float32, and cells without counts.
-    """
+    """Refuse values that are negative or not finite in float32, and cells without counts."""
     matrix, name = counts_of(adata, layer)
     if 0 in matrix.shape:
         msg = f"{name} has {matrix.shape[0]} cells and {matrix.shape[1]} genes. There is nothing to train on."
         raise ValueError(msg)
     scan = scan_matrix(matrix)
+    too_large = f"too large (beyond {FLOAT32_MAX:.2g}, the largest number of float32, in which the model computes)"
     for finding, kind, remedy in (
         (scan.non_finite, "NaN or infinite", "Set them to 0 or drop their cells or genes."),
-        (
-            scan.overflowing,
-            f"too large (beyond {FLOAT32_MAX:.2g}, the largest number of float32, in which the model computes)",
-            "Look at how the matrix was made: counts of molecules are far smaller.",
-        ),
-        (
-            scan.negative,
-            "negative",
-            "Counts are at least 0: scaled or regressed data cannot be used, give the raw counts.",
-        ),
+        (scan.overflowing, too_large, "Check how the matrix was made: UMI counts are far smaller."),
+        (scan.negative, "negative", "Counts are at least 0. Pass raw counts, not scaled or regressed data."),
     ):
         if finding is not None:
             msg = f"{name} holds {finding.n_values} {kind} values, the first {_where(adata, finding)}. {remedy}"
             raise ValueError(msg)
-    if scan.overflowing_rows.size:
-        msg = (
-            f"The counts of {scan.overflowing_rows.size} cells in {name} sum to more than float32 can hold "
-            f"({_names(adata.obs_names[scan.overflowing_rows])}). Look at how the matrix was made, or drop these cells."
-        )
-        raise ValueError(msg)
-    if scan.empty_rows.size:
-        names = _names(adata.obs_names[scan.empty_rows])
-        msg = (
-            f"{scan.empty_rows.size} cells have no counts in {name}: {names}. "
-            "Drop them first: sc.pp.filter_cells(adata, min_counts=1)."
-        )
-        raise ValueError(msg)
+    for rows, what, remedy in (
+        (
+            scan.overflowing_rows,
+            "counts that sum to more than float32 can hold",
+            "Check how the matrix was made, or drop them.",
+        ),
+        (scan.empty_rows, "no counts", "Drop them first: sc.pp.filter_cells(adata, min_counts=1)."),
+    ):
+        if rows.size:
+            msg = f"{rows.size} cells have {what} in {name}: {listed(adata.obs_names[rows], _NAMED)}. {remedy}"
+            raise ValueError(msg)
 
 
 def check_integer_counts(adata: AnnData, layer: str | None, gene_likelihood: str) -> None:
-    """Refuse values that are not counts, for a likelihood of counts.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    layer
-        Layer that holds the counts; ``None`` for ``.X``.
-    gene_likelihood
-        Name of the likelihood.
-
-    Raises
-    ------
-    ValueError
-        If a value is not an integer.
-    """
+    """Refuse values that are not integers, for a likelihood of counts."""
     matrix, name = counts_of(adata, layer)
     scan = scan_matrix(matrix)
     if scan.largest > _LARGEST_EXACT:
         warnings.warn(
             f"{name} holds counts of up to {scan.largest:.3g}. Above {_LARGEST_EXACT:,} float32, in which the model computes, "
             "rounds them (by less than 1e-7 of their value). So many molecules of a gene in one cell are unusual: "
-            "look at how the matrix was made.",
+            "check how the matrix was made.",
             UserWarning,
             stacklevel=settings.warnings_stacklevel,
         )
     if scan.fractional is None:
         return
     looks = f" It looks log-normalized (its largest value is {scan.largest:.3g})." if scan.largest < 20 else ""
-    other = _other_counts(adata, layer)
     msg = (
         f"{name} holds {scan.fractional.n_values} values that are not integers, the first {_where(adata, scan.fractional)}, "
-        f"but gene_likelihood={gene_likelihood!r} explains raw counts.{looks} {other}"
-        'Give raw counts, or use gene_likelihood="normal" for data that are no counts.'
+        f"but gene_likelihood={gene_likelihood!r} needs raw counts.{looks} {_other_counts(adata, layer)}"
+        'Pass raw counts, or use gene_likelihood="normal" for non-count data.'
     )
     raise ValueError(msg)
 
 
 def _other_counts(adata: AnnData, layer: str | None) -> str:
-    """Point at a layer that holds integers, if there is one."""
-    for name in adata.layers:
-        # anndata 0.13 lists .X among the layers, under the name None
-        if name is None or name == layer:
-            continue
+    """Name a layer that holds counts, if there is one."""
+    for name in (
+        key for key in adata.layers if key not in (None, layer)
+    ):  # anndata 0.13 lists .X among the layers, under the name None
         scan = scan_matrix(adata.layers[name])
         if scan.fractional is None and scan.negative is None and scan.non_finite is None:
             return f"adata.layers[{name!r}] holds integers: setup_anndata(adata, layer={name!r}). "
     return ""
 
 
-def check_adata(adata: AnnData) -> None:
-    """Refuse what is no AnnData of its own.
-
-    Parameters
-    ----------
-    adata
-        What was given.
-
-    Raises
-    ------
-    TypeError
-        If it is no AnnData.
-    ValueError
-        If it is a view.
-    """
-    if not isinstance(adata, AnnData):
-        msg = f"adata is a {type(adata).__name__}, not an AnnData. Wrap a matrix of counts: anndata.AnnData(matrix)."
-        raise TypeError(msg)
-    if adata.is_view:
-        msg = "adata is a view of another AnnData, so nothing can be stored in it. Run adata = adata.copy() first."
-        raise ValueError(msg)
-
-
-def check_keys(container: Iterable[Any], keys: Mapping[str, Any], where: str) -> None:
-    """Refuse keys that are not there, naming the nearest.
-
-    Parameters
-    ----------
-    container
-        Keys that are there.
-    keys
-        Keys that were asked for, by the argument that asked.
-    where
-        Name of the container in messages.
-
-    Raises
-    ------
-    KeyError
-        For the first key that is missing.
-    """
-    there = [key for key in container if key is not None]
-    for argument, key in keys.items():
-        if key is None or key in there:
-            continue
-        nearest = difflib.get_close_matches(str(key), [str(k) for k in there], n=1, cutoff=0.5)
-        hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
-        msg = f"{argument}={key!r} is not in {where}. {hint}{where} has {_names(there)}."
-        raise KeyError(msg)
-
-
 def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric: bool) -> None:
-    """Refuse covariates with missing values.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    keys
-        Columns of ``.obs``, by the argument that named them; absent columns are skipped.
-    numeric
-        Whether the columns must be finite numbers.
-
-    Raises
-    ------
-    ValueError
-        For the first column with missing values, or numbers that are not finite in float32, with the count of cells.
-    TypeError
-        For a numeric column that holds no numbers.
-    """
+    """Refuse columns, by the argument that named them, with missing labels or numbers that are not finite in float32."""
     for argument, key in keys.items():
         if key is None or key not in adata.obs:
             continue
-        column = adata.obs[key]
+        column = obs_of(adata)[key]
         if numeric and not pd.api.types.is_numeric_dtype(column):
             msg = (
                 f"{argument}={key!r} must be numeric, but adata.obs[{key!r}] is {column.dtype}. "
@@ -228,70 +111,30 @@ def check_no_missing(adata: AnnData, keys: Mapping[str, str | None], *, numeric:
             )
             raise TypeError(msg)
         missing = overflows_float32(column.to_numpy(dtype=float)) if numeric else column.isna().to_numpy()
-        if missing.any():
-            what = "missing or infinite values" if numeric else "missing labels"
+        if numeric:
+            what = "missing or infinite values"
+            remedy = "Drop these cells or fill the values in (numbers above 3.4e+38 are infinite in float32)"
+        else:
+            what = "missing labels"
             remedy = (
-                "Drop these cells or fill the values in (numbers above 3.4e+38 are infinite in float32)"
-                if numeric
-                else f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
+                f"Drop these cells, adata = adata[adata.obs[{key!r}].notna()].copy(), or give them a label of their own"
             )
-            msg = (
-                f"{argument}={key!r}: {int(missing.sum())} of {adata.n_obs} cells have {what} "
-                f"({_names(adata.obs_names[missing])}). {remedy}."
-            )
-            raise ValueError(msg)
+        _refuse_cells(adata, missing, f"{argument}={key!r}", what, remedy)
 
 
 def check_positive(adata: AnnData, argument: str, key: str | None) -> None:
-    """Refuse size factors that are not positive.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    argument
-        Argument that named the column.
-    key
-        Column of ``.obs``.
-
-    Raises
-    ------
-    ValueError
-        If a value is 0 or less.
-    """
-    if key is None or key not in adata.obs:
-        return
-    wrong = adata.obs[key].to_numpy(dtype=float) <= 0
-    if wrong.any():
-        msg = (
-            f"{argument}={key!r}: {int(wrong.sum())} of {adata.n_obs} cells have a value of 0 or less "
-            f"({_names(adata.obs_names[wrong])}). Size factors are positive: recompute them, or drop these cells."
-        )
-        raise ValueError(msg)
+    """Refuse size factors of 0 or less."""
+    if key is not None and key in adata.obs:
+        wrong = obs_of(adata)[key].to_numpy(dtype=float) <= 0
+        remedy = "Size factors are positive: recompute them, or drop these cells"
+        _refuse_cells(adata, wrong, f"{argument}={key!r}", "a value of 0 or less", remedy)
 
 
 def check_encoder_input(adata: AnnData, key: str | None) -> None:
-    """Refuse a matrix that the encoder cannot read.
-
-    Parameters
-    ----------
-    adata
-        Annotated data.
-    key
-        Entry of ``.obsm``, or ``None``.
-
-    Raises
-    ------
-    KeyError
-        If it is not there.
-    TypeError
-        If it is sparse or holds no numbers.
-    ValueError
-        If it holds values that are not finite in float32.
-    """
+    """Refuse an entry of ``.obsm`` that is missing, sparse, not numeric, or not finite in float32."""
     if key is None:
         return
-    check_keys(adata.obsm.keys(), {"encoder_obsm_key": key}, "adata.obsm")
+    check_key(key, adata.obsm.keys(), "encoder_obsm_key", "adata.obsm")
     matrix = adata.obsm[key]
     if sparse.issparse(matrix):
         msg = f"adata.obsm[{key!r}] is sparse. The encoder reads a dense matrix: adata.obsm[{key!r}].toarray()."
@@ -299,21 +142,94 @@ def check_encoder_input(adata: AnnData, key: str | None) -> None:
     try:
         values = np.asarray(matrix, dtype=float)
     except (TypeError, ValueError):
-        msg = f"adata.obsm[{key!r}] holds values that are no numbers. Give a matrix of shape (cells, columns)."
+        msg = f"adata.obsm[{key!r}] does not hold numbers. Pass a matrix of shape (cells, columns)."
         raise TypeError(msg) from None
-    wrong = overflows_float32(values).any(axis=tuple(range(1, values.ndim)))
-    if wrong.any():
-        msg = (
-            f"adata.obsm[{key!r}] holds NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32) in "
-            f"{int(wrong.sum())} cells ({_names(adata.obs_names[wrong])}). Recompute it, or drop these cells."
-        )
-        raise ValueError(msg)
+    wrong = np.any(overflows_float32(values), axis=tuple(range(1, values.ndim)))
+    what = f"NaN, infinite values or values beyond {FLOAT32_MAX:.2g} (float32)"
+    _refuse_cells(adata, wrong, f"adata.obsm[{key!r}]", what, "Recompute it, or drop these cells")
 
 
 def _where(adata: AnnData, finding: Finding) -> str:
+    """The first value of a kind, for messages."""
     return f"{finding.value:.4g} in cell {adata.obs_names[finding.row]!r}, gene {adata.var_names[finding.column]!r}"
 
 
-def _names(names: Iterable[Any], most: int = 5) -> str:
-    names = [repr(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _refuse_cells(adata: AnnData, wrong: Any, where: str, what: str, remedy: str) -> None:
+    """Raise a ValueError if some cells are wrong."""
+    if wrong.any():
+        names = listed(adata.obs_names[wrong], _NAMED)
+        msg = f"{where}: {int(wrong.sum())} of {adata.n_obs} cells have {what} ({names}). {remedy}."
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """How many values of a kind a matrix holds, and the first of them."""
+
+    n_values: int
+    row: int
+    column: int
+    value: float
+
+
+@dataclass(frozen=True)
+class MatrixScan:
+    """Values of each kind (``None``: there are none), rows that sum to 0 or to more than float32 holds, and the largest value."""
+
+    non_finite: Finding | None
+    overflowing: Finding | None
+    negative: Finding | None
+    fractional: Finding | None
+    empty_rows: np.ndarray
+    overflowing_rows: np.ndarray
+    largest: float
+
+
+def scan_matrix(matrix: Any) -> MatrixScan:
+    """Scan a matrix in blocks of rows, so that a backed file is never read whole."""
+    tests = {
+        "non_finite": lambda v: ~np.isfinite(v),
+        "overflowing": lambda v: np.isfinite(v) & overflows_float32(v),
+        "negative": lambda v: v < 0,
+        "fractional": lambda v: np.isfinite(v) & (v != np.rint(v)),
+    }
+    found: dict[str, Finding | None] = dict.fromkeys(tests)
+    empty, overflowing, largest = [np.array([], dtype=int)], [np.array([], dtype=int)], 0.0
+    for start, block in _row_blocks(matrix):
+        values = block.data if sparse.issparse(block) else block.ravel()
+        for name, test in tests.items():
+            hits, first = np.flatnonzero(test(values)), found[name]
+            if hits.size and first is None:
+                row, column = _position(block, int(hits[0]))
+                found[name] = Finding(hits.size, start + row, column, float(values[hits[0]]))
+            elif first is not None:
+                found[name] = Finding(first.n_values + hits.size, first.row, first.column, first.value)
+        totals = np.asarray(block.sum(axis=1, dtype=np.float64)).ravel()
+        empty.append(start + np.flatnonzero(totals == 0))
+        overflowing.append(start + np.flatnonzero(overflows_float32(totals)))
+        largest = max(largest, float(values[np.isfinite(values)].max(initial=0.0)))
+    return MatrixScan(
+        **found, empty_rows=np.concatenate(empty), overflowing_rows=np.concatenate(overflowing), largest=largest
+    )
+
+
+def overflows_float32(values: np.ndarray) -> np.ndarray:
+    """Which values are NaN, infinite, or become infinite in float32."""
+    return ~(np.abs(values) <= FLOAT32_MAX)
+
+
+def _row_blocks(matrix: Any) -> Iterator[tuple[int, Any]]:
+    """First row and block, CSR or array."""
+    if sparse.issparse(matrix) and matrix.format != "csr":
+        matrix = matrix.tocsr()
+    for start in range(0, matrix.shape[0], _CHUNK):
+        block = matrix[start : start + _CHUNK]
+        yield start, block.tocsr() if sparse.issparse(block) else np.asarray(block)
+
+
+def _position(block: Any, flat: int) -> tuple[int, int]:
+    """Row and column of a stored value."""
+    if sparse.issparse(block):
+        return int(np.searchsorted(block.indptr, flat, side="right")) - 1, int(block.indices[flat])
+    row, column = divmod(flat, block.shape[1])
+    return row, column

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from scbetavae import tl
 from scbetavae._core import keys
 from scbetavae._core.checks import as_list, check_adata
-from scbetavae._core.columns import as_classes
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, compute_latent, registered_classes
+from ._latent import cells_of, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,8 +41,8 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     batch_key
         Column of ``.obs`` with the batch of every cell; ``None`` for the one given to :meth:`setup_anndata`.
     conserve
-        Conserved covariates, columns of ``.obs``. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without
-        one, or for an empty list, clusters of the latent representation.
+        Conserved covariates, columns of ``.obs``. ``None`` takes the ``labels_key`` given to :meth:`setup_anndata`; without one,
+        or for an empty list, clusters of the latent representation.
     categorical
         Conserved columns whose numbers are names of classes, in addition to those registered as labels, batch or categorical
         covariates.
@@ -56,17 +55,13 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
 
     Returns
     -------
-    DataFrame with one row per dimension, see :func:`scbetavae.tl.find_batch_dimensions`. That no dimension can be removed is a
-    result.
+    DataFrame with one row per dimension, see :func:`scbetavae.tl.find_batch_dimensions`. It may say that none can be removed.
 
     Raises
     ------
     KeyError, ValueError, TypeError
-        As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then.
-    ValueError
-        If no batch is known, the decoder is conditioned on this batch, or the model has collapsed.
-    RuntimeError
-        If the model is not trained.
+        As :func:`scbetavae.tl.find_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
+        decoder is conditioned on this batch, or the model has collapsed.
 
     See Also
     --------
@@ -78,8 +73,7 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=2, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=2, enable_progress_bar=False)
     >>> frame = model.find_batch_dimensions()
     >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["conserve"]
     (4, 'bulk_labels')
@@ -88,22 +82,12 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     check_adata(adata, key_added=key_added)
     tl.check_search(method, n_permutations, fdr)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
-    tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered_classes(self))
-    latent = compute_latent(self, adata)
-    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
-        latent.write(copy, obsm_key)
-        return tl.find_batch_dimensions(
-            copy,
-            batch_key,
-            conserve=conserve,
-            categorical=as_list(categorical),
-            obsm_key=obsm_key,
-            method=method,
-            n_permutations=n_permutations,
-            fdr=fdr,
-            seed=seed,
-            key_added=key_added,
-        )
+    registered = registered_classes(self)
+    cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
+    settings = {"method": method, "n_permutations": n_permutations, "fdr": fdr, "seed": seed}
+    with staged(adata) as copy:
+        write_latent(self, adata, copy, obsm_key)
+        return tl.run_search(copy, cells, obsm_key, key_added, settings)
 
 
 def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable[str] | None) -> tuple[str, list[str]]:
@@ -125,9 +109,3 @@ def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable
         raise ValueError(msg)
     names = as_list(setup.get("labels_key") if conserve is None else conserve)
     return registered if batch_key is None else batch_key, names
-
-
-def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, Any]:
-    """Columns that were registered as classes, as classes whatever their type."""
-    registered = set(registered_classes(self))
-    return {name: as_classes(adata.obs[name], "conserve") for name in names if name in registered}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy import sparse
+from scvi.data._utils import _get_adata_minify_type
 
 from scbetavae import metrics
 from scbetavae._core import keys, results
-from scbetavae._core.columns import class_columns
+from scbetavae._core.columns import as_classes, class_columns, obs_of
+
+from ._genes import gene_names, is_in_order
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
     from anndata import AnnData
@@ -66,10 +72,11 @@ class Latent:
             }
         )
 
-    def write(self, adata: AnnData, obsm_key: str = keys.LATENT) -> None:
+    def write(self, adata: AnnData, obsm_key: str = keys.LATENT, **parameters: Any) -> None:
         """Write the means to ``.obsm[obsm_key]`` and the table to ``.uns["betavae"]["latent"]``."""
         adata.obsm[obsm_key] = self.means
-        results.store(adata, keys.LATENT_TABLE, {"": self.table()}, {"obsm_key": obsm_key}, {obsm_key: self.means})
+        made = {"obsm_key": obsm_key, **parameters}
+        results.store(adata, keys.LATENT_TABLE, {"": self.table()}, made, {obsm_key: self.means})
 
 
 def compute_latent(
@@ -78,10 +85,8 @@ def compute_latent(
     """`Latent` of the cells; with ``normal``, that of the normal variable behind the simplex of a logistic normal."""
     is_simplex = self.module.latent_distribution == "ln" and not normal
     with random_state_kept(self.device):
-        if is_simplex:
-            means, variances = self.get_latent_representation(adata, batch_size=batch_size), None
-        else:
-            means, variances = self.get_latent_representation(adata, batch_size=batch_size, return_dist=True)
+        encoded: Any = self.get_latent_representation(adata, batch_size=batch_size, return_dist=not is_simplex)
+    means, variances = (encoded, None) if is_simplex else encoded
     _check_finite(means if variances is None else means + variances, self.adata if adata is None else adata)
     kl = None
     if variances is not None:
@@ -93,6 +98,48 @@ def compute_latent(
     names = tuple(f"dim_{d}" for d in range(means.shape[1]))
     active = metrics.active_dimensions(means, kl=kl)
     return Latent(means, variances, kl, active, (FREE,) * len(names), names)
+
+
+def write_latent(self: BetaVAE, adata: AnnData, copy: AnnData, obsm_key: str = keys.LATENT) -> None:
+    """Write the `Latent` of ``adata`` to its staged copy, unless it is there: of these weights and counts, and unchanged."""
+    inputs = _digest_of_inputs(self, adata)
+    made = results.parameters(adata, keys.LATENT_TABLE)
+    table = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
+    means = adata.obsm.get(obsm_key)
+    is_known = inputs is not None and made.get("obsm_key") == obsm_key and isinstance(table, pd.DataFrame)
+    if is_known and isinstance(means, np.ndarray) and made.get("digest") == _digest_of(inputs, means, table):
+        return
+    latent = compute_latent(self, adata)
+    digest = None if inputs is None else _digest_of(inputs, latent.means, latent.table())
+    latent.write(copy, obsm_key, digest=digest)
+
+
+def _digest_of_inputs(self: BetaVAE, adata: AnnData) -> Any:
+    """Digest of everything that the latent representation depends on; ``None`` where it is not read from counts in memory."""
+    layer = self.registry_["setup_args"].get("layer")
+    counts: Any = adata.layers.get(layer) if layer is not None else adata.X
+    if (
+        not (isinstance(counts, np.ndarray) or (sparse.issparse(counts) and counts.format in ("csr", "csc")))
+        or self.module.latent_distribution == "ln"
+        or not (self.is_trained_ and self.module.reads_counts_alone)
+        or not is_in_order(adata, gene_names(self.registry_))
+        or _get_adata_minify_type(adata) is not None
+    ):
+        return None
+    names = ("data", "indices", "indptr") if sparse.issparse(counts) else ("real",)
+    digest = hashlib.sha256(str((type(counts), counts.shape, counts.dtype)).encode())
+    weights = (value.detach().cpu().numpy() for value in self.module.state_dict().values())
+    for part in (*(getattr(counts, name) for name in names), *weights):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest
+
+
+def _digest_of(inputs: Any, means: np.ndarray, table: pd.DataFrame) -> str:
+    """Digest of a latent representation with the inputs that it was computed from."""
+    digest = inputs.copy()
+    digest.update(np.ascontiguousarray(means).data)
+    digest.update(np.ascontiguousarray(table[["kl", "variance"]].to_numpy(dtype=np.float64)).data)
+    return digest.hexdigest()
 
 
 def describing(self: BetaVAE, latent: Latent) -> dict[str, np.ndarray]:
@@ -110,8 +157,14 @@ def cells_of(self: BetaVAE, adata: AnnData | None, call: str) -> AnnData:
 
 
 def registered_classes(self: BetaVAE) -> list[str]:
-    """Columns that were registered as classes, whatever their type."""
+    """Columns that were registered as classes."""
     return class_columns(self.registry_.get("setup_args", {}))
+
+
+def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, pd.Series]:
+    """Columns that were registered as classes, as names whatever their type."""
+    registered = registered_classes(self)
+    return {name: as_classes(obs_of(adata)[name], "conserve") for name in names if name in registered}
 
 
 def random_state_kept(device: torch.device) -> AbstractContextManager[None]:

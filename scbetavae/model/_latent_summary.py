@@ -1,10 +1,8 @@
-"""What each latent dimension carries."""
+"""One row per latent dimension: how much it carries, and what the counts lose without it."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,321 +10,276 @@ import torch
 from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
+from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata
+from scbetavae._core.columns import obs_of
 from scbetavae._core.constants import ACTIVE_KL
 
 from ._cells import resolve_rows
-from ._latent_summary_anchor import describe_anchor
-from ._latent_summary_collapse import PosteriorCollapseWarning, describe_collapse, is_severe, read_run
+from ._decoding import evaluating
+from ._latent import Latent, cells_of, compute_latent, describing, random_state_kept
+from ._latent_summary_collapse import collapse_status, describe_collapse, n_used, read_run
 
-_COLUMNS = (
-    "dimension",
-    "kl",
-    "sd_of_means",
-    "mean_posterior_sd",
-    "active",
-    "reconstruction_lost",
-    "reconstruction_lost_se",
-    "order",
-    "stability",
-    "anchor_correlation",
-)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ._betavae import BetaVAE
+
+_CONSTANT = 1e-6
+"""Standard deviation below which a dimension is constant but for rounding."""
 
 
-class LatentSummaryMixin:
-    """What each latent dimension carries."""
+def get_latent_summary(
+    self: BetaVAE,
+    *,
+    adata: AnnData | None = None,
+    indices: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    key_added: str = keys.LATENT_SUMMARY,
+) -> pd.DataFrame:
+    r"""Summarize every latent dimension: how much it carries and what the counts lose without it.
 
-    minibatches_per_epoch_: int | None = None
-    """Minibatches in an epoch of the last training."""
+    A dimension carries its KL divergence :math:`\mathrm{KL}(q(z_d \mid x) \,\|\, p(z_d))`; it is active if the mean over cells is
+    above 0.01 nats. Its worth is measured on held-out cells: the dimension is set to the prior mean, the others keep their
+    posterior means :math:`m_i`, and the loss is
 
-    def get_latent_summary(
-        self,
-        *,
-        adata: AnnData | None = None,
-        indices: Sequence[int] | None = None,
-        batch_size: int | None = None,
-        key_added: str = _keys.LATENT_SUMMARY,
-    ) -> pd.DataFrame:
-        r"""Say of every latent dimension how much it carries and what the counts lose without it.
+    .. math:: \log p(x_i \mid m_i) - \log p(x_i \mid m_i^{(d)})
 
-        The divergence :math:`\mathrm{KL}(q(z_d \mid x) \,\|\, p(z_d))` is what a dimension carries; a dimension is active if
-        its mean over cells is above 0.01 nats. What it is worth is measured on held-out cells: the dimension is set to the
-        prior mean, the others keep their posterior means :math:`m_i`, and the loss is
+    Parameters
+    ----------
+    adata
+        Cells; those of the model unless given. Not a view.
+    indices
+        Cells on which the loss is measured, positions, names or a boolean mask: by default the cells that were held out in
+        training if the model has any and ``adata`` is its own, otherwise all.
+    batch_size, key_added
+        Cells in a minibatch, which change the numbers by rounding alone; name of the result in ``.uns["betavae"]``.
 
-        .. math:: \log p(x_i \mid m_i) - \log p(x_i \mid m_i^{(d)})
+    Returns
+    -------
+    DataFrame with one row per dimension: ``dimension`` from 0; ``kl``, KL divergence from the prior, mean over all cells, in
+    nats; ``sd_of_means``, standard deviation of the posterior means over all cells, about 1 for a dimension that is used in full;
+    ``mean_posterior_sd``, mean of the posterior's standard deviation, 1 for a dimension that is not used; ``active``, whether
+    ``kl`` is above 0.01 nats and the means vary, see :func:`scbetavae.metrics.active_dimensions`; ``reconstruction_lost``, nats
+    per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured, below 0 where held-out
+    cells are explained better without the dimension; ``reconstruction_lost_se``, its standard error over these cells, NaN for a
+    single one; ``order``, 1 for the dimension that loses most; ``stability``, how well the component that the dimension was
+    anchored to is found again in resampled cells, in [0, 1]; ``anchor_correlation``, Pearson correlation of the posterior means
+    with that component over all cells, within batches for a batch-conditioned decoder: near 1 where training kept place and sign
+    of the dimension, below 0 where it turned the sign; both NaN without a component, the correlation also for constant means;
+    ``anchor``, the start of the dimension: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
+    classes"``, a candidate for batch or condition that no label was needed for, or ``""``. With ``latent_distribution="ln"`` all
+    of it is about the normal variable behind the simplex.
 
-        Parameters
-        ----------
-        adata
-            Cells; those of the model unless given. Not a view.
-        indices
-            Cells on which the loss is measured, positions, names or a boolean mask: the cells that were held out in
-            training if the model has any and ``adata`` is its own, otherwise all.
-        batch_size
-            Cells in a minibatch; changes the numbers by rounding alone.
-        key_added
-            Name in ``.uns["betavae"]`` of the result.
+    Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict: ``collapse_status``
+    (``"none"``, ``"usual"``, ``"collapsed"``: more than half of the dimensions are inactive, ``"too early"``, ``"training
+    unknown"``), ``collapse``, a sentence about inactive dimensions, empty if there are none; the cells on which the loss was
+    measured (``measured_on``: ``"validation"``, ``"all"`` or ``"given"``), their number (``n_measured``) and the number of
+    dimensions with a component (``n_anchored``).
 
-        Returns
-        -------
-        DataFrame, a row a dimension:
+    Raises
+    ------
+    ValueError, TypeError
+        For a view, cells that do not exist, minified data without counts, and what is not an AnnData.
 
-        ``dimension``
-            Counted from 0.
-        ``kl``
-            Divergence from the prior, mean over all cells, in nats.
-        ``sd_of_means``
-            Standard deviation of the posterior means over all cells; about 1 for a dimension that is used in full.
-        ``mean_posterior_sd``
-            Mean of the posterior's standard deviation; 1 for a dimension that is not used.
-        ``active``
-            Whether ``kl`` is above 0.01 nats.
-        ``reconstruction_lost``
-            Nats per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured.
-            It can be below 0: held-out cells are then explained better without the dimension.
-        ``reconstruction_lost_se``
-            Its standard error over these cells, NaN for a single one.
-        ``order``
-            1 for the dimension that loses most.
-        ``stability``
-            How well the component that the dimension was anchored to is found again in resampled cells, in [0, 1]; NaN for a
-            dimension without a component.
-        ``anchor_correlation``
-            Pearson correlation of the posterior means with that component over all cells, within batches for a
-            batch-conditioned decoder: near 1 where training kept the dimension's place and sign, below 0 where it turned the
-            sign. NaN without a component, or where the means are constant.
-        ``anchor``
-            What the dimension started from: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
-            classes"``, a candidate for batch or condition that no label was needed for, or ``""`` for nothing.
+    See Also
+    --------
+    to_latent_adata : the summary together with the cells, for scanpy's plots. scbetavae.pl.latent_summary : plot of the result.
 
-        With ``latent_distribution="ln"`` all of it is about the normal variable behind the simplex.
+    References
+    ----------
+    :cite:p:`Higgins2017`
 
-        ``frame.attrs["collapse"]`` is a sentence about empty dimensions, ``""`` if there are none. Written to
-        ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict with that sentence
-        (``collapse``), the cells on which the loss was measured (``measured_on``: ``"validation"``, ``"all"`` or
-        ``"given"``), their number (``n_measured``) and the number of dimensions with a component (``n_anchored``).
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=20, enable_progress_bar=False)
+    >>> frame = model.get_latent_summary()
+    >>> sorted(frame["order"])
+    [1, 2, 3, 4]
+    >>> adata.uns["betavae"]["latent_summary_params"]["measured_on"]
+    'validation'
+    """
+    adata = _cells_to_summarize(self, adata, "get_latent_summary")
+    check_adata(adata, key_added=key_added)
+    latent = compute_latent(self, adata, normal=True, batch_size=batch_size)
+    frame, parameters = _summarize(self, adata, latent, indices, batch_size)
+    results.store(adata, key_added, {"": frame}, parameters, describing(self, latent))
+    return frame.copy()
 
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            For a view, cells that are not there, or minified data without counts.
-        TypeError
-            If ``adata`` is no AnnData.
 
-        See Also
-        --------
-        to_latent_adata : the summary beside the cells, for scanpy's plots.
-        scbetavae.pl.latent_summary : the picture.
+def to_latent_adata(
+    self: BetaVAE, *, adata: AnnData | None = None, batch_size: int | None = None, key: str = keys.LATENT_SUMMARY
+) -> AnnData:
+    """Return cells x dimensions as an AnnData, so that every plot of scanpy works on dimensions.
 
-        References
-        ----------
-        :cite:p:`Higgins2017`
+    Parameters
+    ----------
+    adata, batch_size
+        Cells, those of the model unless given, and cells in a minibatch. Nothing is written to ``adata``.
+    key
+        Name in ``.uns["betavae"]`` of the summary, see :meth:`get_latent_summary`. It is computed if it does not exist or belongs
+        to another latent representation, for example that before a second training.
 
-        Examples
-        --------
-        >>> import scbetavae
-        >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
-        >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-        >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-        >>> model = model.train(max_epochs=20, enable_progress_bar=False, accelerator="cpu")
-        >>> frame = model.get_latent_summary()
-        >>> sorted(frame["order"])
-        [1, 2, 3, 4]
-        >>> adata.uns["betavae"]["latent_summary_params"]["measured_on"]
-        'validation'
-        """
-        adata = self._cells_to_summarize(adata, "get_latent_summary")
-        check_adata(adata, key_added=key_added)
-        frame, parameters, means = self._summarize(adata, indices, batch_size)
-        _stored.store(adata, key_added, {"": frame}, parameters, self._describing(means))
-        return frame.copy()
+    Returns
+    -------
+    AnnData of shape (n_cells, n_latent). ``.X``: posterior means, as :meth:`get_latent_representation` returns them. ``.var``:
+    the summary, with names ``dim_0``, ``dim_1`` and so on. ``.obs``, ``.obsm``: copies of those of ``adata``, without scvi-tools'
+    own columns and entries. ``.uns``: colors of categories, and the summary with its parameters under ``"betavae"``.
 
-    def to_latent_adata(
-        self, *, adata: AnnData | None = None, batch_size: int | None = None, key: str = _keys.LATENT_SUMMARY
-    ) -> AnnData:
-        """Return cells x dimensions as an AnnData, so that every plot of scanpy works on dimensions.
+    Raises
+    ------
+    ValueError, TypeError
+        For minified data without counts whose summary was not computed before, and what is not an AnnData.
 
-        Parameters
-        ----------
-        adata
-            Cells; those of the model unless given. Nothing is written to it.
-        batch_size
-            Cells in a minibatch.
-        key
-            Name in ``.uns["betavae"]`` of the summary, see :meth:`get_latent_summary`. It is computed if it is not there or
-            belongs to other codes, for example those before a second training.
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=5, enable_progress_bar=False)
+    >>> latent = model.to_latent_adata()
+    >>> latent.var_names.tolist(), "bulk_labels" in latent.obs
+    (['dim_0', 'dim_1', 'dim_2', 'dim_3'], True)
+    """
+    adata = _cells_to_summarize(self, adata, "to_latent_adata")
+    latent = compute_latent(self, adata, normal=True, batch_size=batch_size)
+    frame, parameters = adata.uns.get(keys.UNS, {}).get(key), results.parameters(adata, key)
+    is_summary = isinstance(frame, pd.DataFrame) and {"dimension", "reconstruction_lost"} <= set(frame)
+    if (
+        not is_summary
+        or len(frame) != len(latent.names)
+        or not np.allclose(frame["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6)
+    ):
+        frame, parameters = _summarize(self, adata, latent, None, batch_size)
+    parameters.pop(keys.FINGERPRINT, None)  # the latent representation is .X here
+    is_simplex = self.module.latent_distribution == "ln"
+    own = (self._LATENT_QZM_KEY, self._LATENT_QZV_KEY)
+    uns = {name: value for name, value in adata.uns.items() if name.endswith("_colors")}
+    return AnnData(
+        np.asarray(
+            (compute_latent(self, adata, batch_size=batch_size) if is_simplex else latent).means, dtype=np.float32
+        ),
+        obs=obs_of(adata).drop(columns=[name for name in adata.obs if str(name).startswith("_scvi_")]),
+        var=frame.set_index(pd.Index(latent.names)),
+        obsm=cast("Any", {name: value.copy() for name, value in adata.obsm.items() if name not in own}),
+        uns=uns | {keys.UNS: {key: frame.copy(), f"{key}{keys.PARAMS_SUFFIX}": parameters}},
+    )
 
-        Returns
-        -------
-        AnnData of shape (n_cells, n_latent):
 
-        ``.X``
-            Posterior means, as :meth:`get_latent_representation` returns them.
-        ``.var``
-            The summary, with names ``dim_0``, ``dim_1`` and so on.
-        ``.obs``, ``.obsm``
-            Copies of those of ``adata``, without scvi-tools' own columns and entries.
-        ``.uns``
-            Colors of categories, and the summary with its parameters under ``"betavae"``.
+def _cells_to_summarize(self: BetaVAE, adata: AnnData | None, method: str) -> AnnData:
+    """The cells, of which there must be some."""
+    self._check_if_trained(warn=False)
+    adata = cells_of(self, adata, f"{method}(adata=...)")
+    if not isinstance(adata, AnnData):
+        msg = f"adata is a {type(adata).__name__}, not an AnnData. Leave it out for the cells of the model."
+        raise TypeError(msg)
+    if adata.n_obs == 0:
+        msg = "adata has no cells, so there is nothing to summarize. Pass the cells whose latent representation to summarize."
+        raise ValueError(msg)
+    return adata
 
-        Raises
-        ------
-        RuntimeError
-            If the model is not trained.
-        ValueError
-            For minified data without counts whose summary was not computed before.
-        TypeError
-            If ``adata`` is no AnnData.
 
-        Examples
-        --------
-        >>> import scbetavae
-        >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
-        >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
-        >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-        >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
-        >>> latent = model.to_latent_adata()
-        >>> latent.var_names.tolist(), "bulk_labels" in latent.obs
-        (['dim_0', 'dim_1', 'dim_2', 'dim_3'], True)
-        """
-        adata = self._cells_to_summarize(adata, "to_latent_adata")
-        frame, parameters = adata.uns.get(_keys.UNS, {}).get(key), _stored.parameters(adata, key)
-        if not self._describes(frame, adata, batch_size):  # asked of the model itself, whatever .obsm holds
-            frame, parameters, _ = self._summarize(adata, None, batch_size)
-        parameters.pop(_keys.FINGERPRINT, None)  # the codes are .X here
-        with _random_state_kept(self.device):
-            codes = self.get_latent_representation(adata, batch_size=batch_size)
-        names = pd.Index([f"dim_{d}" for d in frame["dimension"]])
-        own = (self._LATENT_QZM_KEY, self._LATENT_QZV_KEY)
-        uns = {name: value for name, value in adata.uns.items() if name.endswith("_colors")}
-        return AnnData(
-            np.asarray(codes, dtype=np.float32),
-            obs=adata.obs.drop(columns=[name for name in adata.obs if str(name).startswith("_scvi_")]),
-            var=frame.set_index(names),
-            obsm={name: value.copy() for name, value in adata.obsm.items() if name not in own},
-            uns=uns | {_keys.UNS: {key: frame.copy(), f"{key}{_keys.PARAMS_SUFFIX}": parameters}},
-        )
+def _summarize(
+    self: BetaVAE, adata: AnnData, latent: Latent, indices: Sequence[int] | None, batch_size: int | None
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The summary and its parameters. Moves no global random state."""
+    rows, measured_on = _cells_to_measure_on(self, adata, indices)
+    with random_state_kept(self.device), torch.inference_mode():
+        lost, lost_se = _ablate(self, adata, rows, batch_size)
+        stability, correlation = _describe_anchor(self, adata, latent.means, batch_size)
+    kl, anchor = np.asarray(latent.kl), self.module.anchor
+    order = np.empty(len(kl), dtype=np.int64)
+    order[np.lexsort((-kl, -lost))] = np.arange(1, len(kl) + 1)
+    frame = pd.DataFrame(
+        {
+            "dimension": np.arange(len(kl)),
+            "kl": kl,
+            "sd_of_means": latent.means.std(axis=0, dtype=np.float64),
+            "mean_posterior_sd": np.sqrt(np.asarray(latent.variances)).mean(axis=0),
+            "active": latent.active,
+            "reconstruction_lost": lost,
+            "reconstruction_lost_se": lost_se,
+            "order": order,
+            "stability": stability,
+            "anchor_correlation": correlation,
+            "anchor": "" if anchor is None else anchor.target_names,
+        }
+    )
+    run, used = read_run(self) if _was_trained_on(self, adata) else None, n_used(self)
+    n_empty = int((kl[:used] <= ACTIVE_KL).sum())
+    return frame, {
+        "collapse_status": collapse_status(n_empty, used, run),
+        "collapse": describe_collapse(n_empty, used, float(kl.sum()), run),
+        "measured_on": measured_on,
+        "n_measured": len(rows),
+        "n_anchored": 0 if anchor is None else anchor.n_components,
+    }
 
-    def _cells_to_summarize(self, adata: AnnData | None, method: str) -> AnnData:
-        self._check_if_trained(warn=False)
-        adata = self.adata if adata is None else adata
-        if adata is None:
-            msg = f"The model was trained on a data module and holds no cells: {method}(adata=...)."
-            raise ValueError(msg)
-        if not isinstance(adata, AnnData):
-            msg = f"adata is a {type(adata).__name__}, not an AnnData. Leave it out for the cells of the model."
-            raise TypeError(msg)
-        if adata.n_obs == 0:
-            msg = "adata holds no cells, so there is nothing to summarize. Give the cells whose codes you want to know."
-            raise ValueError(msg)
-        return adata
 
-    def _summarize(
-        self, adata: AnnData, indices: Sequence[int] | None, batch_size: int | None
-    ) -> tuple[pd.DataFrame, dict[str, Any], np.ndarray]:
-        """The summary, its parameters, and posterior means (n_cells, n_latent). Draws no random number that anyone notices."""
-        rows, measured_on = self._cells_to_measure_on(adata, indices)
-        with _random_state_kept(self.device), torch.inference_mode():
-            means, sds, kl = self._moments(adata, batch_size)
-            lost, lost_se = self._ablate(adata, rows, batch_size)
-            stability, correlation = describe_anchor(self, adata, means, batch_size)
-        n_dims = len(kl)
-        order = np.empty(n_dims, dtype=np.int64)
-        order[np.lexsort((-kl, -lost))] = np.arange(1, n_dims + 1)
-        columns = (np.arange(n_dims), kl, means.std(axis=0), sds.mean(axis=0), kl > ACTIVE_KL, lost, lost_se, order)
-        columns += (stability, correlation)
-        frame = pd.DataFrame(dict(zip(_COLUMNS, columns, strict=True)))
-        frame["anchor"] = "" if self.module.anchor is None else self.module.anchor.target_names
-        run = read_run(self) if self._was_trained_on(adata) else None
-        used = self._n_used()
-        collapse = describe_collapse(int((kl[:used] <= ACTIVE_KL).sum()), used, float(kl.sum()), run)
-        frame.attrs["collapse"] = collapse
-        parameters = {"collapse": collapse, "measured_on": measured_on, "n_measured": len(rows)}
-        return (
-            frame,
-            parameters | {"n_anchored": 0 if self.module.anchor is None else self.module.anchor.n_components},
-            means,
-        )
-
-    def _cells_to_measure_on(self, adata: AnnData, indices: Sequence[int] | None) -> tuple[np.ndarray, str]:
-        if indices is None:
-            held_out = getattr(self, "validation_indices_", None)
-            if held_out is not None and len(held_out) and self._was_trained_on(adata):
-                return np.sort(np.asarray(held_out)), "validation"
-            return np.arange(adata.n_obs), "all"
+def _cells_to_measure_on(self: BetaVAE, adata: AnnData, indices: Sequence[int] | None) -> tuple[np.ndarray, str]:
+    """Positions of the cells, and which they are."""
+    if indices is not None:
         return resolve_rows(adata, indices, at_least_one=True), "given"
-
-    def _was_trained_on(self, adata: AnnData) -> bool:
-        """Whether these are the training cells: a model loaded with others still has the positions of its own."""
-        split = [getattr(self, f"{part}_indices_", None) for part in ("train", "validation", "test")]
-        return adata is self.adata and sum(len(part) for part in split if part is not None) == adata.n_obs
-
-    def _moments(self, adata: AnnData, batch_size: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Posterior means and standard deviations (n_cells, n_latent), and mean KL of each dimension in nats."""
-        means, variances = self.get_latent_representation(adata, batch_size=batch_size, return_dist=True)
-        means, sds = means.astype(np.float64), np.sqrt(variances.astype(np.float64))
-        broken = np.flatnonzero(~np.isfinite(means + sds).all(axis=1))
-        if len(broken):
-            msg = (
-                f"The codes of {len(broken)} cells are not finite, the first {adata.obs_names[broken[0]]!r}: training "
-                'diverged. Train again with a smaller learning rate, plan_kwargs={"lr": 1e-4}.'
-            )
-            raise ValueError(msg)
-        posterior = torch.distributions.Normal(torch.from_numpy(means), torch.from_numpy(sds), validate_args=False)
-        return means, sds, self.module.kl_divergence(posterior).mean(dim=0).numpy()
-
-    def _ablate(self, adata: AnnData, rows: np.ndarray, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean over cells of what each dimension's ablation loses, and its standard error, in nats."""
-        adata = self._validate_anndata(adata)
-        counts = self.get_anndata_manager(adata).get_from_registry(REGISTRY_KEYS.X_KEY)
-        if REGISTRY_KEYS.MINIFY_TYPE_KEY in self.get_anndata_manager(adata).data_registry and not counts.sum():
-            msg = (
-                "The data were minified and hold no counts, on which the loss is measured. Call get_latent_summary() before "
-                'minify_adata(), or keep the counts: minify_adata("latent_posterior_parameters_with_counts").'
-            )
-            raise ValueError(msg)
-        was_training = self.module.training
-        self.module.eval()
-        try:
-            loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
-            lost = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
-        finally:
-            self.module.train(was_training)
-        n_cells = lost.shape[1]
-        error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
-        return lost.mean(axis=1), error
-
-    def _describes(self, frame: Any, adata: AnnData, batch_size: int | None) -> bool:
-        """Whether a stored summary is that of the codes as they are now."""
-        if not isinstance(frame, pd.DataFrame) or not set(_COLUMNS) <= set(frame):
-            return False
-        with _random_state_kept(self.device), torch.inference_mode():
-            kl = self._moments(adata, batch_size)[2]
-        return len(kl) == len(frame) and np.allclose(frame["kl"], kl, rtol=1e-3, atol=1e-6)
-
-    def _n_used(self) -> int:
-        """Dimensions that were to be used: those with a component of the anchor, or all."""
-        anchor = self.module.anchor
-        return self.module.n_latent if anchor is None or not anchor.n_components else anchor.n_components
-
-    def _warn_of_collapse(self) -> None:
-        """Say once after training that most dimensions are empty, from what training has counted."""
-        self.minibatches_per_epoch_ = getattr(self.trainer.lightning_module, "minibatches_per_epoch", None)
-        counted = ("active_dimensions", "kl_train")
-        if not all(name in self.history for name in counted):  # a logger of the user's keeps what it likes
-            return
-        last = {name: float(self.history[name].iloc[-1, 0]) for name in counted}
-        n_dims, run = self._n_used(), read_run(self)
-        n_empty = max(n_dims - int(last["active_dimensions"]), 0)
-        if np.isfinite(last["kl_train"]) and is_severe(n_empty, n_dims, run):
-            message = describe_collapse(n_empty, n_dims, last["kl_train"], run)
-            warnings.warn(message, PosteriorCollapseWarning, stacklevel=3)
+    held_out = getattr(self, "validation_indices_", None)
+    if held_out is not None and len(held_out) and _was_trained_on(self, adata):
+        return np.sort(np.asarray(held_out)), "validation"
+    return np.arange(adata.n_obs), "all"
 
 
-def _random_state_kept(device: torch.device) -> Any:
-    """Context in which random numbers are drawn from a copy: torch's loaders draw a seed, scvi-tools a sample of the codes."""
-    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+def _was_trained_on(self: BetaVAE, adata: AnnData) -> bool:
+    """Whether these are the training cells: a model loaded with others still has the positions of its own."""
+    split = [getattr(self, f"{part}_indices_", None) for part in ("train", "validation", "test")]
+    return adata is self.adata and sum(len(part) for part in split if part is not None) == adata.n_obs
+
+
+def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over cells of what the ablation of each dimension loses, and its standard error, in nats."""
+    adata = self._validate_anndata(adata)
+    manager: Any = self.get_anndata_manager(adata)
+    counts = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+    if REGISTRY_KEYS.MINIFY_TYPE_KEY in manager.data_registry and not counts.sum():
+        msg = (
+            "The data were minified and hold no counts, on which the loss is measured. Call get_latent_summary() before "
+            'minify_adata(), or keep the counts: minify_adata("latent_posterior_parameters_with_counts").'
+        )
+        raise ValueError(msg)
+    loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
+    with evaluating(self):
+        lost = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
+    n_cells = lost.shape[1]
+    error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
+    return lost.mean(axis=1), error
+
+
+def _describe_anchor(
+    self: BetaVAE, adata: AnnData, means: np.ndarray, batch_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Stability of each dimension's component, and its correlation with the posterior means; NaN without a component."""
+    anchor = self.module.anchor
+    if anchor is None or anchor.n_components == 0:
+        return np.full(means.shape[1], np.nan), np.full(means.shape[1], np.nan)
+    adata = self._validate_anndata(adata)
+    targets, groups = [], []
+    for tensors in self._make_data_loader(adata, batch_size=batch_size):
+        # A batch that is new to the model has no offset; centering within batches makes up for it.
+        targets.append(anchor.targets(tensors[REGISTRY_KEYS.X_KEY].to(self.device), None).cpu().double().numpy())
+        groups.append(tensors[REGISTRY_KEYS.BATCH_KEY].cpu().numpy().ravel())
+    group = np.concatenate(groups) if self.module.condition_on_batch else np.zeros(len(means))
+    correlation = _pooled_correlation(means, np.concatenate(targets), group)
+    stability = anchor.stability.cpu().double().numpy()
+    anchored = anchor.target_kinds.cpu().numpy() > 0
+    return np.where(stability >= 0, stability, np.nan), np.where(anchored, correlation, np.nan)
+
+
+def _pooled_correlation(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Pearson correlation of columns after centering within groups; NaN for a column that is constant."""
+    first, second = (
+        array - pd.DataFrame(array).groupby(groups).transform("mean").to_numpy() for array in (first, second)
+    )
+    spread = np.minimum(first.std(axis=0), second.std(axis=0))
+    varies = spread > _CONSTANT
+    scale = np.sqrt((first**2).sum(axis=0) * (second**2).sum(axis=0))
+    return np.where(varies, (first * second).sum(axis=0) / np.where(varies, scale, 1.0), np.nan)

@@ -1,33 +1,94 @@
-"""What a query brings that the reference model does not know: new batches, labels and covariates, and their weights."""
+"""Map query cells, and give weights to the batches, labels and covariates that the reference model does not know."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from scvi import REGISTRY_KEYS
+from anndata import AnnData
+from scvi import REGISTRY_KEYS, settings
+from scvi.model import SCVI
 from scvi.nn import FCLayers
 
-from scbetavae.module import BetaVAEModule
+from ._registered_cells import in_order_of, registry_of
+
+if TYPE_CHECKING:
+    from scbetavae.module import BetaVAEModule
+
+    from ._betavae import BetaVAE
 
 _DISPERSION_OF = {"gene-batch": REGISTRY_KEYS.BATCH_KEY, "gene-label": REGISTRY_KEYS.LABELS_KEY}
 
 
-def place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) -> None:
-    """Give every category of the reference its weights, and every new one the mean of theirs.
+def load_query_data(
+    cls: type[BetaVAE],
+    adata: AnnData | None = None,
+    reference_model: Any = None,
+    *args: Any,
+    unfrozen: bool = False,
+    **kwargs: Any,
+) -> BetaVAE:
+    """Map query cells with a trained model, as :meth:`scvi.model.SCVI.load_query_data`.
 
-    scvi-tools appends weights of new categories after all others, whichever covariate they belong to, and leaves them random.
+    Training changes the weights of batches and covariates, and scale and shift of the decoder's batch norm. Everything else stays
+    as the reference learned it, including the running statistics of batch norm. A new category starts at the mean of those that
+    the reference knows. A model that is not conditioned on batch has no weights for the batches of the query: it maps query cells
+    as it is, without training, unless its dispersion depends on batches or labels that are new. To adapt all weights, pass
+    ``unfrozen=True`` and train.
 
     Parameters
     ----------
-    module
-        Module of the query, as scvi-tools loaded it.
-    reference
-        Registry of the reference.
+    adata
+        Query cells, with the genes of the reference. In another order, the model holds a copy in its own order.
+    reference_model
+        A trained model, or the folder it was saved to.
+    *args, unfrozen, **kwargs
+        As in scVI's method.
+
+    Returns
+    -------
+    Model of the query cells. ``is_trained`` says whether it can be used without training; a UserWarning says so where only their
+    dispersion must be learned.
     """
-    n_batch = len(_categories(reference, REGISTRY_KEYS.BATCH_KEY))
-    covariates = _state(reference, REGISTRY_KEYS.CAT_COVS_KEY).get("mappings", {}).values()
+    if isinstance(reference_model, os.PathLike):
+        reference_model = os.fspath(reference_model)
+    if isinstance(adata, AnnData) and reference_model is not None:
+        subset = kwargs.get("inplace_subset_query_vars", args[1] if len(args) > 1 else False)
+        adata = in_order_of(adata, registry_of(reference_model), more_allowed=subset)
+    model: Any = SCVI.load_query_data.__func__(cls, adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
+    model.starts_from_weights_ = True
+    is_folder = isinstance(reference_model, str)
+    reference = cls.load_registry(reference_model) if is_folder else registry_of(reference_model)
+    module = model.module
+    _place_new_categories(module, reference)
+    if unfrozen:
+        return model
+    # Whether no weight of the decoder belongs to a batch or a category: all of the query's cells use the same ones.
+    is_common = module.batch_representation != "embedding" and not sum(module.decoder.px_decoder.n_cat_list)
+    nothing_else = is_common and all(value for name, value in kwargs.items() if name.startswith("freeze_"))
+    must_train = _freeze_reference(module, reference, nothing_else=nothing_else)
+    if must_train and is_common:
+        warnings.warn(
+            f"The query has batches or labels that the reference does not know, and dispersion={module.dispersion!r} "
+            "has weights of each of them. Train the model before using it: only these weights will change.",
+            UserWarning,
+            stacklevel=settings.warnings_stacklevel,
+        )
+    model.is_trained_ = nothing_else and not must_train
+    return model
+
+
+def _place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) -> None:
+    """Give every category of the reference its weights, and every new one the mean of theirs.
+
+    scvi-tools appends weights of new categories after all others, of any covariate, and leaves them random.
+    """
+    states = {key: field.get("state_registry", {}) for key, field in reference["field_registries"].items()}
+    n_batch = len(states[REGISTRY_KEYS.BATCH_KEY]["categorical_mapping"])
+    covariates = states.get(REGISTRY_KEYS.CAT_COVS_KEY, {}).get("mappings", {}).values()
     known = [n_batch if module.condition_on_batch else 0, *map(len, covariates)]
     with torch.no_grad():
         if module.batch_representation == "embedding":
@@ -36,7 +97,7 @@ def place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) ->
             rows[n_batch:] = rows[:n_batch].mean(dim=0)
         for layers in module.modules():
             if isinstance(layers, FCLayers) and sum(layers.n_cat_list):
-                for i, (linear, *_) in enumerate(layers.fc_layers):
+                for i, (linear, *_) in enumerate(cast("Any", layers.fc_layers)):
                     if layers.inject_into_layer(i):
                         _arrange(linear.weight, known, layers.n_cat_list)
         n_known = _n_known_dispersions(module, reference)
@@ -44,30 +105,17 @@ def place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) ->
             module.px_r[:, n_known:] = module.px_r[:, :n_known].mean(dim=1, keepdim=True)
 
 
-def freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, nothing_else: bool) -> bool:
-    """Leave free what the query brings, beside what scvi-tools leaves free.
-
-    Parameters
-    ----------
-    module
-        Module of the query, as scvi-tools loaded and froze it.
-    reference
-        Registry of the reference.
-    nothing_else
-        Whether to freeze what scvi-tools left free.
-
-    Returns
-    -------
-    Whether there are new weights that must be trained before the model is used.
-    """
+def _freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, nothing_else: bool) -> bool:
+    """Unfreeze what the query adds; freeze, if ``nothing_else``, what scvi-tools left free. Whether training must come first."""
     module.reference_is_frozen = True
     if nothing_else:
         module.requires_grad_(requires_grad=False)
     if module.batch_representation == "embedding":  # scvi-tools 1.4 freezes it
         module.get_embedding(REGISTRY_KEYS.BATCH_KEY).requires_grad_()
     n_known = _n_known_dispersions(module, reference)
-    must_train = n_known is not None and n_known < module.px_r.shape[1]
-    if must_train:
+    must_train = False
+    if n_known is not None and n_known < module.px_r.shape[1]:
+        must_train = True
         new = torch.arange(module.px_r.shape[1], device=module.px_r.device) >= n_known
         module.px_r.requires_grad_()
         module.px_r.register_hook(lambda gradient: gradient * new.to(gradient))
@@ -76,23 +124,10 @@ def freeze_reference(module: BetaVAEModule, reference: Mapping[str, Any], *, not
     return must_train
 
 
-def is_told_nothing(module: BetaVAEModule) -> bool:
-    """Whether no weight of the decoder belongs to a batch or a category: all of the query's cells go through the same."""
-    return module.batch_representation != "embedding" and not sum(module.decoder.px_decoder.n_cat_list)
-
-
-def _state(registry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    return registry["field_registries"].get(key, {}).get("state_registry", {})
-
-
-def _categories(registry: Mapping[str, Any], key: str) -> Any:
-    return _state(registry, key)["categorical_mapping"]
-
-
 def _n_known_dispersions(module: BetaVAEModule, reference: Mapping[str, Any]) -> int | None:
     """Columns of the dispersion that the reference learned, ``None`` if it has no columns."""
     key = _DISPERSION_OF.get(module.dispersion)
-    return None if key is None else len(_categories(reference, key))
+    return None if key is None else len(reference["field_registries"][key]["state_registry"]["categorical_mapping"])
 
 
 def _arrange(weight: torch.Tensor, known: list[int], now: list[int]) -> None:

@@ -1,258 +1,186 @@
-"""Data that a model is given: genes by name, cells by position, mask or name, and counts that are still what they were."""
+"""Data that a model is given: genes by name, cells by position, mask or name, and counts that have not changed."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-import torch
 from anndata import AnnData
 from scvi.data._constants import _SCVI_UUID_KEY
 from scvi.data._utils import _assign_adata_uuid, _check_if_view, _get_adata_minify_type
 from scvi.model import SCVI
 from scvi.model.base._save_load import _load_saved_files
 
+from scbetavae._core.checks import check_keys
+
 from . import _checks, _genes
-from ._arguments import COUNT_LIKELIHOODS
 from ._cells import resolve_rows, rows_of_population
 from ._fingerprint import check_unchanged
 
+if TYPE_CHECKING:
+    import torch
 
-class RegisteredCellsMixin:
-    """What every method that takes cells asks of them."""
+    from ._betavae import BetaVAE
 
-    @property
-    def adata(self) -> AnnData | None:
-        """Data of the model."""
-        return self._adata
+COUNT_LIKELIHOODS = ("nb", "zinb", "poisson")
 
-    @adata.setter
-    def adata(self, adata: AnnData) -> None:
-        SCVI.adata.fset(self, self._in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
 
-    @classmethod
-    def load(cls, dir_path: str | os.PathLike, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> Self:
-        """Load a saved model, as :meth:`scvi.model.SCVI.load`. Training goes on from its weights.
+def load(
+    cls: type[BetaVAE], dir_path: str | os.PathLike, adata: AnnData | None = None, *args: Any, **kwargs: Any
+) -> BetaVAE:
+    """Load a saved model, as :meth:`scvi.model.SCVI.load`. Training continues from its weights.
 
-        Parameters
-        ----------
-        dir_path
-            Folder that the model was saved to.
-        adata
-            Cells with the genes of the model. In another order, the model holds a copy in its own order, with a warning.
-        *args, **kwargs
-            As in scVI's method.
+    ``adata`` are cells with the genes of the model (a ValueError otherwise). If they are in another order, the model holds a copy
+    in its own order, with a warning.
+    """
+    if isinstance(adata, AnnData):
+        prefix = kwargs.get("prefix", args[2] if len(args) > 2 else None)
+        url = kwargs.get("backup_url", args[3] if len(args) > 3 else None)
+        adata = in_order_of(adata, registry_of(dir_path, prefix, url))
+    model = SCVI.load.__func__(cls, dir_path, adata, *args, **kwargs)
+    model.starts_from_weights_ = True
+    return model
 
-        Returns
-        -------
-        The model.
 
-        Raises
-        ------
-        ValueError
-            If genes of the model are missing, or genes are unknown to it.
-        """
-        if isinstance(adata, AnnData):
-            prefix = kwargs.get("prefix", args[2] if len(args) > 2 else None)
-            url = kwargs.get("backup_url", args[3] if len(args) > 3 else None)
-            adata = cls._in_order_of(adata, cls._registry_of(dir_path, prefix, url))
-        model = super().load(dir_path, adata, *args, **kwargs)
-        model.starts_from_weights_ = True
-        return model
+def registry_of(model: Any, prefix: str | None = None, backup_url: str | None = None) -> dict:
+    """Registry of a model, or of one that was saved to a folder."""
+    if not isinstance(model, str | os.PathLike):
+        return model.registry_
+    saved, *_ = _load_saved_files(os.fspath(model), False, prefix=prefix, map_location="cpu", backup_url=backup_url)
+    return saved["registry_"]
 
-    @staticmethod
-    def _registry_of(model: Any, prefix: str | None = None, backup_url: str | None = None) -> dict:
-        """Registry of a model, or of one that was saved to a folder."""
-        if not isinstance(model, str | os.PathLike):
-            return model.registry_
-        saved, *_ = _load_saved_files(model, False, prefix=prefix, map_location="cpu", backup_url=backup_url)
-        return saved["registry_"]
 
-    @classmethod
-    def _in_order_of(cls, adata: AnnData, registry: dict, *, more_allowed: bool = False) -> AnnData:
-        """Data for a model to hold: those given, or a copy with the genes in the model's order."""
-        names = _genes.gene_names(registry)
-        if _genes.is_in_order(adata, names):
-            return adata
-        _genes.check_genes(adata, names, more_allowed=more_allowed)
-        if more_allowed:
-            return adata
-        msg = (
-            "The genes of adata are in another order than those of the model, which holds a reordered copy: results are "
-            "written to model.adata. To have them in yours, reorder it first: adata = adata[:, model.get_var_names()].copy()."
-        )
-        warnings.warn(msg, UserWarning, stacklevel=3)
-        reordered = adata[:, adata.var_names.get_indexer(names)]
-        reordered = reordered.to_memory() if adata.isbacked else reordered.copy()
-        _assign_adata_uuid(reordered, overwrite=True)
-        return reordered
+def in_order_of(adata: AnnData, registry: dict, *, more_allowed: bool = False) -> AnnData:
+    """Data for a model to hold: those given, or a copy with the genes in the model's order."""
+    names = _genes.gene_names(registry)
+    if names is None or _genes.is_in_order(adata, names):
+        return adata
+    _genes.check_genes(adata, names, more_allowed=more_allowed)
+    if more_allowed:
+        return adata
+    msg = (
+        "The genes of adata are in another order than those of the model, which holds a reordered copy: results are "
+        "written to model.adata. To have them in yours, reorder it first: adata = adata[:, model.get_var_names()].copy()."
+    )
+    warnings.warn(msg, UserWarning, stacklevel=3)
+    reordered = adata[:, adata.var_names.get_indexer(names)]
+    reordered = reordered.to_memory() if adata.isbacked else reordered.copy()
+    _assign_adata_uuid(reordered, overwrite=True)
+    return reordered
 
-    def _validate_anndata(self, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
-        """Data as the model reads them: its own, unchanged, or others, checked, with the genes in the model's order."""
-        adata = self.adata if adata is None else adata
-        if isinstance(adata, AnnData):
-            if adata is self.adata:
-                check_unchanged(self.adata_manager)
-            else:
-                adata = self._check_other_data(adata, copy_if_view)
-        return super()._validate_anndata(adata, copy_if_view=copy_if_view)
 
-    def _check_other_data(self, adata: AnnData, copy_if_view: bool) -> AnnData:
-        """Data the model was not built on: scvi-tools transfers the set-up, but looks at neither names nor values."""
-        arguments = self.registry_["setup_args"]
-        layer = arguments.get("layer")
-        names = _genes.gene_names(self.registry_)
-        in_order = _genes.is_in_order(adata, names)
-        if not in_order:
-            _genes.check_genes(adata, names)
-        if _get_adata_minify_type(adata) is None:
-            _checks.check_keys(adata.layers.keys(), {"layer": layer}, "adata.layers")
-            _checks.check_matrix(adata, layer)
-            if self.module.gene_likelihood in COUNT_LIKELIHOODS:
-                _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
-            _checks.check_encoder_input(adata, arguments.get("encoder_obsm_key"))
-        if in_order:
-            return adata
-        _check_if_view(adata, copy_if_view=copy_if_view)
-        _assign_adata_uuid(adata)
-        reordered = _genes.reorder_genes(adata, names, layer)
-        # Always the same name for a copy of the same data: scvi-tools keeps all data that a model has seen, and would keep
-        # every copy.
-        reordered.uns[_SCVI_UUID_KEY] = f"{adata.uns[_SCVI_UUID_KEY]}-reordered"
-        self._per_instance_manager_store.get(self.id, {}).pop(reordered.uns[_SCVI_UUID_KEY], None)
-        return reordered
+def validate_anndata(self: BetaVAE, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
+    """Data as the model reads them: its own, unchanged, or others, checked, with the genes in the model's order."""
+    adata = self.adata if adata is None else adata
+    if isinstance(adata, AnnData):
+        if adata is self.adata:
+            check_unchanged(self.adata_manager)
+        else:
+            adata = _check_other_data(self, adata, copy_if_view)
+    return SCVI._validate_anndata(self, adata, copy_if_view=copy_if_view)
 
-    def minify_adata(self, *args: Any, **kwargs: Any) -> None:
-        """Replace the model's data by their codes, as :meth:`scvi.model.SCVI.minify_adata`.
 
-        Parameters
-        ----------
-        *args, **kwargs
-            As in scVI's method.
+def _check_other_data(self: BetaVAE, adata: AnnData, copy_if_view: bool) -> AnnData:
+    """Data the model was not built on: scvi-tools transfers the setup, but checks neither names nor values."""
+    arguments = self.registry_["setup_args"]
+    layer = arguments.get("layer")
+    names = _genes.gene_names(self.registry_)
+    in_order = names is None or _genes.is_in_order(adata, names)
+    if names is not None and not in_order:
+        _genes.check_genes(adata, names)
+    if _get_adata_minify_type(adata) is None:
+        check_keys({"layer": layer}, adata.layers.keys(), "adata.layers")
+        _checks.check_matrix(adata, layer)
+        if self.module.gene_likelihood in COUNT_LIKELIHOODS:
+            _checks.check_integer_counts(adata, layer, self.module.gene_likelihood)
+        _checks.check_encoder_input(adata, arguments.get("encoder_obsm_key"))
+    if names is None or in_order:
+        return adata
+    _check_if_view(adata, copy_if_view=copy_if_view)
+    _assign_adata_uuid(adata)
+    reordered = _genes.reorder_genes(adata, names, layer)
+    # Always the same name for a copy of the same data: scvi-tools keeps all data that a model has seen, and would keep every
+    # copy.
+    reordered.uns[_SCVI_UUID_KEY] = f"{adata.uns[_SCVI_UUID_KEY]}-reordered"
+    self._per_instance_manager_store.get(self.id, {}).pop(reordered.uns[_SCVI_UUID_KEY], None)
+    return reordered
 
-        Raises
-        ------
-        ValueError
-            If the data changed since they were set up: their library sizes are kept.
-        """
-        self._validate_anndata()
-        super().minify_adata(*args, **kwargs)
 
-    def get_normalized_expression(
-        self, adata: AnnData | None = None, indices: Any = None, transform_batch: Any = None, **kwargs: Any
-    ) -> Any:
-        """Expression that the decoder expects, as :meth:`scvi.model.SCVI.get_normalized_expression`.
+def minify_adata(self: BetaVAE, *args: Any, **kwargs: Any) -> None:
+    """Replace the model's data by their latent representation, as :meth:`scvi.model.SCVI.minify_adata`.
 
-        Parameters
-        ----------
-        adata
-            Cells; ``None`` for those of the model.
-        indices
-            Which of them: a boolean mask, positions or names; ``None`` for all.
-        transform_batch
-            Batch to decode as. Needs ``condition_on_batch=True``.
-        **kwargs
-            Further arguments of scVI's method.
+    A ValueError if the data changed since they were set up: their library sizes are kept.
+    """
+    self._validate_anndata()
+    SCVI.minify_adata(self, *args, **kwargs)
 
-        Returns
-        -------
-        Expected expression, cells x genes.
 
-        Raises
-        ------
-        ValueError, KeyError
-            For cells that are not there, or if ``transform_batch`` is given and the decoder is not conditioned on batch.
-        """
-        if kwargs.get("dataloader") is None and (adata is not None or self.adata is not None):
-            adata = self._validate_anndata(adata)
-            indices = resolve_rows(adata, indices)
-        return super().get_normalized_expression(adata, indices, transform_batch, **kwargs)
+def get_normalized_expression(
+    self: BetaVAE, adata: AnnData | None = None, indices: Any = None, transform_batch: Any = None, **kwargs: Any
+) -> Any:
+    """Expected expression, cells x genes, as :meth:`scvi.model.SCVI.get_normalized_expression`.
 
-    def differential_expression(
-        self,
-        adata: AnnData | None = None,
-        groupby: str | None = None,
-        group1: Any = None,
-        group2: str | None = None,
-        idx1: Any = None,
-        idx2: Any = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """Genes that differ between cells, as :meth:`scvi.model.SCVI.differential_expression`.
-
-        Parameters
-        ----------
-        adata, groupby, group1, group2, *args, **kwargs
-            As in scVI's method.
-        idx1, idx2
-            Cells to compare: a boolean mask, positions, names, or a string, which is a query of ``.obs``.
-
-        Returns
-        -------
-        DataFrame of genes.
-
-        Raises
-        ------
-        ValueError, KeyError
-            For cells that are not there.
-        """
-        if adata is not None or self.adata is not None:
-            adata = self._validate_anndata(adata)
-            idx1, idx2 = rows_of_population(adata, idx1, "idx1"), rows_of_population(adata, idx2, "idx2")
-            if "subset_idx" in kwargs:
-                kwargs["subset_idx"] = rows_of_population(adata, kwargs["subset_idx"], "subset_idx")
-        return super().differential_expression(adata, groupby, group1, group2, idx1, idx2, *args, **kwargs)
-
-    def get_aggregated_posterior(
-        self,
-        adata: AnnData | None = None,
-        indices: Any = None,
-        batch_size: int | None = None,
-        dof: float | None = 3.0,
-    ) -> torch.distributions.Distribution:
-        """Mixture of the cells' posteriors, as :meth:`scvi.model.SCVI.get_aggregated_posterior`.
-
-        Parameters
-        ----------
-        adata
-            Cells; ``None`` for those of the model.
-        indices
-            Which of them: a boolean mask, positions or names; ``None`` for all.
-        batch_size
-            Cells in a minibatch.
-        dof
-            Degrees of freedom of each component, ``None`` for normal ones.
-
-        Returns
-        -------
-        The mixture.
-
-        Raises
-        ------
-        ValueError, KeyError
-            For cells that are not there, or none.
-        """
-        self._check_if_trained(warn=False)
+    ``indices`` are as in :meth:`get_latent_representation`. ``transform_batch``, the batch to decode as, needs
+    ``condition_on_batch=True``, and is a ValueError otherwise.
+    """
+    if kwargs.get("dataloader") is None and (adata is not None or self.adata is not None):
         adata = self._validate_anndata(adata)
-        rows = resolve_rows(adata, indices, at_least_one=True)
-        return super().get_aggregated_posterior(adata, rows, batch_size=batch_size, dof=dof)
+        indices = resolve_rows(adata, indices)
+    return SCVI.get_normalized_expression(self, adata, indices, transform_batch, **kwargs)
 
-    def differential_abundance(self, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> Any:
-        """How likely each sample is around each cell, as :meth:`scvi.model.SCVI.differential_abundance`.
 
-        Parameters
-        ----------
-        adata
-            Cells; ``None`` for those of the model. Receives ``.obsm["da_log_probs"]``.
-        *args, **kwargs
-            As in scVI's method.
-        """
-        if adata is None:
-            return super().differential_abundance(adata, *args, **kwargs)
-        read = self._validate_anndata(adata)
-        result = super().differential_abundance(read, *args, **kwargs)
-        if read is not adata and "da_log_probs" in read.obsm:
-            adata.obsm["da_log_probs"] = read.obsm["da_log_probs"]
-        return result
+def differential_expression(
+    self: BetaVAE,
+    adata: AnnData | None = None,
+    groupby: str | None = None,
+    group1: Any = None,
+    group2: str | None = None,
+    idx1: Any = None,
+    idx2: Any = None,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """Genes that differ between cells, as :meth:`scvi.model.SCVI.differential_expression`.
+
+    ``idx1`` and ``idx2``, the cells to compare, are as ``indices`` in :meth:`get_latent_representation`, or a string, which is a
+    query of ``.obs``.
+    """
+    if adata is not None or self.adata is not None:
+        adata = self._validate_anndata(adata)
+        idx1, idx2 = rows_of_population(adata, idx1, "idx1"), rows_of_population(adata, idx2, "idx2")
+        if "subset_idx" in kwargs:
+            kwargs["subset_idx"] = rows_of_population(adata, kwargs["subset_idx"], "subset_idx")
+    return SCVI.differential_expression(self, adata, groupby, group1, group2, idx1, idx2, *args, **kwargs)
+
+
+def get_aggregated_posterior(
+    self: BetaVAE,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    batch_size: int | None = None,
+    dof: float | None = 3.0,
+) -> torch.distributions.Distribution:
+    """Mixture of the cells' posteriors, as :meth:`scvi.model.SCVI.get_aggregated_posterior`.
+
+    ``indices`` are as in :meth:`get_latent_representation`, at least one. ``dof`` are the degrees of freedom of each component,
+    ``None`` for normal ones.
+    """
+    self._check_if_trained(warn=False)
+    adata = self._validate_anndata(adata)
+    rows: Any = resolve_rows(adata, indices, at_least_one=True)
+    return SCVI.get_aggregated_posterior(self, adata, rows, batch_size=batch_size, dof=dof)
+
+
+def differential_abundance(self: BetaVAE, adata: AnnData | None = None, *args: Any, **kwargs: Any) -> Any:
+    """Density of each sample around each cell, as :meth:`scvi.model.SCVI.differential_abundance`.
+
+    Written to ``.obsm["da_log_probs"]`` of ``adata``, or of the cells of the model if ``None``.
+    """
+    if adata is None:
+        return SCVI.differential_abundance(self, adata, *args, **kwargs)
+    read = self._validate_anndata(adata)
+    result = SCVI.differential_abundance(self, read, *args, **kwargs)
+    if read is not adata and "da_log_probs" in read.obsm:
+        adata.obsm["da_log_probs"] = read.obsm["da_log_probs"]
+    return result

@@ -1,250 +1,230 @@
-"""Training, and what is written down about it."""
+"""Train a model, and record how."""
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import scvi
 import torch
+from scvi.model import SCVI
 
 from scbetavae import __version__
-from scbetavae._core import keys as _keys
-from scbetavae._core import results as _stored
-from scbetavae.train import (
-    BetaVAETrainingPlan,
-    BetaVAETrainRunner,
-    InMemoryDataSplitter,
-    Schedule,
-    TrainingDivergedError,
-    epochs_done,
-    schedule_arguments,
-)
+from scbetavae._core import keys, results
+from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
 
 from ._fingerprint import check_unchanged
+from ._latent_summary_collapse import warn_of_collapse
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from ._betavae import BetaVAE
 
 
-class TrainingMixin:
-    """Trains with a schedule of beta, and stores the run beside the data."""
+def train(  # noqa: PLR0913 - independent choices, each with a default
+    self: BetaVAE,
+    max_epochs: int | None = None,
+    beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
+    *,
+    max_steps: int | None = None,
+    lr_schedule: str | Callable[[float], float] | None = None,
+    initialize: bool = True,
+    plan_kwargs: Mapping[str, Any] | None = None,
+    trainer_config: Mapping[str, Any] | None = None,
+    data_on_device: bool | Literal["auto"] = "auto",
+    key_added: str = keys.UNS,
+    **kwargs: Any,
+) -> BetaVAE:
+    r"""Train the model.
 
-    _training_plan_cls = BetaVAETrainingPlan
-    _data_splitter_cls = InMemoryDataSplitter
-    _train_runner_cls = BetaVAETrainRunner
-    starts_from_weights_: bool = False
-    """Whether the weights were loaded, so that training goes on from them."""
+    The default run starts from the data, moves the learning rate over one cycle and takes :math:`15 \sqrt n` minibatches for
+    :math:`n` training cells, at least 300 and at most 3000: seconds on a laptop.
 
-    def train(  # noqa: PLR0913 - independent choices, each with a default
-        self,
-        max_epochs: int | None = None,
-        beta_schedule: str | float | Schedule | Callable[[int], float] = "linear",
-        *,
-        max_steps: int | None = None,
-        lr_schedule: str | Callable[[float], float] | None = None,
-        initialize: bool = True,
-        plan_kwargs: Mapping[str, Any] | None = None,
-        trainer_config: Mapping[str, Any] | None = None,
-        data_on_device: bool | Literal["auto"] = "auto",
-        key_added: str = _keys.UNS,
-        **kwargs: Any,
-    ) -> Self:
-        r"""Train the model.
+    Parameters
+    ----------
+    max_epochs
+        Passes over the training cells, at least 1, in place of the default length. With early stopping or
+        ``reduce_lr_on_plateau``, ``None`` is the heuristic of scvi-tools, 400 for up to 20 000 cells and fewer beyond.
+    beta_schedule
+        How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
+        ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a function from
+        the epoch, counted from 0, to beta. The warm-up is 10% of the run unless said otherwise, so that the run ends at the
+        model's beta.
+    max_steps
+        Minibatches to train on, at least 1, in place of the default length or of ``max_epochs``.
+    lr_schedule
+        How the learning rate moves: ``"one_cycle"``, up to ``plan_kwargs["lr"]`` (0.01) over the first tenth of the run and down
+        a cosine; ``"constant"``, at ``plan_kwargs["lr"]`` (0.001); or a function from progress in [0, 1] to the share of
+        ``plan_kwargs["lr"]`` (0.001). ``None`` takes one cycle, or a constant rate with ``early_stopping`` or
+        ``reduce_lr_on_plateau``, which need a run whose end is not known.
+    initialize
+        Whether the decoder starts at the mean expression and the dispersion of the training cells. A model that was trained or
+        loaded before goes on from where it is.
+    plan_kwargs
+        Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
+    trainer_config
+        Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
+    data_on_device
+        Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does so where
+        they take up to half of its free memory.
+    key_added
+        Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or more.
+        Name another than the default for a second model on the same AnnData, and the results of the first stay.
+    **kwargs
+        Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
+        ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping watches
+        ``objective_validation``, the validation loss at full beta, and is disabled during warm-up.
 
-        The default run starts from the data, moves the learning rate over one cycle and takes :math:`15 \sqrt n` minibatches for
-        :math:`n` training cells, at least 300 and at most 3000: seconds on a laptop.
+    Returns
+    -------
+    The model itself.
 
-        Parameters
-        ----------
-        max_epochs
-            Passes over the training cells, at least 1, in place of the default length. With early stopping or
-            ``reduce_lr_on_plateau``, ``None`` is the heuristic of scvi-tools, 400 for up to 20 000 cells and fewer beyond.
-        beta_schedule
-            How beta moves: ``"linear"``, ``"cosine"``, ``"sigmoid"``, ``"cyclical"`` or ``"constant"``; an object such as
-            ``scbetavae.train.LinearSchedule(warmup=0.25)``; a number, to train at that beta from first to last; or a
-            function from the epoch, counted from 0, to beta. The warm-up is 10% of the run unless said otherwise,
-            so that the run ends at the model's beta.
-        max_steps
-            Minibatches to train on, at least 1, in place of the default length or of ``max_epochs``.
-        lr_schedule
-            How the learning rate moves: ``"one_cycle"``, up to ``plan_kwargs["lr"]`` (0.01) over the first tenth of the run and
-            down a cosine; ``"constant"``, at ``plan_kwargs["lr"]`` (0.001); or a function from progress in [0, 1] to the
-            share of ``plan_kwargs["lr"]`` (0.001). ``None`` takes one cycle, or a constant rate with ``early_stopping`` or
-            ``reduce_lr_on_plateau``, which need a run whose end is not known.
-        initialize
-            Whether the decoder starts at the mean expression and the dispersion of the training cells. A model that was trained
-            or loaded before goes on from where it is.
-        plan_kwargs
-            Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
-        trainer_config
-            Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
-        data_on_device
-            Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does
-            so where they take up to half of its free memory.
-        key_added
-            Entry of ``.uns`` that receives ``"params"``, a flat dict, and ``"history"``, a DataFrame with one row per epoch or
-            more. Name another than the default for a second model on the same AnnData, and the results of the first stay.
-        **kwargs
-            Arguments of :meth:`scvi.model.SCVI.train`: ``early_stopping``, ``batch_size``, ``train_size``, ``accelerator``,
-            ``devices``, ``datamodule``, ``check_val_every_n_epoch``, ``enable_progress_bar`` and so on. Early stopping
-            watches ``objective_validation``, the validation loss at full beta, and sleeps during warm-up.
+    Training removes from ``.uns["betavae"]`` the results that describe ``.obsm["X_betavae"]``, which are those of the previous
+    model, unless this is the first training of a model with a ``key_added`` of its own. The entry of ``.obsm`` stays, and
+    functions that read it by ``obsm_key`` raise an error until it is replaced.
 
-        Returns
-        -------
-        The model itself.
+    Raises
+    ------
+    ValueError
+        For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, both ``max_epochs`` and
+        ``max_steps``, or data that changed since they were set up.
+    KeyboardInterrupt
+        If training is interrupted. The model keeps its weights and can be used.
+    TypeError
+        For an argument that the plan does not take.
+    scbetavae.model.TrainingDivergedError
+        If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last weights
+        with a finite loss and does not count as trained.
 
-        Training removes from ``.uns["betavae"]`` the results that describe ``.obsm["X_betavae"]``, which are those of the
-        model before it, unless this is the first training of a model with a ``key_added`` of its own. The entry of ``.obsm``
-        stays, and functions that read it by ``obsm_key`` raise until it is replaced.
-
-        Raises
-        ------
-        ValueError
-            For an unknown schedule, a beta below 0, a learning rate that is not positive, a run of no epochs, both
-            ``max_epochs`` and ``max_steps``, or data that changed since they were set up.
-        KeyboardInterrupt
-            If training is interrupted. The model keeps its weights and can be used.
-        TypeError
-            For an argument that the plan does not take.
-        scbetavae.model.TrainingDivergedError
-            If the loss becomes NaN or infinite. A model that was trained before is then as it was; a new one keeps its last
-            weights with a finite loss and does not count as trained.
-
-        Examples
-        --------
-        >>> import scbetavae
-        >>> adata = scbetavae.datasets.pbmc68k()
-        >>> scbetavae.model.BetaVAE.setup_anndata(adata)
-        >>> model = scbetavae.model.BetaVAE(adata, beta=2.0)
-        >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
-        >>> float(model.history["beta"].iloc[-1, 0])
-        2.0
-        """
-        _check_length(max_epochs, max_steps)
-        plan_kwargs = dict(plan_kwargs or {})
-        open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
-        plan_kwargs |= schedule_arguments(
-            beta_schedule, lr_schedule, beta=self.module.beta, lr=plan_kwargs.get("lr"), open_ended=open_ended
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k()
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata)
+    >>> model = scbetavae.model.BetaVAE(adata, beta=2.0).train(max_epochs=5, enable_progress_bar=False)
+    >>> float(model.history["beta"].iloc[-1, 0])
+    2.0
+    """
+    _check_length(max_epochs, max_steps)
+    plan_kwargs = dict(plan_kwargs or {})
+    open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
+    plan_kwargs |= schedule_arguments(
+        beta_schedule, lr_schedule, beta=self.module.beta, lr=plan_kwargs.get("lr"), open_ended=open_ended
+    )
+    if not any(parameter.requires_grad for parameter in self.module.parameters()):
+        msg = (
+            "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch, or knows one "
+            "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
         )
-        if not any(parameter.requires_grad for parameter in self.module.parameters()):
-            msg = (
-                "Nothing is left to train: every parameter is frozen. A model that is not conditioned on batch, or knows one "
-                "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
-            )
-            raise ValueError(msg)
+        raise ValueError(msg)
+    if self.adata is not None:
+        check_unchanged(self.adata_manager, whole=True)
+    fresh = not self.is_trained_ and not self.starts_from_weights_
+    plan_kwargs |= {
+        "n_steps": max_steps,
+        "initialize": initialize and fresh,
+        "anchored": fresh and self.module.anchor is not None,
+    }
+    if kwargs.get("datamodule") is None:
+        splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
+        kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
+    if max_epochs is None and (max_steps is not None or not open_ended):
+        max_epochs = -1  # the length in minibatches decides
+    kwargs |= {"max_epochs": None if max_epochs is None else int(max_epochs), "trainer_config": trainer_config}
+    started = time.perf_counter()
+    _fit(self, key_added, {"plan_kwargs": plan_kwargs, **kwargs})
+    seconds = time.perf_counter() - started
+    if self.history:  # of several processes, only the first has a history
         if self.adata is not None:
-            check_unchanged(self.adata_manager, whole=True)
-        fresh = not self.is_trained_ and not self.starts_from_weights_
-        plan_kwargs |= {
-            "n_steps": max_steps,
-            "initialize": initialize and fresh,
-            "anchored": fresh and self.module.anchor is not None,
-        }
-        if kwargs.get("datamodule") is None:
-            splitter = dict(kwargs.pop("datasplitter_kwargs", None) or {})
-            kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
-        if max_epochs is None and (max_steps is not None or not open_ended):
-            max_epochs = -1  # the length in minibatches decides
-        self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
-        started = time.perf_counter()
-        was_trained, weights = self.is_trained_, self._weights()
-        try:
-            with self._divergence_undone(weights):
-                super().train(
-                    max_epochs=None if max_epochs is None else int(max_epochs),
-                    plan_kwargs=plan_kwargs,
-                    trainer_config=trainer_config,
-                    **kwargs,
-                )
-        finally:  # a training that was interrupted has moved the latent representation, too
-            replaces = was_trained or (self.is_trained_ and key_added == _keys.UNS)
-            if self.adata is not None and replaces and not _equal(weights, self._weights()):
-                _stored.retire(self.adata)
-        seconds = time.perf_counter() - started
-        if self.adata is not None and self.history:  # of several processes, only the first has a history
-            stored = dict(self.adata.uns.get(key_added, {}))
-            stored[_keys.PARAMS] = self._describe_run(seconds)
-            stored[_keys.HISTORY] = self._history_frame()
-            self.adata.uns[key_added] = stored
-        if self.history:
-            self._warn_of_collapse()
-        return self
+            run = {keys.PARAMS: _describe_run(self, seconds), keys.HISTORY: _history_frame(self)}
+            self.adata.uns[key_added] = {**self.adata.uns.get(key_added, {}), **run}
+        warn_of_collapse(self)
+    return self
 
-    def _weights(self) -> dict[str, torch.Tensor]:
-        """A copy of everything that decides what the module returns."""
-        return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
 
-    @contextmanager
-    def _divergence_undone(self, weights: dict[str, torch.Tensor]) -> Iterator[None]:
-        """Leave a model that was trained before as it was, if training it further diverges."""
-        was_trained, history = self.is_trained_, self.history_
+def _fit(self: BetaVAE, key_added: str, arguments: Mapping[str, Any]) -> None:
+    """Train, and drop the results of the previous latent representation if that has changed."""
+    self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
+    was_trained, weights = self.is_trained_, _weights(self)
+    try:
+        with _divergence_undone(self, weights):
+            SCVI.train(self, **arguments)
+    finally:  # an interrupted training has changed the latent representation, too
+        replaces = was_trained or (self.is_trained_ and key_added == keys.UNS)
+        if self.adata is not None and replaces and not _equal(weights, _weights(self)):
+            results.retire(self.adata)
+
+
+def _weights(self: BetaVAE) -> dict[str, torch.Tensor]:
+    """A copy of all parameters and buffers."""
+    return {name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()}
+
+
+@contextmanager
+def _divergence_undone(self: BetaVAE, weights: dict[str, torch.Tensor]) -> Iterator[None]:
+    """Restore a model that was trained before, if training it further diverges."""
+    was_trained, history = self.is_trained_, self.history_
+    if was_trained:
+        history = dict(history or {})
+    try:
+        yield
+    except TrainingDivergedError as error:
+        left = "The model returns to the last copy of its weights with a finite loss and does not count as trained."
         if was_trained:
-            history = dict(history or {})
-        try:
-            yield
-        except TrainingDivergedError as error:
-            left = (
-                "The model goes back to the last copy of its weights with a finite loss and does not count as trained."
-            )
-            if was_trained:
-                self.module.load_state_dict(weights)
-                left = "The model is as it was before this training."
-            self.is_trained_, self.history_ = was_trained, history
-            self.module.eval()
-            msg = f"{error} {left}"
-            raise TrainingDivergedError(msg) from error
+            self.module.load_state_dict(weights)
+            left = "The model is as it was before this training."
+        self.is_trained_, self.history_ = was_trained, history
+        self.module.eval()
+        msg = f"{error} {left}"
+        raise TrainingDivergedError(msg) from error
 
-    def _describe_run(self, seconds: float) -> dict[str, Any]:
-        """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
-        arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
-        objective_kwargs = arguments.pop("objective_kwargs", None) or {}
-        arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
-        arguments |= self.trainer.lightning_module.describe()
-        arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
-        arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
-        arguments["version_scbetavae"] = __version__
-        arguments |= {f"version_{name}": version(name) for name in ("scvi-tools", "torch", "anndata")}
-        return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
 
-    def _history_frame(self) -> pd.DataFrame:
-        """History with a row an epoch; ours first, then what the objective added, then scvi-tools' names."""
-        first = ["beta", "objective_train", "nll_train", "kl_train", "active_dimensions"]
-        first += [name.replace("_train", "_validation") for name in first[1:4]]
-        frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
-        duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss"}
-        names = [name for name in first if name in frames]
-        names += [
-            name
-            for name in frames
-            if name not in first
-            and name.removesuffix("_train").removesuffix("_validation") not in duplicates
-            and name not in ("train_loss", "validation_loss")
-        ]
-        frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
-        if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions
-            return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name="epoch")).sort_index()
-        frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
-        return frame
+def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
+    """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
+    arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
+    objective_kwargs = arguments.pop("objective_kwargs", None) or {}
+    arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
+    arguments |= self.trainer.lightning_module.describe()
+    arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
+    arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
+    arguments["version_scbetavae"] = __version__
+    arguments |= {f"version_{name}": version(name) for name in ("scvi-tools", "torch", "anndata")}
+    return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}
+
+
+def _history_frame(self: BetaVAE) -> pd.DataFrame:
+    """History with one row per epoch: our columns, those that the objective added, then those of scvi-tools."""
+    first = ["beta", "objective_train", "nll_train", "kl_train", "active_dimensions"]
+    first += [name.replace("_train", "_validation") for name in first[1:4]]
+    frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
+    duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss", "train_loss", "validation_loss"}
+    own = (name for name in frames if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
+    names = dict.fromkeys([*(name for name in first if name in frames), *own])
+    frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
+    if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions
+        return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name="epoch")).sort_index()
+    frame.index = pd.Index(np.arange(1, len(frame) + 1), name="epoch")
+    return frame
 
 
 def _check_length(max_epochs: int | None, max_steps: int | None) -> None:
     """Refuse a run of no length, or of two."""
     if max_epochs is not None and max_steps is not None:
-        msg = f"max_epochs={max_epochs!r} and max_steps={max_steps!r} were both given. Give one of them."
+        msg = f"max_epochs={max_epochs!r} and max_steps={max_steps!r} were both given. Pass one of them."
         raise ValueError(msg)
     for name, length, unit in (("max_epochs", max_epochs, "epochs"), ("max_steps", max_steps, "minibatches")):
         whole = isinstance(length, Real) and not isinstance(length, bool) and length == int(length)
         if length is not None and (not whole or length < 1):
-            msg = f"{name}={length!r} is not a number of {unit}. Give a whole number of at least 1, or None."
+            msg = f"{name}={length!r} is not a number of {unit}. Pass a whole number of at least 1, or None."
             raise ValueError(msg)
 
 
 def _equal(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:
+    """Whether no parameter has changed."""
     return before.keys() == after.keys() and all(torch.equal(value, after[name]) for name, value in before.items())

@@ -8,12 +8,12 @@ import numpy as np
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import as_list, check_adata, check_dimensions, check_keys
+from scbetavae._core.checks import check_adata, check_dimensions, check_keys, check_whole_number
 from scbetavae._core.staging import staged
 
-from ._find_batch_dimensions import batch_columns, class_overrides
+from ._find_batch_dimensions import batch_columns
 from ._genes import gene_names, is_in_order
-from ._latent import cells_of, compute_latent, registered_classes
+from ._latent import cells_of, registered_classes, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -50,28 +50,19 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     Parameters
     ----------
     dimensions
-        Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be
-        none; without such a search of the same cells it is made.
-    batch_key, conserve, categorical
-        As in :meth:`find_batch_dimensions`.
-    method
-        As in :meth:`find_batch_dimensions`. Not used with ``dimensions``.
-    to
-        Value of the removed dimensions: ``"prior"``, 0; ``"reference"``, the mean over the cells of one batch; ``"mean"``, over
-        all cells. The constant changes no distance between cells, but the decoder reads it: with ``"reference"``, corrected
-        expression is that of a batch that exists.
-    reference_batch
-        The batch of ``to="reference"``.
-    donor_key
-        Column of ``.obs`` with the donor of every cell, for the classifiers and intervals of the report.
+        Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be none;
+        without such a search of the same cells it is made.
+    batch_key, conserve, categorical, method
+        As in :meth:`find_batch_dimensions`; ``method`` is not used with ``dimensions``.
+    to, reference_batch, donor_key, n_bootstrap, seed, key_added
+        As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``. With
+        ``to="reference"``, corrected expression is that of a batch that exists.
     decode
-        Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000
-        molecules of a cell (with ``size_factor_key``, at size factor 1). ``True`` writes ``.layers["betavae_zeroed"]``; a text
-        names the layer. It takes the memory of one layer, float32.
+        Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000 molecules
+        of a cell (with ``size_factor_key``, at size factor 1), float32. ``True`` writes ``.layers["betavae_zeroed"]``; a text
+        names the layer.
     adata
         Cells; those of the model unless given. Query cells need two batches.
-    n_bootstrap, seed, key_added
-        As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``.
 
     Returns
     -------
@@ -82,18 +73,14 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     Raises
     ------
     KeyError, ValueError, TypeError
-        As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then.
-    ValueError
-        If no batch is known, the decoder is conditioned on this batch, the model has collapsed or has
-        ``latent_distribution="ln"``, or ``decode`` names the layer that holds the counts.
-    RuntimeError
-        If the model is not trained.
+        As :func:`scbetavae.tl.zero_batch_dimensions`; nothing is written then. A ValueError also if no batch is known, the
+        decoder is conditioned on this batch, the model has collapsed or has ``latent_distribution="ln"``, or ``decode`` names the
+        layer that holds the counts.
 
     Warns
     -----
     UserWarning
-        If nothing was removed, or a conserved covariate lost more than 5% of its accuracy, or batch accuracy fell below what the
-        conserved covariates alone imply.
+        As :func:`scbetavae.tl.zero_batch_dimensions`.
 
     See Also
     --------
@@ -105,8 +92,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> import scbetavae
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
-    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4)
-    >>> model = model.train(max_epochs=5, enable_progress_bar=False, accelerator="cpu")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=5, enable_progress_bar=False)
     >>> import warnings
     >>> with warnings.catch_warnings(action="ignore"):  # the model was hardly trained
     ...     zeroed = model.zero_batch_dimensions([1], to="reference", reference_batch="batch_1", decode=True)
@@ -117,6 +103,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     """
     adata = cells_of(self, adata, "zero_batch_dimensions(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
+    check_whole_number(n_bootstrap, "n_bootstrap")
     tl.check_search(method)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
     check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
@@ -133,28 +120,17 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
     registered = registered_classes(self)
     cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
-    tl.check_target(to, reference_batch, cells.batch)
-    latent = compute_latent(self, adata)
-    with staged(adata, obs=class_overrides(self, adata, conserve)) as copy:
-        latent.write(copy)
-        zeroed = tl.zero_batch_dimensions(
-            copy,
-            dimensions,
-            batch_key,
-            conserve=conserve,
-            categorical=as_list(categorical),
-            method=method,
-            to=to,
-            reference_batch=reference_batch,
-            donor_key=donor_key,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
-            key_added=key_added,
+    reference = tl.check_target(to, reference_batch, cells.batch)
+    settings = {"method": method, "to": to, "donor_key": donor_key, "n_bootstrap": n_bootstrap, "seed": seed}
+    with staged(adata) as copy:
+        write_latent(self, adata, copy)
+        zeroed = tl.run_removal(
+            copy, cells, dimensions, reference, obsm_key=keys.LATENT, key_added=key_added, **settings
         )
         if layer is not None:
             molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
             # The layer is one of the user's data, whose genes may be in another order.
-            genes = None if is_in_order(adata, gene_names(self.registry_)) else adata.var_names
+            genes = None if is_in_order(adata, gene_names(self.registry_)) else list(adata.var_names)
             copy.uns[keys.UNS][f"{key_added}{keys.PARAMS_SUFFIX}"]["layer"] = layer
             adata.layers[layer] = self.decode(zeroed, library_size=molecules, adata=adata, gene_list=genes)
     return zeroed

@@ -1,6 +1,6 @@
 """Functions on an AnnData with any embedding: results go to `.uns` and come back as tidy data frames."""
 
-# Checks and readers without a place in __all__ are for the model, which refuses bad input before it encodes.
+# What is not in __all__ is for the model, which refuses bad input before it encodes.
 from scbetavae.tl._batch_inputs import check_left as check_left
 from scbetavae.tl._batch_inputs import check_search as check_search
 from scbetavae.tl._batch_inputs import check_target as check_target
@@ -8,12 +8,14 @@ from scbetavae.tl._batch_inputs import read_cells as read_cells
 from scbetavae.tl._compare_embeddings import compare_embeddings
 from scbetavae.tl._consensus_dimensions import consensus_dimensions
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
+from scbetavae.tl._find_batch_dimensions import run_search as run_search
 from scbetavae.tl._predict_condition import predict_condition
 from scbetavae.tl._rank_dimension_genes import keep_top_genes as keep_top_genes
 from scbetavae.tl._rank_dimension_genes import rank_dimension_genes
 from scbetavae.tl._score_disentanglement import score_disentanglement
 from scbetavae.tl._score_integration import score_integration
 from scbetavae.tl._technical import read_technical as read_technical
+from scbetavae.tl._zero_batch_dimensions import run_removal as run_removal
 from scbetavae.tl._zero_batch_dimensions import zero_batch_dimensions
 
 __all__ = [

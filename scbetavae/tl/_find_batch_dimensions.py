@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,7 +24,7 @@ from scbetavae.tl._batch_inputs import (
 from scbetavae.tl._batch_text import describe_search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import pandas as pd
     from anndata import AnnData
@@ -168,13 +168,19 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     """
     check_adata(adata, key_added=key_added)
     check_search(method, n_permutations, fdr)
+    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
+    settings = {"method": method, "n_permutations": n_permutations, "fdr": fdr, "seed": seed}
+    return run_search(adata, cells, obsm_key, key_added, settings)
+
+
+def run_search(
+    adata: AnnData, cells: BatchCells, obsm_key: str, key_added: str, settings: Mapping[str, Any]
+) -> pd.DataFrame:
+    """`find_batch_dimensions` of checked arguments: the method, numbers of permutations, FDR and seed are the settings."""
     embedding = _embedding.read(adata, obsm_key)
     check_left(embedding.active, obsm_key)
-    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
-    search, _ = search_and_store(
-        adata, embedding, cells, method=method, seed=seed, key_added=key_added, n_permutations=n_permutations, fdr=fdr
-    )
-    return search.dimensions.copy()
+    found, _ = search_and_store(adata, embedding, cells, key_added=key_added, **settings)
+    return found.dimensions.copy()
 
 
 def search_and_store(

@@ -154,13 +154,33 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     check_adata(adata, key_added=key_added)
     check_whole_number(n_bootstrap, "n_bootstrap")
     check_search(method)
+    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
+    reference = check_target(to, reference_batch, cells.batch)
+    settings = {"method": method, "to": to, "donor_key": donor_key, "n_bootstrap": n_bootstrap, "seed": seed}
+    return run_removal(adata, cells, dimensions, reference, obsm_key=obsm_key, key_added=key_added, **settings)
+
+
+def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensions
+    adata: AnnData,
+    cells: BatchCells,
+    dimensions: int | Iterable[int] | None,
+    reference: str | None,
+    *,
+    obsm_key: str,
+    method: str,
+    to: str,
+    donor_key: str | None,
+    n_bootstrap: int,
+    seed: int,
+    key_added: str,
+) -> np.ndarray:
+    """`zero_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
     active = embedding.active
     given = None if dimensions is None else sorted(check_dimensions(dimensions, len(active), names=embedding.names))
     check_left(active, obsm_key, given or ())
-    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
     donors = read_donors(adata, donor_key)
-    constants = _constants(embedding, to, check_target(to, reference_batch, cells.batch), cells.batch)
+    constants = _constants(embedding, to, reference, cells.batch)
     zeroed_key = f"{obsm_key}_zeroed" if key_added == keys.BATCH_REMOVAL else f"{obsm_key}_{key_added}"
     clustered = cells.conserved.empty
 
@@ -188,8 +208,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
             "method": method if given is None else "given",
             "inactive": ", ".join(map(str, np.flatnonzero(~active))),
             "to": to,
-            "reference_batch": reference_batch if reference_batch is None else str(reference_batch),
-            "batch_key": batch_key,
+            "reference_batch": reference,
+            "batch_key": str(cells.batch.name),
             "conserve": ", ".join(map(str, cells.conserved)),
             "clustered": clustered,
             "donor_key": donor_key,
@@ -206,7 +226,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
             kind if kind is not None and np.issubdtype(kind, np.floating) else np.float64
         )
     if summary.warning:
-        warnings.warn(summary.warning, UserWarning, stacklevel=2)
+        warnings.warn(summary.warning, UserWarning, stacklevel=3)
     return np.array(adata.obsm[zeroed_key])
 
 

@@ -310,7 +310,7 @@ def test_beta_must_be_a_weight(counts_adata, beta):
     [
         ({"objective": "beta_vea"}, ValueError, "Did you mean 'beta_vae'"),
         ({"objective_kwargs": {"gamma": 1}}, TypeError, "has no argument 'gamma'"),
-        ({"gene_likelihood": "bernoulli"}, ValueError, "Take one of"),
+        ({"gene_likelihood": "bernoulli"}, ValueError, "Choose from"),
         ({"n_latnet": 3}, TypeError, "Did you mean 'n_latent'"),
         ({"batch_representation": "embedding"}, ValueError, "condition_on_batch=True"),
     ],

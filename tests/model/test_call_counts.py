@@ -5,13 +5,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import scvi
 
 import scbetavae
 from scbetavae.model import BetaVAE
 
 PACKAGE = str(Path(scbetavae.__file__).parent)
-# The goal is 70 functions in 15 files; encoding the cells again takes 35 functions in 13 files.
-MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 150, 33, 2
+# The goal is 70 functions in 15 files. About 50 functions in 10 files are the classifiers of the report.
+MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 115, 25, 2
 
 
 def record(call):
@@ -39,6 +40,7 @@ def record(call):
 @pytest.fixture(scope="module")
 def model():
     adata = scbetavae.datasets.simulate_counts(300, 60, n_cell_types=2, seed=0)
+    scvi.settings.seed = 0  # the path depends on what is found
     BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="cell_type")
     model = BetaVAE(adata, n_latent=4)
     model.train(max_steps=40, enable_progress_bar=False, accelerator="cpu")

@@ -172,7 +172,9 @@ def test_a_model_loaded_without_data_and_one_given_other_data(model, mixed, code
 
 def test_padded_and_subset_queries_stay_possible(model, simulated, codes):
     query = simulated[:, 5:].copy()
-    with pytest.raises(ValueError, match=r"5 genes of the model are missing \('gene_0', 'gene_1', 'gene_2' \.\.\.\)"):
+    with pytest.raises(
+        ValueError, match=r"5 genes of the model are missing \('gene_0', 'gene_1', 'gene_2' and 2 more\)"
+    ):
         BetaVAE.load_query_data(query, model, accelerator="cpu")
     BetaVAE.prepare_query_anndata(query, model)
     assert BetaVAE.load_query_data(query, model, accelerator="cpu").get_latent_representation().shape == codes.shape
@@ -212,7 +214,7 @@ def test_ids_are_told_from_symbols(model, simulated):
     adata = simulated.copy()
     adata.var_names = [f"ENSMUSG{i:011d}.1" for i in range(80)]
     adata.var = adata.var[[]]
-    with pytest.raises(ValueError, match="The model knows genes by symbols, adata by ids"):
+    with pytest.raises(ValueError, match="The model identifies genes by symbols, adata by ids"):
         model.get_latent_representation(adata)
 
 

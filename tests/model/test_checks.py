@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from scbetavae.model import BetaVAE
-from scbetavae.model._matrix_scan import scan_matrix
+from scbetavae.model._checks import scan_matrix
 
 
 def with_value(adata, value, row=5, column=7):
@@ -114,7 +114,7 @@ def test_encoder_input_must_be_a_finite_dense_matrix(counts_adata):
     with pytest.raises(TypeError, match="is sparse"):
         BetaVAE.setup_anndata(counts_adata, encoder_obsm_key="sparse")
     counts_adata.obsm["X_pca"][11, 0] = np.nan
-    with pytest.raises(ValueError, match=r"in 1 cells .'cell_11'"):
+    with pytest.raises(ValueError, match=r"1 of 120 cells have NaN.*'cell_11'"):
         BetaVAE.setup_anndata(counts_adata, encoder_obsm_key="X_pca")
 
 
@@ -191,7 +191,7 @@ def test_encoder_input_beyond_float32_is_refused_and_up_to_it_is_not(counts_adat
     counts_adata.obsm["X_pca"][11, 0] = -3.4e38
     BetaVAE.setup_anndata(counts_adata.copy(), encoder_obsm_key="X_pca")
     counts_adata.obsm["X_pca"][11, 0] = -3.5e38
-    with pytest.raises(ValueError, match=r"beyond 3.4e\+38 .float32. in 1 cells .'cell_11'"):
+    with pytest.raises(ValueError, match=r"1 of 120 cells have NaN.*beyond 3.4e\+38 .float32. .'cell_11'"):
         BetaVAE.setup_anndata(counts_adata, encoder_obsm_key="X_pca")
 
 
@@ -204,7 +204,9 @@ def test_numeric_columns_beyond_float32_are_refused(counts_adata, argument):
 
 def test_counts_whose_sum_overflows_float32(counts_adata):
     adata = with_value(with_value(counts_adata, 2e38), 2e38, column=8)
-    with pytest.raises(ValueError, match=r"counts of 1 cells in adata.X sum to more than float32.*'cell_5'"):
+    with pytest.raises(
+        ValueError, match=r"1 cells have counts that sum to more than float32 can hold in adata.X: 'cell_5'"
+    ):
         BetaVAE.setup_anndata(adata)
 
 

@@ -11,11 +11,9 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 10}
 
 
 @pytest.fixture
-def model(counts_adata):
+def model(make_model, counts_adata):
     counts_adata.X = np.log1p(counts_adata.X)
-    BetaVAE.setup_anndata(counts_adata, layer="counts")
-    model = BetaVAE(counts_adata, n_latent=4, n_hidden=16)
-    return model.train(max_epochs=3, enable_progress_bar=False, accelerator="cpu")
+    return make_model(counts_adata, {"layer": "counts"}, epochs=3)
 
 
 def test_equals_the_function_on_its_means_divergences_and_counts(model, counts_adata):

@@ -13,10 +13,13 @@ from scbetavae.model import BetaVAE
 COVARIATES = {"continuous_covariate_keys": ["age"], "categorical_covariate_keys": ["donor", "condition"]}
 
 
-def trained(adata, setup=None, epochs=2, **kwargs):
-    BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="labels", **(setup or {}))
-    model = BetaVAE(adata, n_hidden=16, n_latent=4, **kwargs)
-    return model.train(max_epochs=epochs, accelerator="cpu", enable_progress_bar=False)
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    def make(adata, setup=None, epochs=2, **kwargs):
+        setup = {"batch_key": "batch", "labels_key": "labels", **(setup or {})}
+        return make_model(adata, setup, epochs=epochs, **kwargs)
+
+    return make
 
 
 def same_draws(model, **kwargs):
@@ -29,13 +32,13 @@ def same_draws(model, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def model(_counts_adata):
-    return trained(_counts_adata.copy())
+def model(make_model, _counts_adata):
+    return make_model(_counts_adata.copy())
 
 
 @pytest.fixture(scope="module")
-def told_model(_counts_adata):
-    return trained(_counts_adata.copy(), COVARIATES, condition_on_batch=True)
+def told_model(make_model, _counts_adata):
+    return make_model(_counts_adata.copy(), COVARIATES, condition_on_batch=True)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +58,9 @@ def told_model(_counts_adata):
         ({"size_factor_key": "size"}, {}),
     ],
 )
-def test_codes_decode_to_normalized_expression(counts_adata, setup, kwargs):
+def test_codes_decode_to_normalized_expression(make_model, counts_adata, setup, kwargs):
     counts_adata.obs["size"] = np.linspace(0.5, 2.0, counts_adata.n_obs)
-    model = trained(counts_adata, setup, epochs=1, **kwargs)
+    model = make_model(counts_adata, setup, epochs=1, **kwargs)
     codes, expected = same_draws(model)
     found = model.decode(codes, adata=counts_adata)
     assert found.dtype == np.float32
@@ -66,8 +69,8 @@ def test_codes_decode_to_normalized_expression(counts_adata, setup, kwargs):
         np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-5)
 
 
-def test_posterior_means_decode_to_normalized_expression_of_a_posterior_without_spread(counts_adata):
-    model = trained(counts_adata)
+def test_posterior_means_decode_to_normalized_expression_of_a_posterior_without_spread(make_model, counts_adata):
+    model = make_model(counts_adata)
     means = model.get_latent_representation()
     model.adata.obsm["X_latent_qzm"], model.adata.obsm["X_latent_qzv"] = means, np.full_like(means, 1e-20)
     model.minify_adata()
@@ -151,9 +154,9 @@ def test_a_loaded_model_and_a_query_model_decode_the_same(model, tmp_path):
     np.testing.assert_array_equal(query_model.decode(codes), model.decode(codes))
 
 
-def test_a_model_of_one_batch_needs_no_batch(counts_adata):
+def test_a_model_of_one_batch_needs_no_batch(make_model, counts_adata):
     counts_adata.obs["batch"] = "only"
-    model = trained(counts_adata, condition_on_batch=True)
+    model = make_model(counts_adata, condition_on_batch=True)
     codes = model.get_latent_representation()
     np.testing.assert_array_equal(model.decode(codes), model.decode(codes, batch="only"))
 
@@ -173,7 +176,7 @@ def test_a_model_of_one_batch_needs_no_batch(counts_adata):
         ({"gene_list": []}, ValueError, "gene_list is empty"),
         ({"batch_size": 0}, ValueError, "batch_size=0"),
         ({"batch": "batch_1"}, ValueError, "condition_on_batch=False"),
-        ({"covariates": {"age": 3}}, KeyError, "It is told no covariates"),
+        ({"covariates": {"age": 3}}, KeyError, "It is conditioned on no covariates"),
         ({"indices": [0, 1]}, ValueError, "z has 3 rows"),
     ],
 )
@@ -191,7 +194,7 @@ def test_mistakes(model, kwargs, error, message):
         ({"batch": "batch_1"}, ValueError, r"covariates=\{'donor'"),
         ({"batch": "batch_1", "covariates": {"donr": "x"}}, KeyError, "Did you mean 'donor'"),
         ({"indices": [0, 1, 2], "covariates": {"donor": "donor_9"}}, ValueError, "donor='donor_9'"),
-        ({"indices": [0, 1, 2], "covariates": {"age": "old"}}, TypeError, "age holds no numbers"),
+        ({"indices": [0, 1, 2], "covariates": {"age": "old"}}, TypeError, "age does not hold numbers"),
         ({"indices": [0, 1, 2], "covariates": {"age": np.inf}}, ValueError, "age holds NaN or infinite"),
     ],
 )

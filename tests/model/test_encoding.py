@@ -6,10 +6,8 @@ from scbetavae.model import BetaVAE
 
 
 @pytest.fixture
-def model(counts_adata):
-    BetaVAE.setup_anndata(counts_adata, batch_key="batch", continuous_covariate_keys=["age"])
-    model = BetaVAE(counts_adata, n_hidden=16, n_latent=4)
-    return model.train(max_epochs=2, accelerator="cpu", enable_progress_bar=False)
+def model(make_model, counts_adata):
+    return make_model(counts_adata, {"batch_key": "batch", "continuous_covariate_keys": ["age"]}, epochs=2)
 
 
 def their_method(model, name, **kwargs):

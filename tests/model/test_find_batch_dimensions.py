@@ -1,5 +1,7 @@
 """Batch dimensions of a model: its divergences and its set-up are used, and what has no such dimensions is refused."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,13 +14,13 @@ TRAIN = {"enable_progress_bar": False, "accelerator": "cpu"}
 QUICK = {"n_permutations": 20}
 
 
-def make_model(adata, *, epochs=5, setup=None, **kwargs):
-    BetaVAE.setup_anndata(adata, **({"batch_key": "batch", "labels_key": "labels"} if setup is None else setup))
-    return BetaVAE(adata, n_latent=4, n_hidden=16, **kwargs).train(max_epochs=epochs, **TRAIN)
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    return partial(make_model, setup={"batch_key": "batch", "labels_key": "labels"})
 
 
 @pytest.fixture
-def model(counts_adata):
+def model(make_model, counts_adata):
     return make_model(counts_adata)
 
 
@@ -67,7 +69,7 @@ def test_finds_what_was_planted():
     assert first["batch_p_adjusted"] < 1e-4
 
 
-def test_conserves_clusters_without_labels(counts_adata):
+def test_conserves_clusters_without_labels(make_model, counts_adata):
     model = make_model(counts_adata, setup={"batch_key": "batch"})
     for _ in range(2):
         model.find_batch_dimensions(**QUICK)
@@ -92,7 +94,7 @@ def test_other_cells_and_another_column(model, counts_adata):
     assert set(counts_adata.uns["betavae"]) == before
 
 
-def test_a_decoder_that_is_told_the_batch(counts_adata):
+def test_a_decoder_that_is_told_the_batch(make_model, counts_adata):
     model = make_model(counts_adata, condition_on_batch=True)
     for batch_key in (None, "batch"):
         with pytest.raises(ValueError, match=r"condition_on_batch=True: its decoder is conditioned on 'batch'.*Train"):
@@ -132,7 +134,7 @@ def test_mistakes_leave_no_trace(model, counts_adata, batch_key, arguments, erro
     assert set(counts_adata.uns["betavae"]) == before
 
 
-def test_no_batch_is_known(counts_adata):
+def test_no_batch_is_known(make_model, counts_adata):
     model = make_model(counts_adata, setup={})
     with pytest.raises(ValueError, match="without a batch"):
         model.find_batch_dimensions()

@@ -61,3 +61,65 @@ def test_a_diverged_model_is_refused(model):
         model.module.z_encoder.mean_encoder.bias[0] = torch.nan
     with pytest.raises(ValueError, match="diverged"):
         model._latent()
+
+
+def edit_counts(model, adata):
+    adata.X.data[0] += 1
+
+
+def edit_embedding(model, adata):
+    adata.obsm["X_betavae"][0, 0] += 1
+
+
+def edit_table(model, adata):
+    adata.uns["betavae"]["latent"].loc[0, "kl"] = 5.0
+
+
+def edit_weights(model, adata):
+    with torch.no_grad():
+        model.module.z_encoder.mean_encoder.bias[0] += 0.1
+
+
+def swap_genes_of_a_cell(model, adata):
+    start = adata.X.indptr[0]
+    adata.X.indices[[start, start + 1]] = adata.X.indices[[start + 1, start]]
+
+
+@pytest.mark.parametrize(
+    ("change", "n_encodings"),
+    [
+        (lambda model, adata: None, 1),
+        (edit_counts, 2),
+        (swap_genes_of_a_cell, 2),
+        (edit_embedding, 2),
+        (edit_table, 2),
+        (edit_weights, 2),
+    ],
+)
+def test_cells_are_encoded_again_if_anything_has_changed(model, monkeypatch, change, n_encodings):
+    adata, encoded, encode = model.adata.copy(), [], model.get_latent_representation
+    monkeypatch.setattr(model, "get_latent_representation", lambda *a, **k: encoded.append(a) or encode(*a, **k))
+    few = {"adata": adata, "metrics": "mig", "n_permutations": 0, "n_bootstrap": 0}
+    model.score_disentanglement("labels", **few)
+    change(model, adata)
+    model.score_disentanglement("labels", **few)
+    assert len(encoded) == n_encodings
+    np.testing.assert_allclose(adata.obsm["X_betavae"], encode(adata), atol=1e-5)
+
+
+def test_a_loaded_model_takes_the_stored_latent_representation_and_another_model_does_not(
+    make_model, model, monkeypatch, tmp_path
+):
+    few = {"metrics": "mig", "n_permutations": 0, "n_bootstrap": 0}
+    model.score_disentanglement("labels", **few)
+    model.save(tmp_path / "model", save_anndata=True)
+    loaded = type(model).load(tmp_path / "model", accelerator="cpu")
+    other = make_model(model.adata.copy(), {"batch_key": "batch"})
+    encoded = []
+    for one in (loaded, other):
+        encode = one.get_latent_representation
+        monkeypatch.setattr(
+            one, "get_latent_representation", lambda *a, f=encode, m=one, **k: encoded.append(m) or f(*a, **k)
+        )
+        one.score_disentanglement("labels", **few)
+    assert encoded == [other]

@@ -1,5 +1,7 @@
 """Scores of a model: what it knows of its posterior is used, and what was scored is stored."""
 
+from functools import partial
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -13,13 +15,13 @@ QUICK = {"n_permutations": 10, "n_bootstrap": 10}
 TRAIN = {"enable_progress_bar": False, "accelerator": "cpu"}
 
 
-def make_model(adata, **kwargs):
-    BetaVAE.setup_anndata(adata, batch_key="batch")
-    return BetaVAE(adata, n_latent=4, n_hidden=16, **kwargs).train(max_epochs=5, **TRAIN)
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    return partial(make_model, setup={"batch_key": "batch"})
 
 
 @pytest.fixture
-def model(counts_adata):
+def model(make_model, counts_adata):
     return make_model(counts_adata)
 
 
@@ -77,7 +79,7 @@ def test_names_of_the_users_choice(model, counts_adata):
     assert counts_adata.uns["betavae"]["mine_params"]["obsm_key"] == "X_mine"
 
 
-def test_logistic_normal_is_scored_by_its_simplex(counts_adata):
+def test_logistic_normal_is_scored_by_its_simplex(make_model, counts_adata):
     model = make_model(counts_adata, latent_distribution="ln")
     frame = model.score_disentanglement(["labels"], **QUICK)
     assert "gaussian_total_correlation" not in set(frame["metric"])

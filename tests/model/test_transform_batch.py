@@ -16,15 +16,10 @@ METHODS = [
 
 
 @pytest.fixture(scope="module")
-def models(_counts_adata):
+def models(make_model, _counts_adata):
     """A model without and a model with a conditioned decoder."""
-    found = []
-    for condition_on_batch in (False, True):
-        adata = _counts_adata.copy()
-        BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="labels")
-        model = BetaVAE(adata, n_hidden=8, n_latent=2, condition_on_batch=condition_on_batch)
-        found.append(model.train(max_epochs=1, **QUIET))
-    return found
+    setup = {"batch_key": "batch", "labels_key": "labels"}
+    return [make_model(_counts_adata.copy(), setup, epochs=1, condition_on_batch=told) for told in (False, True)]
 
 
 def test_the_methods_are_found():

@@ -1,6 +1,7 @@
 """Zeroing by a model: what it knows of its posterior, its prior and its decoder."""
 
 import warnings
+from functools import partial
 
 import anndata
 import numpy as np
@@ -14,9 +15,9 @@ TRAIN = {"enable_progress_bar": False, "accelerator": "cpu"}
 QUICK = {"n_bootstrap": 5}
 
 
-def make_model(adata, *, labels_key="labels", **kwargs):
-    BetaVAE.setup_anndata(adata, batch_key="batch", labels_key=labels_key)
-    return BetaVAE(adata, n_latent=4, n_hidden=16, **kwargs).train(max_epochs=20, **TRAIN)
+@pytest.fixture(scope="module")
+def make_model(make_model):
+    return partial(make_model, setup={"batch_key": "batch", "labels_key": "labels"}, epochs=20)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def _few_trees(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def trained(_counts_adata):
+def trained(make_model, _counts_adata):
     return make_model(_counts_adata.copy())
 
 

@@ -65,9 +65,7 @@ def test_the_sentence_stands_above(table):
     params = {"collapse": SENTENCE, "measured_on": "validation", "n_measured": 10}
     adata = AnnData(uns={"betavae": {"latent_summary": table, "latent_summary_params": params}})
     assert scbetavae.pl.latent_summary(adata).get_suptitle().replace("\n", " ") == SENTENCE
-    frame = table.copy()
-    frame.attrs["collapse"] = SENTENCE
-    assert scbetavae.pl.latent_summary(frame).get_suptitle().replace("\n", " ") == SENTENCE
+    assert scbetavae.pl.latent_summary(table).get_suptitle() == ""
     other = AnnData(uns={"betavae": {"mine": table}})
     assert scbetavae.pl.latent_summary(other, key="mine").get_suptitle() == ""
 
@@ -116,8 +114,9 @@ def test_nothing_is_cut_off_and_pyplot_is_left_alone(table, n_dims, stability):
     frame = pd.concat([table] * 16, ignore_index=True).iloc[:n_dims]
     frame = frame.assign(dimension=range(n_dims), order=range(1, n_dims + 1))
     frame = frame if stability is None else frame.assign(stability=stability)
-    frame.attrs["collapse"] = SENTENCE
-    figure = scbetavae.pl.latent_summary(frame)
+    params = {"collapse": SENTENCE}
+    data = AnnData(uns={"betavae": {"latent_summary": frame, "latent_summary_params": params}})
+    figure = scbetavae.pl.latent_summary(data)
     figure.draw_without_rendering()
     width, height = figure.get_size_inches() * figure.dpi
     boxes = [axes.get_tightbbox() for axes in figure.axes]

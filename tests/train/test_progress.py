@@ -49,6 +49,7 @@ def test_collapse_is_judged_by_minibatches_not_by_rows_of_the_history(model, ste
         warnings.simplefilter("always", PosteriorCollapseWarning)
         model.train(max_steps=steps, batch_size=4, **QUIET)
     assert any(w.category is PosteriorCollapseWarning for w in caught) == judged
-    sentence = model.get_latent_summary().attrs["collapse"]
+    model.get_latent_summary()
+    sentence = model.adata.uns["betavae"]["latent_summary_params"]["collapse"]
     assert ("too early to judge" in sentence) != judged
     assert (f"after {steps} steps" in sentence) != judged

@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import check_whole_number, finite_matrix
-from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
+from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, check_test, renumber
 from scbetavae.metrics._held_out import Plan, make_plan
 
 N_NEIGHBORS = 15
@@ -74,7 +74,7 @@ def knn_accuracy(
     array = finite_matrix(codes, "codes")
     check_whole_number(n_neighbors, "n_neighbors", 1)
     of_cell = check_column(covariate, len(array), "covariate")
-    plan = make_neighbor_plan(of_cell, check_groups(groups, len(array)), test, seed)
+    plan = make_neighbor_plan(of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed)
     return plan.accuracy(predict_by_neighbors(array, plan, seed, n_neighbors))
 
 
@@ -100,9 +100,8 @@ def random_forest_accuracy(
     True
     """
     array = finite_matrix(codes, "codes")
-    plan = make_forest_plan(
-        check_column(covariate, len(array), "covariate"), check_groups(groups, len(array)), test, seed
-    )
+    of_cell = check_column(covariate, len(array), "covariate")
+    plan = make_forest_plan(of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed)
     return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
@@ -152,14 +151,14 @@ def expected_accuracy(
     n_cells = len(conserved)
     of_batch = check_column(batch, n_cells, "batch").as_classes()
     members = check_groups(groups, n_cells)
-    return composition_accuracy(of_batch, check_factors(conserved, n_cells), members, test, seed)
+    return composition_accuracy(of_batch, check_factors(conserved, n_cells), members, check_test(test, n_cells), seed)
 
 
 def composition_accuracy(
     of_batch: Covariate,
     covariates: list[Covariate],
     members: np.ndarray | None = None,
-    test: ArrayLike | None = None,
+    test: np.ndarray | None = None,
     seed: int = 0,
 ) -> float:
     """`expected_accuracy` of columns that were checked."""
@@ -180,12 +179,12 @@ def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> f
     return plan.accuracy(predict_by_neighbors(codes, plan, seed))
 
 
-def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
+def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: np.ndarray | None, seed: int) -> Plan:
     """Plan of the k-nearest-neighbor classifier."""
     return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
 
 
-def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
+def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: np.ndarray | None, seed: int) -> Plan:
     """Plan of the random forest classifier."""
     return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
 

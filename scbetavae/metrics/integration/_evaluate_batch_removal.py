@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import finite_matrix
-from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
+from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, check_test, renumber
 from scbetavae.metrics._resampling import Blocks, make_blocks
 from scbetavae.metrics.integration import _classifiers, _ilisi
 
@@ -101,7 +101,7 @@ def evaluate_batch_removal(
         msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass embeddings of the same cells."
         raise ValueError(msg)
     members = check_groups(groups, len(first))
-    mask = None if test is None else np.asarray(test)
+    mask = check_test(test, len(first))
     blocks = make_blocks(len(first), members, n_bootstrap, np.random.default_rng(seed))
     cells = BeforeAndAfter(first, second, members, mask, blocks, seed)
     expected = _classifiers.composition_accuracy(of_batch, covariates, members, mask, seed)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import sparse
 
-from scbetavae.tl._count_transport import draw_counts, to_shares, transport_counts
+from scbetavae.model._count_transport import draw_counts, to_shares, transport_counts
 
 COUNTS = arrays.arrays(np.int64, (3, 5), elements=st.integers(0, 30))
 SHARES = arrays.arrays(float, (3, 5), elements=st.floats(0.01, 1.0)).map(to_shares)
