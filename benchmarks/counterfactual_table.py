@@ -175,7 +175,7 @@ def frame_rows(
     )
     here = predicted[(predicted.obs[arguments.groupby] == group).to_numpy()]
     rows = []
-    for method, layer in (("do_nothing", "observed"), ("mean_shift", "mean_shift")):
+    for method, layer in (("no_change", "observed"), ("mean_shift", "mean_shift")):
         found = judge.both(here.layers[layer], here.layers[layer])
         rows += [{"method": method, "added": True} | row for row in found]
     if arguments.simulated:

@@ -48,7 +48,7 @@ class BetaVAE(SCVI):
     registry
         Registry of a data module, in place of ``adata``.
     beta
-        Weight of the regularizer, in nats per nat, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over genes,
+        Weight of the regularizer, the exchange rate between reconstruction and KL, at least 0. ``1`` is a plain VAE. The negative log-likelihood sums over genes,
         so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta (``"capacity"``,
         ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
@@ -62,7 +62,7 @@ class BetaVAE(SCVI):
     anchor
         What makes the dimensions the same in every seed: ``"ica"`` starts the posterior means at independent components of the
         log-normalized counts, in order of the variance that they explain, and releases them over the first 30% of the run.
-        ``"programs"``, for one dimension a cell type or program, starts at the two-level factors that all classes share and at
+        ``"programs"``, for one dimension per cell type or program, starts at the two-level factors that all classes share and at
         programs of a non-negative matrix factorization, and releases them over the whole run. It wants more dimensions than the
         default, such as ``n_latent=32``, and otherwise takes fewer programs. ``None`` for no anchor. There is none for a logistic
         normal or data that are not counts.

@@ -100,7 +100,7 @@ def _score_group(
     top = everything[:N_TOP] if target is None else metrics.differential_genes(source, target, N_TOP)
     rows = {
         method: ("prediction", profiles["predicted"]),
-        "do_nothing": ("baseline", source),
+        "no_change": ("baseline", source),
         "mean_shift": ("baseline", profiles["mean_shift"]),
         "split_half": ("ceiling", None),
     }

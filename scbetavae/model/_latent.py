@@ -162,7 +162,7 @@ def registered_classes(self: BetaVAE) -> list[str]:
 
 
 def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, pd.Series]:
-    """Columns that were registered as classes, as names whatever their type."""
+    """Columns that were registered as classes, as names of any type."""
     registered = registered_classes(self)
     return {name: as_classes(obs_of(adata)[name], "conserve") for name in names if name in registered}
 

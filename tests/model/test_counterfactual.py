@@ -218,8 +218,8 @@ def test_table_is_what_the_layers_and_the_real_cells_say(model):
     predicted = model.counterfactual(*ASK, groupby="labels", exclude="B cell")
     table = predicted.uns["betavae"]["counterfactual"]
     adata = model.adata
-    assert (held_out(table, "do_nothing") == 1.0).all()
-    assert (held_out(table, "do_nothing", "top_50") == 1.0).all()
+    assert (held_out(table, "no_change") == 1.0).all()
+    assert (held_out(table, "no_change", "top_50") == 1.0).all()
     for group in ("B cell", "T cell", "monocyte"):
         here = (predicted.obs["labels"] == group).to_numpy()
         real = adata[(adata.obs["condition"] == "treated") & (adata.obs["labels"] == group)]

@@ -1,4 +1,4 @@
-"""Objectives, one per file. A new one is a file with a registered class, and one line here."""
+"""Objectives, one per file. To add one, write a file with a registered class and add one line here."""
 
 from ._beta_tcvae import BetaTCVAE as BetaTCVAE
 from ._beta_vae import BetaVAE as BetaVAE
