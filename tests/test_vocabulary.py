@@ -1,5 +1,6 @@
 """One word per idea: words that the project does not use, in package, documentation, tests and README."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -46,9 +47,10 @@ EXCEPTIONS = {
 }
 
 
+@functools.cache
 def sources():
     """Files that the project wrote, and their lines that are not pictures."""
-    files = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    lines, files = [], [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
     files += [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES]
     for path in files:
         name = path.relative_to(ROOT).as_posix()
@@ -56,7 +58,8 @@ def sources():
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if not re.search(EXCEPTIONS.get(name, r"(?!)"), line) and not re.search(r"image/png|shell\.execute", line):
-                yield f"{name}:{number}", line
+                lines.append((f"{name}:{number}", line))
+    return lines
 
 
 @pytest.mark.parametrize("word", LEFT_OUT)
