@@ -49,8 +49,8 @@ class BetaVAE(SCVI):
         Registry of a data module, in place of ``adata``.
     beta
         Weight of the regularizer, the exchange rate between reconstruction and KL, at least 0. ``1`` is a plain VAE. The
-        negative log-likelihood sums over genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2; objectives without a beta (``"capacity"``,
-        ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
+        negative log-likelihood sums over genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2;
+        objectives without a beta (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
         Key of ``scbetavae.module.OBJECTIVES``: ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``,
         ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of :class:`~scbetavae.module.Objective`.
