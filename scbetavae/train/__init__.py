@@ -2,18 +2,13 @@
 
 from ._adversarial import AdversarialTrainingPlan
 from ._divergence import TrainingDivergedError as TrainingDivergedError  # documented in scbetavae.model
-from ._learning_rate import schedule_arguments
-from ._loading import InMemoryDataSplitter, in_memory_loader
+from ._learning_rate import schedule_arguments as schedule_arguments  # for scbetavae.model
+from ._loading import InMemoryDataSplitter
+from ._loading import in_memory_loader as in_memory_loader
 from ._plans import BetaVAETrainingPlan
-from ._runner import BetaVAETrainRunner, epochs_done
-from ._schedules import (
-    ConstantSchedule,
-    CosineSchedule,
-    CyclicalSchedule,
-    LinearSchedule,
-    Schedule,
-    SigmoidSchedule,
-)
+from ._runner import BetaVAETrainRunner
+from ._runner import epochs_done as epochs_done
+from ._schedules import ConstantSchedule, CosineSchedule, CyclicalSchedule, LinearSchedule, Schedule, SigmoidSchedule
 
 __all__ = [
     "AdversarialTrainingPlan",
@@ -26,7 +21,4 @@ __all__ = [
     "LinearSchedule",
     "Schedule",
     "SigmoidSchedule",
-    "epochs_done",
-    "in_memory_loader",
-    "schedule_arguments",
 ]

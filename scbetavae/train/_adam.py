@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-
-class _Lists(NamedTuple):
-    """Arguments of torch's fused kernel, for the parameters of a group that have a gradient."""
-
-    parameters: list[Tensor]
-    means: list[Tensor]
-    squares: list[Tensor]
-    steps: list[Tensor]
+_Lists = tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]
+_TORCH: Any = torch  # its fused kernels are private to type checkers
 
 
-class _LeanStep:
+class _LeanStep(torch.optim.Optimizer):
     """Passes the same lists to torch's fused kernel step after step, on a CPU.
 
     torch gathers and groups them anew each time, asks whether a graphics card records a graph (which loads the driver), and
@@ -38,18 +32,21 @@ class _LeanStep:
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with_gradient = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        with_gradient: list[list[Any]] = [
+            [p for p in group["params"] if p.grad is not None] for group in self.param_groups
+        ]
         for p in (p for parameters in with_gradient for p in parameters if p.grad.stride() != p.stride()):
             if p.grad.layout == torch.strided:  # torch's fused kernel would pair the values in the order of storage
                 p.grad = torch.empty_like(p).copy_(p.grad)
         lists = [self._lists_of(*pair) for pair in zip(self.param_groups, with_gradient, strict=True)]
-        if any(found is None for found in lists):
+        known = [found for found in lists if found is not None]
+        if len(known) < len(lists):
             if self._lists:
                 self._count_apart()
             super().step()
             return loss
         with torch.no_grad():
-            for group, parameters, found in zip(self.param_groups, with_gradient, lists, strict=True):
+            for group, parameters, found in zip(self.param_groups, with_gradient, known, strict=True):
                 self._take(group, parameters, found)
         return loss
 
@@ -67,7 +64,7 @@ class _LeanStep:
         super().__setstate__(state)
         self._lists = {}
 
-    def _lists_of(self, group: dict[str, Any], parameters: list[Tensor]) -> _Lists | None:
+    def _lists_of(self, group: dict[str, Any], parameters: list[Any]) -> _Lists | None:
         """Lists for the parameters of a group; None where torch must take the step."""
         known = self._lists.get(id(group))
         if known is not None and len(known[0]) == len(parameters) and all(map(_still_fits, known[0], parameters)):
@@ -85,12 +82,8 @@ class _LeanStep:
         count = states[0]["step"].clone()
         for state in states:
             state["step"] = count
-        found = _Lists(
-            [_rows(p) for p in parameters],
-            [_rows(state["exp_avg"]) for state in states],
-            [_rows(state["exp_avg_sq"]) for state in states],
-            [state["step"] for state in states],
-        )
+        means, squares = ([_rows(state[name]) for state in states] for name in ("exp_avg", "exp_avg_sq"))
+        found = ([_rows(p) for p in parameters], means, squares, [state["step"] for state in states])
         self._lists[id(group)] = parameters, found
         return found
 
@@ -100,39 +93,26 @@ class _LeanStep:
         for state in self.state.values():
             state["step"] = state["step"].clone()
 
-    def _take(self, group: dict[str, Any], parameters: list[Tensor], lists: _Lists) -> None:
+    def _take(self, group: dict[str, Any], parameters: list[Any], lists: _Lists) -> None:
         """Step the parameters of one group."""
-        lists.steps[0].add_(1)
-        beta1, beta2 = group["betas"]
-        type(self)._kernel(
-            lists.parameters,
-            [_rows(p.grad) for p in parameters],
-            lists.means,
-            lists.squares,
-            [],
-            lists.steps,
-            lr=group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            weight_decay=group["weight_decay"],
-            eps=group["eps"],
-            amsgrad=False,
-            maximize=False,
-            grad_scale=None,
-            found_inf=None,
-        )
+        rows, means, squares, steps = lists
+        steps[0].add_(1)
+        options = {name: group[name] for name in ("lr", "weight_decay", "eps")}
+        options |= dict(zip(("beta1", "beta2"), group["betas"], strict=True))
+        options |= {"amsgrad": False, "maximize": False, "grad_scale": None, "found_inf": None}
+        type(self)._kernel(rows, [_rows(p.grad) for p in parameters], means, squares, [], steps, **options)
 
 
 class LeanAdam(_LeanStep, torch.optim.Adam):
     """As :class:`torch.optim.Adam`, with less bookkeeping on a CPU."""
 
-    _kernel = staticmethod(torch._fused_adam_)
+    _kernel = staticmethod(_TORCH._fused_adam_)
 
 
 class LeanAdamW(_LeanStep, torch.optim.AdamW):
     """As :class:`torch.optim.AdamW`, with less bookkeeping on a CPU."""
 
-    _kernel = staticmethod(torch._fused_adamw_)
+    _kernel = staticmethod(_TORCH._fused_adamw_)
 
 
 LEAN_OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
@@ -151,12 +131,12 @@ def make_lean_optimizer(
     return LEAN_OPTIMIZERS[name](parameters, **options)
 
 
-def _still_fits(listed: Tensor, parameter: Tensor) -> bool:
+def _still_fits(listed: Tensor, parameter: Any) -> bool:
     """Whether a parameter in a list is still the same, and its gradient stored alike."""
     return listed is parameter and parameter.grad.stride() == parameter.stride()
 
 
-def _is_plain(parameter: Tensor) -> bool:
+def _is_plain(parameter: Any) -> bool:
     """Whether a parameter and its gradient are dense matrices on the CPU, stored alike by rows or by columns."""
     gradient = parameter.grad
     return (

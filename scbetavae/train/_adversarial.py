@@ -21,20 +21,13 @@ class AdversarialTrainingPlan(BetaVAETrainingPlan):
     ----------
     module
         A :class:`~scbetavae.module.BetaVAEModule` whose objective has a discriminator.
-    discriminator_lr
-        Learning rate of the discriminator's Adam.
-    discriminator_betas
-        Decay rates of its moments, as in the paper.
-    gradient_clip_val
-        Bound on the gradients of encoder and decoder; ``None`` for none. Lightning leaves clipping to plans with two optimizers.
-    gradient_clip_algorithm
-        ``"norm"`` or ``"value"``.
+    discriminator_lr, discriminator_betas
+        Learning rate of the discriminator's Adam, and decay rates of its moments, by default as in :cite:t:`KimMnih2018`.
+    gradient_clip_val, gradient_clip_algorithm
+        Bound on the gradients of encoder and decoder (``None`` for none), and ``"norm"`` or ``"value"``. Lightning leaves
+        clipping to plans with two optimizers.
     **kwargs
         Arguments of :class:`BetaVAETrainingPlan`.
-
-    References
-    ----------
-    :cite:t:`KimMnih2018`
     """
 
     def __init__(
@@ -50,7 +43,7 @@ class AdversarialTrainingPlan(BetaVAETrainingPlan):
         super().__init__(module, **kwargs)
         self.automatic_optimization = False
         self.discriminator_lr = discriminator_lr
-        self.discriminator_betas = tuple(discriminator_betas)
+        self.discriminator_betas = discriminator_betas
         self.gradient_clip_val = gradient_clip_val
         self.gradient_clip_algorithm = gradient_clip_algorithm
         # Permutations have a generator of their own: a discriminator whose weight is 0 must not change the run.
@@ -70,22 +63,17 @@ class AdversarialTrainingPlan(BetaVAETrainingPlan):
         ours = [p for p in self.module.parameters() if p.requires_grad and id(p) not in theirs]
         first = {"optimizer": self.get_optimizer_creator()(ours)}
         if self.reduce_lr_on_plateau:
+            options = {"patience": self.lr_patience, "factor": self.lr_factor, "threshold": self.lr_threshold}
             first["lr_scheduler"] = torch.optim.lr_scheduler.ReduceLROnPlateau(
-                first["optimizer"],
-                patience=self.lr_patience,
-                factor=self.lr_factor,
-                threshold=self.lr_threshold,
-                min_lr=self.lr_min,
-                threshold_mode="abs",
+                first["optimizer"], min_lr=self.lr_min, threshold_mode="abs", **options
             )
-        second = {
-            "optimizer": torch.optim.Adam(discriminator, lr=self.discriminator_lr, betas=self.discriminator_betas)
-        }
-        return first, second
+        second = torch.optim.Adam(discriminator, lr=self.discriminator_lr, betas=self.discriminator_betas)
+        return first, {"optimizer": second}
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Step encoder and decoder, then the discriminator; return the loss of the former without gradient."""
-        optimizer, discriminator_optimizer = self.optimizers()
+        optimizers: Any = self.optimizers()
+        optimizer, discriminator_optimizer = optimizers
         self._begin_minibatch(batch_idx)
         inference_outputs, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
         self._check_finite(loss.loss)
@@ -113,7 +101,7 @@ class AdversarialTrainingPlan(BetaVAETrainingPlan):
     def on_train_epoch_end(self) -> None:
         """Write the epoch's means, and step the learning-rate schedule, which Lightning leaves to plans with two optimizers."""
         super().on_train_epoch_end()
-        scheduler = self.lr_schedulers()
+        scheduler: Any = self.lr_schedulers()
         metric = self.trainer.callback_metrics.get(self.lr_scheduler_metric)
         if scheduler is not None and metric is not None and not self.in_warmup:
             scheduler.step(metric)

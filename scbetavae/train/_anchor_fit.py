@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from ._programs import find_programs
 logger = logging.getLogger(__name__)
 
 
-def fit_anchor(module: torch.nn.Module, cells: TrainingCells) -> None:
+def fit_anchor(module: Any, cells: TrainingCells) -> None:
     """Fit the components that posterior means are anchored to, and store their map.
 
     Dimensions without a component start unused: encoder and decoder ignore them until the loss needs them. Otherwise the seed
@@ -49,7 +50,7 @@ def fit_anchor(module: torch.nn.Module, cells: TrainingCells) -> None:
 
 
 @torch.no_grad()
-def _leave_unused(module: torch.nn.Module, n_used: int) -> None:
+def _leave_unused(module: Any, n_used: int) -> None:
     """Let the posterior means of further dimensions be 0, and the decoder not read them."""
     for parameter in (module.z_encoder.mean_encoder.weight, module.z_encoder.mean_encoder.bias):
         parameter[n_used:] = 0.0

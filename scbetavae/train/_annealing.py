@@ -102,7 +102,8 @@ def resolve_schedule(beta_schedule: Any, beta: float) -> tuple[Schedule | BetaFu
             "beta_schedule is a function, but the model's beta is 0. Set the model's beta to the largest one you want."
         )
         raise ValueError(msg)
-    return beta_schedule, beta
+    function: Any = beta_schedule
+    return function, beta
 
 
 def schedule_to_dict(schedule: Schedule | BetaFunction) -> dict[str, str | float | int]:

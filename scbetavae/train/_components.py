@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import LinearOperator, svds
 
-SCALE = 1e4
-"""Counts to which a cell is scaled before the logarithm."""
+SparseRows = Any  # scipy.sparse.csr_matrix, of whose shape type checkers know nothing
+
+SCALE = 1e4  # counts to which a cell is scaled before the logarithm
 
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
@@ -37,12 +38,12 @@ class Components(NamedTuple):
     offsets: np.ndarray
     stability: np.ndarray
 
-    def of(self, logs: sparse.csr_matrix, groups: np.ndarray) -> np.ndarray:
+    def of(self, logs: SparseRows, groups: np.ndarray) -> np.ndarray:
         """Values of cells, array of shape ``(n_cells, n_components)``."""
         return logs @ self.weights + self.offsets[groups]
 
 
-def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+def log_normalize(counts: SparseRows) -> SparseRows:
     """Log-normalized counts (n_cells, n_genes), as ``sc.pp.normalize_total`` and ``log1p`` but in double precision."""
     counts = sparse.csr_matrix(counts)
     library = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
@@ -53,7 +54,7 @@ def log_normalize(counts: sparse.csr_matrix) -> sparse.csr_matrix:
 
 
 def independent_components(
-    logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
+    logs: SparseRows, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
 ) -> Components:
     """Independent components of the leading principal components, without a dense copy of the cells.
 
@@ -79,7 +80,7 @@ def independent_components(
     return Components(weights, -means @ weights, _stability(logs, groups, means, left @ rotation, seed))
 
 
-def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, seed: int = 0) -> int:
+def parallel_analysis(logs: SparseRows, groups: np.ndarray, most: int, seed: int = 0) -> int:
     """Number of leading principal components that exceed chance, at least 2 where there are as many.
 
     Rank by rank, the variance is compared with that of the same rank after every gene was permuted over the cells of each group
@@ -97,22 +98,23 @@ def parallel_analysis(logs: sparse.csr_matrix, groups: np.ndarray, most: int, se
     n_groups = int(groups.max(initial=0)) + 1
     permuted = _permute_genes(logs, groups, rng)
     observed, chance = (
-        _singular_values(matrix, groups, group_means(matrix, groups, n_groups), most, seed)
-        for matrix in (logs, permuted)
+        _decompose(matrix, groups, group_means(matrix, groups, n_groups), most, seed)[1] for matrix in (logs, permuted)
     )
     exceeds = observed > chance
     leading = len(exceeds) if exceeds.all() else int(np.argmin(exceeds))
     return min(max(leading, 2), most)
 
 
-def group_means(logs: sparse.csr_matrix, groups: np.ndarray, n_groups: int) -> np.ndarray:
+def group_means(logs: SparseRows, groups: np.ndarray, n_groups: int) -> np.ndarray:
     """Mean of each gene in each group, array of shape ``(n_groups, n_genes)``; 0 for a group without cells."""
-    members = sparse.csr_matrix((np.ones(len(groups)), (groups, np.arange(len(groups)))), (n_groups, len(groups)))
+    members: SparseRows = sparse.csr_matrix(
+        (np.ones(len(groups)), (groups, np.arange(len(groups)))), (n_groups, len(groups))
+    )
     return (members @ logs).toarray() / np.maximum(np.bincount(groups, minlength=n_groups), 1)[:, None]
 
 
 def _whitened(
-    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int
+    logs: SparseRows, groups: np.ndarray, means: np.ndarray, k: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Principal component scores of unit variance (n_cells, k), and the gene weights (n_genes, k) that give them."""
     left, singular, right = _decompose(logs, groups, means, k, seed)
@@ -122,34 +124,29 @@ def _whitened(
     return left[:, real] * root, right[real].T * (root / singular[real])
 
 
-def _singular_values(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Leading singular values, largest first."""
-    return _decompose(logs, groups, means, k, seed)[1]
-
-
 def _decompose(
-    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, k: int, seed: int
+    logs: SparseRows, groups: np.ndarray, means: np.ndarray, k: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Leading singular triplets of the logarithms less the mean of their group, largest first."""
     if min(logs.shape) <= max(2 * k + 1, 20):  # too small for a Lanczos iteration, and small enough to be dense
         left, singular, right = np.linalg.svd(logs.toarray() - means[groups], full_matrices=False)
         return left[:, :k], singular[:k], right[:k]
     transposed, n_groups = logs.T, len(means)
-    centered = LinearOperator(
-        logs.shape,
-        matvec=lambda v: logs @ v - (means @ v)[groups],
-        rmatvec=lambda v: transposed @ v - means.T @ _sums(v, groups, n_groups),
-        dtype=np.float64,
-    )
+    products: dict[str, Any] = {
+        "matvec": lambda v: logs @ v - (means @ v)[groups],
+        "rmatvec": lambda v: transposed @ v - means.T @ _sums(v, groups, n_groups),
+    }
+    products |= {"shape": logs.shape, "dtype": np.float64}
+    centered = LinearOperator(**products)
     start = np.random.default_rng(seed).normal(size=min(logs.shape))
     if _is_constant(logs, groups, means):
         return np.zeros((logs.shape[0], 0)), np.zeros(0), np.zeros((0, logs.shape[1]))
-    left, singular, right = svds(centered, k=k, v0=start)
+    left, singular, right = cast("tuple[np.ndarray, ...]", svds(centered, k=k, v0=start))
     order = np.argsort(-singular)
     return left[:, order], singular[order], right[order]
 
 
-def _is_constant(logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray) -> bool:
+def _is_constant(logs: SparseRows, groups: np.ndarray, means: np.ndarray) -> bool:
     """Whether all cells of a group are alike."""
     sizes, total = np.bincount(groups, minlength=len(means)), np.dot(logs.data, logs.data)
     return total - sizes @ np.square(means).sum(axis=1) <= 1e-12 * total
@@ -162,7 +159,7 @@ def _sums(values: np.ndarray, groups: np.ndarray, n_groups: int) -> np.ndarray:
     return sums
 
 
-def _permute_genes(logs: sparse.csr_matrix, groups: np.ndarray, rng: np.random.Generator) -> sparse.csr_matrix:
+def _permute_genes(logs: SparseRows, groups: np.ndarray, rng: np.random.Generator) -> SparseRows:
     """Every gene permuted over the cells of each group, independently of all others."""
     columns = logs.tocsc(copy=True)
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
@@ -202,13 +199,12 @@ def _rotate(whitened: np.ndarray, seed: int, start: np.ndarray | None = None) ->
     unmixing = np.random.default_rng(seed).normal(size=(k, k)) if start is None else start.T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # Gaussian components have no unique rotation
-        _, unmixing, _ = fastica(whitened, whiten=False, max_iter=_ITERATIONS, tol=1e-4, w_init=unmixing)
+        options: dict[str, Any] = {"whiten": False, "max_iter": _ITERATIONS, "tol": 1e-4, "w_init": unmixing}
+        _, unmixing, _ = fastica(whitened, **options)
     return unmixing.T
 
 
-def _stability(
-    logs: sparse.csr_matrix, groups: np.ndarray, means: np.ndarray, values: np.ndarray, seed: int
-) -> np.ndarray:
+def _stability(logs: SparseRows, groups: np.ndarray, means: np.ndarray, values: np.ndarray, seed: int) -> np.ndarray:
     """Mean absolute correlation of each component with its match among those of resampled cells (Icasso's idea)."""
     rng = np.random.default_rng(seed)
     n_cells, k = values.shape

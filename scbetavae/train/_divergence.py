@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 
 DEFAULT_LR = 1e-3
-KEEP_EVERY = 50
-"""Minibatches between two copies of the weights, and between two reads of losses on an accelerator, which each read stalls."""
+KEEP_EVERY = 50  # minibatches between two copies of the weights, and between two reads of losses on an accelerator
 
 
 class TrainingDivergedError(RuntimeError):
@@ -23,7 +22,7 @@ class TrainingDivergedError(RuntimeError):
 class DivergenceGuard:
     """Watches the losses of a plan, and keeps a copy of its last weights whose loss was finite."""
 
-    def __init__(self, plan: LightningModule) -> None:
+    def __init__(self, plan: Any) -> None:
         self._plan = plan
         self._unseen: list[tuple[str, torch.Tensor]] = []
         self._epoch, self._minibatch = -1, 0
@@ -38,10 +37,9 @@ class DivergenceGuard:
         self._minibatch += is_first
         self._since_copy += is_first
         name = f"the {what} of minibatch {self._minibatch}"
+        self._unseen.append((name, loss.detach()))
         if self._may_look(loss):
-            self._look([(name, loss.detach())])
-        else:
-            self._unseen.append((name, loss.detach()))
+            self._look()
         if is_first and self._since_copy >= KEEP_EVERY:
             self._look()
             self._keep()
@@ -49,7 +47,8 @@ class DivergenceGuard:
     def check_mean(self, mean_loss: torch.Tensor, what: str) -> None:
         """Look at the losses that are still unread, and at a mean over minibatches."""
         self._look()
-        self._look([(f"the {what}", mean_loss)])
+        self._unseen.append((f"the {what}", mean_loss))
+        self._look()
 
     def end_training(self) -> None:
         """Look at the weights after the last step, which no loss has tested."""
@@ -60,13 +59,10 @@ class DivergenceGuard:
         """Whether reading a number does not stall the device."""
         return loss.device.type == "cpu"
 
-    def _look(self, losses: list[tuple[str, torch.Tensor]] | None = None) -> None:
-        """Look at named losses; by default at those that wait on the device."""
-        if losses is None:
-            losses, self._unseen = self._unseen, []
-        values = (
-            [float(loss) for _, loss in losses] if len(losses) < 2 else torch.stack([x for _, x in losses]).tolist()
-        )
+    def _look(self) -> None:
+        """Look at the losses that are unread, in the order of the run."""
+        losses, self._unseen = self._unseen, []
+        values = torch.stack([loss for _, loss in losses]).tolist() if losses else []
         for (name, _), value in zip(losses, values, strict=True):
             if not math.isfinite(value):
                 self._fail(f"{name} is {value:g}")

@@ -3,18 +3,17 @@ r"""Start from the data: a decoder with the mean expression and the dispersion o
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
+from ._components import SparseRows
 from ._loading import MinibatchDataset
 
-MOST_CELLS = 20_000
-"""Training cells used for initialization and the anchor: all of them up to this number, a random sample beyond."""
+MOST_CELLS = 20_000  # for initialization and the anchor: all training cells up to this number, a random sample beyond
 
 _PHI_RANGE = (1e-3, 1e3)
 _LOG_THETA_RANGE = (-3.0, 4.0)
@@ -25,19 +24,19 @@ _NO_DROPOUT = -4.0
 class TrainingCells(NamedTuple):
     """Training cells or a sample: counts (n_cells, n_genes), codes of batch and label, registered size factors if any."""
 
-    counts: sparse.csr_matrix
+    counts: SparseRows
     batch: np.ndarray
     labels: np.ndarray
     size_factors: np.ndarray | None
 
 
-def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST_CELLS) -> TrainingCells:
+def training_cells(data: Any, loader: Iterable, most: int = MOST_CELLS) -> TrainingCells:
     """At most ``most`` training cells of a run, independent of the random state, which stays unchanged.
 
     For data that are not in memory, the first minibatches of the loader are the sample.
     """
     if getattr(data, "reads_directly", False):
-        rows = np.sort(data.train_idx)
+        rows: Any = np.sort(data.train_idx)
         if len(rows) > most:
             rows = np.random.default_rng(0).choice(rows, most, replace=False)
         dataset = MinibatchDataset(data.adata_manager, rows, sparse_counts=True)
@@ -50,8 +49,9 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
             if n_cells >= most:
                 break
     sizes = [block.size_factors for block in blocks]
+    counts: SparseRows = sparse.vstack([block.counts for block in blocks], format="csr")
     cells = TrainingCells(
-        sparse.vstack([block.counts for block in blocks], format="csr")[:most],
+        counts[:most],
         np.concatenate([block.batch for block in blocks])[:most],
         np.concatenate([block.labels for block in blocks])[:most],
         None if any(size is None for size in sizes) else np.concatenate(sizes)[:most],
@@ -62,17 +62,18 @@ def training_cells(data: LightningDataModule, loader: Iterable, most: int = MOST
 def _in_canonical_order(cells: TrainingCells) -> TrainingCells:
     """The same cells in an order given by their counts: decompositions start from random vectors over cells."""
     order = canonical_order(cells.counts)
-    return TrainingCells(*(None if part is None else part[order] for part in cells))
+    parts: Any = (None if part is None else part[order] for part in cells)
+    return TrainingCells(*parts)
 
 
-def canonical_order(counts: sparse.csr_matrix) -> np.ndarray:
+def canonical_order(counts: SparseRows) -> np.ndarray:
     """Order of cells by a fixed random projection of their counts, indices of shape ``(n_cells,)``."""
     return np.argsort(counts @ np.random.default_rng(0).random(counts.shape[1]), kind="stable")
 
 
-def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
+def _from_tensors(batch: Any) -> TrainingCells:
     """Cells of a minibatch."""
-    counts = batch[REGISTRY_KEYS.X_KEY].cpu()
+    counts: Any = batch[REGISTRY_KEYS.X_KEY].cpu()
     if counts.layout == torch.sparse_csr:
         parts = (counts.values(), counts.col_indices(), counts.crow_indices())
         counts = sparse.csr_matrix(tuple(part.numpy() for part in parts), shape=tuple(counts.shape))
@@ -90,7 +91,7 @@ def _from_tensors(batch: dict[str, torch.Tensor]) -> TrainingCells:
 
 
 @torch.no_grad()
-def initialize_decoder(module: torch.nn.Module, cells: TrainingCells) -> None:
+def initialize_decoder(module: Any, cells: TrainingCells) -> None:
     r"""Set the decoder's output bias to the log mean expression and the dispersion to its estimate by moments.
 
     .. math::
@@ -132,7 +133,7 @@ def _fill(parameter: torch.nn.Parameter, values: np.ndarray) -> None:
     parameter.copy_(torch.as_tensor(values, dtype=parameter.dtype))
 
 
-def _residuals(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> tuple[np.ndarray, ...]:
+def _residuals(counts: SparseRows, exposure: np.ndarray, rho: np.ndarray) -> tuple[np.ndarray, ...]:
     """Sums over cells of squared residuals, of the mean and of its square, for each gene."""
     values = counts.data.astype(np.float64)
     crossed = np.bincount(counts.indices, values * np.repeat(exposure, np.diff(counts.indptr)), len(rho))
@@ -141,14 +142,14 @@ def _residuals(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray)
     return squares - 2 * rho * crossed + mean_squares, rho * exposure.sum(), mean_squares
 
 
-def _log_theta(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+def _log_theta(counts: SparseRows, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """Log inverse dispersion of each gene, by moments."""
     residuals, means, mean_squares = _residuals(counts, exposure, rho)
     phi = np.clip((residuals - means) / np.maximum(mean_squares, np.finfo(float).tiny), *_PHI_RANGE)
     return np.clip(-np.log(phi), *_LOG_THETA_RANGE)
 
 
-def _log_sd(counts: sparse.csr_matrix, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
+def _log_sd(counts: SparseRows, exposure: np.ndarray, rho: np.ndarray) -> np.ndarray:
     """Log standard deviation of each gene."""
     residuals, _, _ = _residuals(counts, exposure, rho)
     return 0.5 * np.log(np.maximum(residuals / counts.shape[0], _PHI_RANGE[0]))

@@ -51,7 +51,7 @@ class MinibatchDataset(Dataset):
     def __init__(
         self,
         adata_manager: AnnDataManager,
-        rows: Sequence[int],
+        rows: Sequence[int] | np.ndarray,
         device: torch.device | str = "cpu",
         *,
         sparse_counts: bool = False,
@@ -71,7 +71,7 @@ class MinibatchDataset(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, positions: Sequence[int] | Sequence[Sequence[int]]) -> dict[str, Tensor] | Minibatches:
+    def __getitem__(self, positions: Any) -> dict[str, Tensor] | Minibatches:
         """Tensors of a minibatch by name, from positions among the cells; or of several, from a list of such lists."""
         if not len(positions) or not isinstance(positions[0], list):
             return self._read(self.rows[np.asarray(positions)], [len(positions)])[0]
@@ -148,7 +148,8 @@ def can_hold_sparse(device: torch.device) -> bool:
 
 def fits_in_memory(adata_manager: AnnDataManager) -> bool:
     """Whether the registered data are arrays in memory, not backed files, dask arrays or minified data."""
-    if adata_manager.adata.isbacked or REGISTRY_KEYS.MINIFY_TYPE_KEY in adata_manager.data_registry:
+    adata: Any = adata_manager.adata
+    if adata.isbacked or REGISTRY_KEYS.MINIFY_TYPE_KEY in adata_manager.data_registry:
         return False
     for key in adata_manager.data_registry:
         value = adata_manager.get_from_registry(key)
@@ -170,24 +171,8 @@ def in_memory_loader(
 ) -> DataLoader | None:
     """Fast loader over cells in memory, in the order and with the random numbers of scvi-tools' loader.
 
-    Parameters
-    ----------
-    adata_manager
-        Registered data.
-    rows
-        Cells, in order.
-    batch_size
-        Cells in a minibatch.
-    shuffle
-        Whether the order is random.
-    device, sparse_counts
-        Where the data are kept, and whether counts are in torch's compressed sparse rows.
-    counts_alone
-        Whether to leave out the other registered tensors.
-
-    Returns
-    -------
-    The loader; ``None`` for backed, minified or dask data, or a device without sparse tensors if these are asked for.
+    Arguments as for :class:`MinibatchDataset`. ``None`` for backed, minified or dask data, or a device without sparse tensors if
+    these are asked for.
     """
     if not fits_in_memory(adata_manager) or (sparse_counts and not can_hold_sparse(torch.device(device))):
         return None
@@ -204,14 +189,14 @@ def minibatches(
     at_once: int | None = None,
 ) -> DataLoader:
     """Loader of minibatches, or of ``at_once`` minibatches per item, as :class:`Minibatches`."""
-    sampler = (RandomSampler if shuffle else SequentialSampler)(dataset)
-    batches = BatchSampler(sampler, batch_size=batch_size, drop_last=drop_last)
+    sampler: Any = (RandomSampler if shuffle else SequentialSampler)(dataset)
+    batches: Any = BatchSampler(sampler, batch_size=batch_size, drop_last=drop_last)
     if at_once is not None:
         batches = BatchSampler(batches, batch_size=at_once, drop_last=False)
     return DataLoader(dataset, batch_size=None, sampler=batches, collate_fn=_as_it_is)
 
 
-def _as_it_is(batch: dict[str, Tensor] | Minibatches) -> dict[str, Tensor] | Minibatches:
+def _as_it_is(batch: Any) -> Any:
     """The dataset collates."""
     return batch
 
@@ -282,6 +267,6 @@ class InMemoryDataSplitter(DataSplitter):
         """Whether the data are kept on the accelerator."""
         if self.data_on_device != "auto" or device.type != "cuda":
             return bool(self.data_on_device)
-        counts = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
+        counts: Any = self.adata_manager.get_from_registry(REGISTRY_KEYS.X_KEY)
         n_bytes = 8 * (counts.nnz if sparse.issparse(counts) else counts.size)
         return n_bytes < _MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -6,15 +6,29 @@ from typing import Any
 
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from scvi.module.base import LossOutput
+from scvi.train import TrainingPlan
 
 from scbetavae._core.constants import ACTIVE_KL
 
-from ._annealing import schedule_to_dict
+from ._annealing import AnnealedBeta, BetaFunction, schedule_to_dict
+from ._divergence import DivergenceGuard
+from ._schedules import Schedule
 
 
-class HistoryMixin:
+class HistoryPlan(TrainingPlan):
     """Writes the means of a :class:`~scbetavae.train.BetaVAETrainingPlan`."""
+
+    module: Any
+    trainer: Any
+    annealed_beta: AnnealedBeta | None
+    _train_means: EpochMeans
+    _validation_means: EpochMeans
+    divergence_guard: DivergenceGuard | None
+    schedule: Schedule | BetaFunction
+    target_beta: float
+    n_steps: Any
+    n_steps_done: int
+    _fraction: float
 
     def describe(self) -> dict[str, Any]:
         """The run as a flat dict of plain values: schedules, length, start and anchor."""
@@ -28,7 +42,7 @@ class HistoryMixin:
                 run["anchor_stability"] = float(anchor.stability[anchor.stability >= 0].mean())
         return run
 
-    def _sums_over_cells(self, loss: LossOutput) -> dict[str, torch.Tensor]:
+    def _sums_over_cells(self, loss: Any) -> dict[str, torch.Tensor]:
         """Sums over the cells of a minibatch, by name."""
         n_cells = loss.n_obs_minibatch
         sums = {
@@ -45,7 +59,7 @@ class HistoryMixin:
     def _report(self, mode: str) -> dict[str, torch.Tensor]:
         """Write the means since the last report to the history; Lightning's own log has whole epochs only, and is slow."""
         values = self._means(mode)
-        position = self.n_steps_done / self.annealed_beta.steps_per_epoch
+        position = self.n_steps_done / (self.annealed_beta.steps_per_epoch if self.annealed_beta else 1)
         row = {name: float(value) for name, value in values.items()}
         for logger in self.trainer.loggers if row else ():
             logger.log_metrics(row | {"epoch": position}, step=self.n_steps_done)
@@ -110,7 +124,7 @@ class EpochMeans:
             else:
                 self._sums[name] = value.detach().clone()
 
-    def compute(self, strategy: object | None = None) -> dict[str, torch.Tensor]:
+    def compute(self, strategy: Any = None) -> dict[str, torch.Tensor]:
         """Means over cells, summed over devices by a Lightning strategy; the next epoch starts. Empty if there were none."""
         sums, n_cells = self._sums, self._n_cells
         self._sums, self._n_cells = {}, 0

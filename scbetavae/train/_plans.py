@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from scvi import settings
-from scvi.module.base import BaseModuleClass, LossOutput
 from scvi.train import TrainingPlan
 
 from scbetavae._core.checks import check_arguments
@@ -22,18 +21,17 @@ from ._annealing import AnnealedBeta, BetaFunction
 from ._divergence import DivergenceGuard
 from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
-from ._loading import InMemoryDataSplitter, Minibatches
-from ._plan_history import EpochMeans, HistoryMixin
+from ._loading import InMemoryDataSplitter
+from ._plan_history import EpochMeans, HistoryPlan
 from ._schedules import LinearSchedule, Schedule
 from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
 
-REPORTS = 25
-"""Rows of the history of a run whose learning rate changes."""
+REPORTS = 25  # rows of the history of a run whose learning rate changes
 
 _REPLACED_BY_SCHEDULE = ("n_epochs_kl_warmup", "n_steps_kl_warmup", "max_kl_weight", "min_kl_weight")
 
 
-class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
+class BetaVAETrainingPlan(HistoryPlan):
     r"""Trains a beta-VAE with an annealed regularizer.
 
     The loss is :math:`\mathrm{NLL} + r(t) R` with :math:`r(t) = \beta(t) / \beta`: the schedule anneals the whole
@@ -53,18 +51,15 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
     ----------
     module
         A :class:`~scbetavae.module.BetaVAEModule`.
-    schedule
-        A schedule, or a function from the epoch, counted from 0, to beta.
-    beta
-        Beta that the schedule aims for, at least 0.
+    schedule, beta
+        A schedule, or a function from the epoch, counted from 0, to beta; and the beta that it aims for, at least 0.
     lr_schedule
         Function from progress in [0, 1] to the share of the learning rate ``lr``.
     n_steps
         Minibatches after which the run ends, even within an epoch; ``None`` for whole epochs.
-    initialize
-        Whether the decoder starts at the mean expression and dispersion of the training cells.
-    anchored
-        Whether the module's anchor is fitted, and in force.
+    initialize, anchored
+        Whether the decoder starts at the mean expression and dispersion of the training cells, and whether the module's anchor
+        is fitted and in force.
     fused_optimizer
         Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
     **kwargs
@@ -79,7 +74,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
 
     def __init__(
         self,
-        module: BaseModuleClass,
+        module: Any,
         *,
         schedule: Schedule | BetaFunction | None = None,
         beta: float | None = None,
@@ -100,7 +95,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         self.target_beta = float(module.beta if beta is None else beta)
         self.loss_kwargs["beta"] = self.target_beta
         self.lr_schedule = lr_schedule
-        self.n_steps = n_steps
+        self.n_steps: Any = n_steps  # a number once the run is laid out
         self.initialize, self.anchored = initialize, anchored
         self.n_steps_done = 0
         self.reported: dict[str, torch.Tensor] = {}
@@ -179,11 +174,11 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         if self.anchored:
             fit_anchor(self.module, cells)
 
-    def training_step(self, batch: dict[str, torch.Tensor] | Minibatches, batch_idx: int) -> torch.Tensor | None:
+    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor | None:
         """Loss of one minibatch at the current beta, nats per cell; or train on several minibatches and return nothing."""
         if self.minibatches_at_once is None:
             return self._minibatch_loss(batch, batch_idx)
-        optimizer = self.optimizers()
+        optimizer: Any = self.optimizers()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         for i, minibatch in enumerate(batch.minibatches, start=batch_idx * self.minibatches_at_once):
             loss = self._minibatch_loss(minibatch, i)
@@ -278,7 +273,7 @@ class BetaVAETrainingPlan(HistoryMixin, TrainingPlan):
         if ends:
             self.trainer.should_stop = True
 
-    def _collect_for_autotune(self, loss: LossOutput, stage: str) -> None:
+    def _collect_for_autotune(self, loss: Any, stage: str) -> None:
         """Keep latent representations where scvi-tools tunes on scIB metrics."""
         if "z" in loss.extra_metrics:
             self.prepare_scib_autotune(loss.extra_metrics, stage)

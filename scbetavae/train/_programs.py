@@ -9,12 +9,12 @@ All random numbers have a seed of their own: the same cells give the same progra
 from __future__ import annotations
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import sparse
 
-from ._components import group_means, independent_components, parallel_analysis
+from ._components import SparseRows, group_means, independent_components, parallel_analysis
 
 _TARGETS_PER_COMPONENT = 2.5  # at 1.5 and 2, rare cell types share programs
 _FEWEST_COMPONENTS = 10  # a shared factor may hide behind the classes
@@ -46,7 +46,7 @@ class Programs(NamedTuple):
 
 
 def find_programs(
-    logs: sparse.csr_matrix, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
+    logs: SparseRows, groups: np.ndarray, most: int, *, n_components: int | None = None, seed: int = 0
 ) -> tuple[Programs, int]:
     """Shared two-level factors, and programs in expression without them; and the number that was looked for.
 
@@ -131,12 +131,11 @@ def _clusters(values: np.ndarray, seed: int) -> np.ndarray:
         return np.zeros(len(values), dtype=int)
     clipped = np.clip(values, -_CLIP, _CLIP)
     n_clusters = min(_CLUSTERS, len(np.unique(clipped, axis=0)))
-    return KMeans(n_clusters, n_init=10, random_state=seed).fit_predict(clipped)
+    options: dict[str, Any] = {"n_init": 10, "random_state": seed}
+    return KMeans(n_clusters, **options).fit_predict(clipped)
 
 
-def _side_scales(
-    expression: sparse.csr_matrix, logs: sparse.csr_matrix, factor: np.ndarray, above: np.ndarray
-) -> np.ndarray:
+def _side_scales(expression: SparseRows, logs: SparseRows, factor: np.ndarray, above: np.ndarray) -> np.ndarray:
     """Log scales (2, n_genes), below and above, that give a gene correlated with a factor the lower of both means."""
     means = np.stack([np.asarray(expression[side].mean(axis=0)).ravel() for side in (~above, above)])
     marks = (np.abs(_correlation(logs, factor)) > _MARKER) & (means.max(axis=0) > 0)
@@ -145,7 +144,7 @@ def _side_scales(
     return scales
 
 
-def _without_groups(logs: sparse.csr_matrix, groups: np.ndarray) -> tuple[sparse.csr_matrix, np.ndarray]:
+def _without_groups(logs: SparseRows, groups: np.ndarray) -> tuple[SparseRows, np.ndarray]:
     """Expression in which a gene has the same mean in all groups, whose own means are shrunk by 50 cells; and log scales."""
     n_groups = int(groups.max(initial=0)) + 1
     log_scales = np.zeros((n_groups, logs.shape[1]))
@@ -158,13 +157,13 @@ def _without_groups(logs: sparse.csr_matrix, groups: np.ndarray) -> tuple[sparse
     return _scaled(logs, log_scales, groups), log_scales
 
 
-def _scaled(matrix: sparse.csr_matrix, log_scales: np.ndarray, rows: np.ndarray) -> sparse.csr_matrix:
+def _scaled(matrix: SparseRows, log_scales: np.ndarray, rows: np.ndarray) -> SparseRows:
     """Entries times the scale of their gene in the row of ``log_scales`` that belongs to their cell."""
     per_entry = np.exp(log_scales[np.repeat(rows, np.diff(matrix.indptr)), matrix.indices])
     return sparse.csr_matrix((matrix.data * per_entry, matrix.indices, matrix.indptr), matrix.shape)
 
 
-def _correlation(logs: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
+def _correlation(logs: SparseRows, factor: np.ndarray) -> np.ndarray:
     """Correlation of each gene with a factor, 0 for a constant gene."""
     factor = factor - factor.mean()
     n = len(factor)
@@ -174,14 +173,15 @@ def _correlation(logs: sparse.csr_matrix, factor: np.ndarray) -> np.ndarray:
     return np.divide(logs.T @ factor, scale, out=np.zeros(len(means)), where=scale > 0)
 
 
-def _factorize(expression: sparse.csr_matrix, rank: int, seed: int) -> np.ndarray:
+def _factorize(expression: SparseRows, rank: int, seed: int) -> np.ndarray:
     """Pseudoinverse (n_genes, n_programs) of the programs of norm 1, the one that explains most first."""
     from sklearn.decomposition import NMF
     from sklearn.exceptions import ConvergenceWarning
 
     if rank < 1 or expression.sum() == 0:
         return np.zeros((expression.shape[1], 0))
-    model = NMF(rank, init="nndsvda", solver="cd", max_iter=_ITERATIONS, random_state=seed)
+    options: dict[str, Any] = {"n_components": rank, "init": "nndsvda", "solver": "cd", "max_iter": _ITERATIONS}
+    model = NMF(random_state=seed, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         use = model.fit_transform(expression)

@@ -11,20 +11,21 @@ from scvi.train._progress import ProgressBar
 class StepProgressBar(ProgressBar):
     """Counts the minibatches of a :class:`~scbetavae.train.BetaVAETrainingPlan`; tqdm adds the remaining time."""
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    main_progress_bar: Any
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Open the bar; the plan learns the length of a run in epochs only after callbacks have started."""
         from scvi.utils import track
 
         super(ProgressBar, self).on_train_start(trainer, pl_module)
-        self.main_progress_bar = track(
-            None, total=pl_module.n_steps, description="Training", style="tqdm", disable=self.is_disabled
-        )
+        options: dict[str, Any] = {"sequence": None, "total": pl_module.n_steps, "disable": self.is_disabled}
+        self.main_progress_bar = track(description="Training", style="tqdm", **options)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do nothing: the bar does not count epochs."""
         super(ProgressBar, self).on_train_epoch_start(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *args: Any) -> None:
         """Show the minibatches that are done, and the loss."""
         super().on_train_batch_end(trainer, pl_module, *args)
         if self.is_enabled:

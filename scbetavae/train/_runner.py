@@ -51,7 +51,8 @@ class BetaVAETrainRunner(TrainRunner):
 
     def _update_history(self) -> None:
         """Append the history of this run; scvi-tools counts rows, of which a run may have several per epoch."""
-        model, logged = self.model, getattr(self.trainer.logger, "history", None)
+        model: Any = self.model
+        logged = getattr(self.trainer.logger, "history", None)
         earlier = dict(model.history_) if model.is_trained_ and isinstance(model.history_, dict) else {}
         new = {name: frame.copy() for name, frame in logged.items()} if isinstance(logged, dict) else {}
         super()._update_history()
@@ -74,7 +75,8 @@ class BetaVAETrainRunner(TrainRunner):
             super()._run_training_core()
         except (SystemExit, KeyboardInterrupt) as stop:  # Lightning turns the second into the first
             interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
-            done, plan = self.training_plan.n_steps_done, self.training_plan
+            plan: Any = self.training_plan
+            done = plan.n_steps_done
             if not interrupted or done == 0:
                 raise
             self._keep_what_was_trained()
@@ -90,17 +92,20 @@ class BetaVAETrainRunner(TrainRunner):
         """What scvi-tools does after a complete run; the history is there already."""
         for part, indices in (("train", "train_idx"), ("test", "test_idx"), ("validation", "val_idx")):
             setattr(self.model, f"{part}_indices", getattr(self.data_splitter, indices, None))
-        self.model.module.eval()
-        self.model.is_trained_ = True
-        self.model.to_device(self.device)
-        self.model.trainer = self.trainer
+        model: Any = self.model
+        model.module.eval()
+        model.is_trained_ = True
+        model.to_device(self.device)
+        model.trainer = self.trainer
 
 
 def _set_trainer_defaults(kwargs: dict[str, Any]) -> None:
     """Watch the objective at full beta, and show a bar that counts minibatches where scvi-tools' own counts epochs."""
     config = kwargs.get("trainer_config")
     config = config if isinstance(config, Mapping) else {}
-    defaults = dict.fromkeys(("early_stopping_monitor", "checkpointing_monitor"), "objective_validation")
+    defaults: dict[str, Any] = dict.fromkeys(
+        ("early_stopping_monitor", "checkpointing_monitor"), "objective_validation"
+    )
     # The plan logs by epoch only; Lightning would warn that an epoch has fewer steps than its interval.
     defaults["log_every_n_steps"] = 1
     for name, value in defaults.items():
@@ -119,9 +124,7 @@ def _in_epochs_done(frame: pd.DataFrame) -> bool:
 
 def _with_float_index(frame: pd.DataFrame) -> pd.DataFrame:
     """The frame with its epochs as floats, if epochs are its index."""
-    if frame.index.name != "epoch":
-        return frame
-    return frame.set_axis(pd.Index(frame.index.to_numpy(dtype=float), name=frame.index.name))
+    return frame.set_axis(frame.index.astype(float)) if frame.index.name == "epoch" else frame
 
 
 def epochs_done(frame: pd.DataFrame) -> np.ndarray:

@@ -35,7 +35,7 @@ _PLAN_HOOKS = (
 )
 
 
-def nobody_watches_minibatches(trainer: Trainer, plan: LightningModule) -> bool:
+def nobody_watches_minibatches(trainer: Any, plan: LightningModule) -> bool:
     """Whether a run gives the same results if Lightning sees several minibatches as one.
 
     Not where a callback or the plan hooks into batches or optimizer steps, where the trainer counts, clips, accumulates, scales
@@ -66,7 +66,7 @@ def watched(trainer: Trainer) -> bool:
     return bool(_watchers(trainer))
 
 
-def _watchers(trainer: Trainer) -> list[Callback]:
+def _watchers(trainer: Any) -> list[Callback]:
     """Callbacks other than progress bars."""
     return [callback for callback in trainer.callbacks if not isinstance(callback, ProgressBar | ModelSummary)]
 

@@ -159,7 +159,7 @@ def test_minibatch_targets_are_those_that_were_fitted(model):
 
 
 def test_targets_of_groups_are_those_that_were_fitted(planted):
-    from scbetavae.module._program_anchor import ProgramAnchor
+    from scbetavae.module._anchor import ProgramAnchor
 
     counts, _, level = planted
     found, _ = find_programs(log_normalize(counts), level, 6)
