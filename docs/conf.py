@@ -47,7 +47,7 @@ autosummary_ignore_module_all = False
 autosummary_imported_members = True
 
 # Inherited members are documented by scvi-tools: their docstrings refer to pages of its site. What BetaVAE has from our own
-# mixins is the exception: the template of a class asks for all, and _skip_members_of_others leaves the others out.
+# functions is the exception: the template of a class asks for all, and _skip_members_of_others leaves the others out.
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -68,7 +68,7 @@ html_title = f"scbetavae {release}"
 
 
 def _skip_members_of_others(app, what, name, obj, skip, options):  # noqa: ARG001
-    """Leave out what BetaVAE inherits from scvi-tools, and keep what it has from our own mixins."""
+    """Leave out what BetaVAE inherits from scvi-tools, and keep what it has from our own functions."""
     origin = getattr(obj, "fget", None) or getattr(obj, "__func__", None) or obj
     return True if getattr(origin, "__module__", None) and not origin.__module__.startswith("scbetavae") else None
 
