@@ -41,7 +41,7 @@ class Actions:
         self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
         if self._options.condition is not None:
             self._act("condition", ("condition_prediction",), self._predict)
-            self._act("counterfactual", ("counterfactual",), self._predict_counterfactual)
+            self._act("effect", ("counterfactual",), self._predict_counterfactual)
 
     def write(self) -> None:
         """Write tables and plots; the plot of batch removal needs the UMAP."""

@@ -129,7 +129,7 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, mo
         reasons = not_made()
         for number, (name, lost) in enumerate(ACTED.items()):
             assert {reasons[output] for output in lost} == {f"ZeroDivisionError: reason {number}"}, name
-        for title in ("summary", "batch", "traversal", "condition", "counterfactual"):
+        for title in ("summary", "batch", "traversal", "condition", "effect"):
             assert any(line.startswith(f"{title:<12}not possible: ZeroDivisionError") for line in report.splitlines())
     # Nothing failed: no table, although an earlier run left one.
     code, _, errors = run(file, *PLAIN, "--strict")

@@ -578,7 +578,7 @@ def test_actions_are_reported_written_and_stored(first):
     assert stored.uns["betavae"]["batch_removal_params"]["summary"] in report
     for title in ("summary ", "batch ", "traversal "):
         assert any(line.startswith(title) for line in report.splitlines())
-    assert not any(line.startswith(("condition ", "counterfactual ")) for line in report.splitlines())
+    assert not any(line.startswith(("condition ", "effect ")) for line in report.splitlines())
 
 
 @pytest.mark.parametrize("arguments", [[], ["--batch-key", "plate", "--condition-on-batch", "--condition", "donor"]])
@@ -646,4 +646,4 @@ def test_what_the_data_do_not_allow_is_a_line_of_the_report(folder, run):
     lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
     assert lines["batch"].startswith("not possible: ")
     assert "condition_on_batch" in lines["batch"]
-    assert lines["counterfactual"] == "not possible: 'donor' has 3 values. Name two of them: --source A --target B."
+    assert lines["effect"] == "not possible: 'donor' has 3 values. Name two of them: --source A --target B."
