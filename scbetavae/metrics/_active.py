@@ -12,26 +12,24 @@ _SPREAD_AT_MINIMUM_KL = np.sqrt(2 * ACTIVE_KL)
 
 
 def active_dimensions(codes: ArrayLike, *, kl: ArrayLike | None = None) -> np.ndarray:
-    r"""Dimensions that carry information about the cells, a boolean array of shape (n_dims,).
+    """Dimensions that carry information about the cells, a boolean array of shape (n_dims,).
 
     A variational autoencoder switches dimensions off: their posterior means shrink to about :math:`10^{-3}` but may
     still order the cells, so that a score based on ranks would give a dead dimension full marks.
 
-    A dimension is active if its standard deviation exceeds 5% of the median over the active ones and, with ``kl``, its mean
-    Kullback-Leibler divergence from the prior exceeds 0.01 nats. The first condition is circular and is solved by iteration.
-    The start is the dimensions with enough divergence or, without ``kl``, those whose spread would cost more than 0.01 nats
-    under a standard normal prior (a standard deviation above 0.14), or all that vary if there is none.
+    A dimension is active if its standard deviation exceeds 5% of the median over the active ones and, with ``kl``, its mean KL
+    divergence exceeds 0.01 nats. The first condition is solved by iteration, from the dimensions with enough KL divergence or,
+    without ``kl``, with a standard deviation above 0.14 (0.01 nats under a standard normal), or else all that vary.
 
     Parameters
     ----------
     codes
         Posterior means, or any embedding, of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
     kl
-        Mean divergence from the prior per dimension, of shape (n_dims,), in nats.
+        Mean KL divergence per dimension, of shape (n_dims,), in nats.
 
     Examples
     --------
-    >>> from scbetavae.metrics import active_dimensions
     >>> active_dimensions(np.random.default_rng(0).normal(size=(100, 3)) * [1.0, 0.8, 0.001]).tolist()
     [True, True, False]
     """

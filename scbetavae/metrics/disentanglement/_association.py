@@ -19,12 +19,7 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
 
     Two categorical covariates are compared by the bias-corrected Cramer's V :cite:p:`Bergsma2013`, a categorical and a numeric
     one by the bias-corrected correlation ratio (the square root of :math:`\epsilon^2`) of the ranks, two numeric ones by the
-    absolute Spearman correlation.
-
-    Parameters
-    ----------
-    factors
-        Covariates as in :func:`mig`. Pairs are compared on the cells that have both.
+    absolute Spearman correlation, on the cells that have both. ``factors`` is as in :func:`mig`.
 
     Returns
     -------
@@ -35,11 +30,9 @@ def covariate_association(factors: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> from scbetavae.metrics import covariate_association
     >>> donor = pd.Series(np.arange(400) % 4)
-    >>> covariate_association(pd.DataFrame({"donor": donor.astype(str), "sex": np.where(donor < 2, "f", "m")}))[
-    ...     "relation"
-    ... ].item()
+    >>> factors = pd.DataFrame({"donor": donor.astype(str), "sex": np.where(donor < 2, "f", "m")})
+    >>> covariate_association(factors)["relation"].item()
     'first within second'
     """
     covariates = check_factors(factors, len(factors))

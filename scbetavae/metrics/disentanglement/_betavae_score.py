@@ -27,7 +27,7 @@ def betavae_score(
     active: ArrayLike | None = None,
     seed: int = 0,
 ) -> float:
-    r"""Surrogate of the BetaVAE score: which covariate was held fixed, predicted from differences of cells :cite:p:`Higgins2017`.
+    """Surrogate of the BetaVAE score: which covariate was held fixed, predicted from differences of cells :cite:p:`Higgins2017`.
 
     The score was made for simulators, where one factor is fixed and all others are drawn anew. Cells cannot be simulated, so
     pairs of measured cells that share a value of the covariate stand in: covariates that go together stay together. A point is
@@ -36,8 +36,7 @@ def betavae_score(
     Parameters
     ----------
     codes, factors, active
-        As in :func:`mig`, and so are errors; dimensions are standardized first, numeric covariates are binned, and classes of one
-        cell are left out.
+        As in :func:`mig`, and so are errors; dimensions are standardized, numbers binned, classes of one cell left out.
     batch_size, n_train, n_test
         Pairs per point, and numbers of points; the defaults are the sizes of disentanglement_lib. At least 2, 10 and 1.
     seed
@@ -49,7 +48,6 @@ def betavae_score(
 
     Examples
     --------
-    >>> from scbetavae.metrics import betavae_score
     >>> factors = pd.DataFrame({"a": np.arange(400) % 4, "b": np.arange(400) // 100})
     >>> betavae_score(factors.to_numpy(), factors, n_train=100, n_test=50)
     1.0

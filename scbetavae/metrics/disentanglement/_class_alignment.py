@@ -59,18 +59,10 @@ def usable_classes(similarity: np.ndarray) -> np.ndarray:
 def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
     """LMS, MSAS and MSGS of a matrix of similarities :cite:p:`Moinfar2024`.
 
-    Parameters
-    ----------
-    similarity
-        Shape (n_dims, n_classes), in [0, 1]; negative or non-finite entries raise a ValueError.
-
-    Returns
-    -------
-    ClassAlignment
+    ``similarity`` has shape (n_dims, n_classes), in [0, 1]; negative or non-finite entries raise a ValueError.
 
     Examples
     --------
-    >>> from scbetavae.metrics import class_alignment_from_similarity
     >>> result = class_alignment_from_similarity([[0.9, 0.1], [0.2, 0.7], [0.0, 0.6]])
     >>> round(result.lms, 3), round(result.msas, 3), round(result.msgs, 3)
     (0.8, 0.8, 0.4)
@@ -87,17 +79,14 @@ def class_alignment(
     correction: str | None = "miller_madow",
     active: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""LMS, MSAS and MSGS of every covariate :cite:p:`Moinfar2024`.
+    """LMS, MSAS and MSGS of every covariate :cite:p:`Moinfar2024`.
 
     The similarity of a dimension j and a class c is their scaled mutual information, class against rest:
     :math:`I(z_j; 1[y = c]) / H(1[y = c])`. One dimension per cell type scores near 0 in `mig` of the cell type; here it
     scores 1. ``binning="width", n_bins=10, correction=None`` equals drvi. By default a covariate of two classes counts as one
     class against the other; with equal-width bins both count, as in drvi.
 
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, and so are errors, but equal-width bins are 10 by default.
+    Arguments and errors as in :func:`mig`, but equal-width bins are 10 by default.
 
     Returns
     -------
@@ -106,7 +95,6 @@ def class_alignment(
 
     Examples
     --------
-    >>> from scbetavae.metrics import class_alignment
     >>> label = np.arange(900) % 3
     >>> class_alignment(np.eye(3)[label], pd.DataFrame({"type": label.astype(str)})).loc["type", "lms"].round(3)
     np.float64(1.0)

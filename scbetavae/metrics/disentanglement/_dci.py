@@ -76,7 +76,6 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import disentanglement_from_importance
     >>> disentanglement_from_importance(5 * np.eye(5))
     1.0
     """
@@ -90,7 +89,6 @@ def completeness_from_importance(importance: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import completeness_from_importance
     >>> completeness_from_importance(5 * np.eye(5))
     1.0
     """
@@ -135,7 +133,6 @@ def dci(
 
     Examples
     --------
-    >>> from scbetavae.metrics import dci
     >>> rng = np.random.default_rng(0)
     >>> factors = pd.DataFrame({"a": rng.integers(0, 2, 400).astype(str), "b": rng.uniform(size=400)})
     >>> dci(np.column_stack([factors["a"].astype(float), factors["b"]]), factors).disentanglement > 0.9

@@ -39,10 +39,7 @@ def dcimig(
 
     .. math:: \frac{\sum_k \max_{j \to k} \left[I(z_j; y_k) - \max_{l \ne k} I(z_j; y_l)\right]}{\sum_k H(y_k)}
 
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, and so are errors. Covariates without two classes are left out.
+    Arguments and errors as in :func:`mig`; covariates without two classes are left out.
 
     Returns
     -------
@@ -50,7 +47,6 @@ def dcimig(
 
     Examples
     --------
-    >>> from scbetavae.metrics import dcimig
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> dcimig(factors.to_numpy(), factors)
     1.0

@@ -32,12 +32,12 @@ def match_dimensions(
     r"""Match the active dimensions of models of the same cells, one to one.
 
     The reference :math:`r` is the model that the others resemble most, and :math:`\pi_b` the assignment of the dimensions of
-    model :math:`b` to its own:
+    model :math:`b` to its own, with :math:`\rho` the Spearman correlation over cells:
 
     .. math:: \pi_b = \arg\max_\pi \sum_d |\rho(z^r_d, z^b_{\pi(d)})|, \qquad
               r = \arg\max_a \sum_{b \ne a} \max_\pi \sum_d |\rho(z^a_d, z^b_{\pi(d)})|
 
-    with :math:`\rho` the Spearman correlation over cells.
+    A model with fewer active dimensions than the reference lacks some of them; dimensions only other models have are left out.
 
     Parameters
     ----------
@@ -47,14 +47,8 @@ def match_dimensions(
     active
         One boolean mask per model, by default :func:`active_dimensions` of each.
 
-    Returns
-    -------
-    The matches. A model with fewer active dimensions than the reference lacks some of them; dimensions that only other models
-    have are left out.
-
     Examples
     --------
-    >>> from scbetavae.metrics import match_dimensions
     >>> z = np.random.default_rng(0).normal(size=(500, 3))
     >>> matches = match_dimensions([z, -z[:, [2, 0, 1]]])
     >>> matches.dimensions.tolist(), matches.signs.tolist()

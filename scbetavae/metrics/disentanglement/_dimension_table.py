@@ -17,16 +17,13 @@ _MEASURED = ("mutual_information", "normalized", "p_value", "direction")
 def dimension_covariate_table(
     codes: ArrayLike, factors: pd.DataFrame, *, active: ArrayLike | None = None
 ) -> pd.DataFrame:
-    r"""Every dimension against every covariate, and against every class of the categorical ones.
+    """Every dimension against every covariate, and against every class of the categorical ones.
 
-    Parameters
-    ----------
-    codes, factors, active
-        As in :func:`mig`, and so are errors. Dimensions that are not active have NaN.
+    Arguments and errors as in :func:`mig`.
 
     Returns
     -------
-    Long DataFrame, one row per (dimension, covariate, class), NaN where undefined (one class, a class of one cell):
+    Long DataFrame, one row per (dimension, covariate, class), NaN where undefined (inactive, one class, a class of one cell):
 
     ``dimension``, ``covariate``, ``class``, ``active``
         The class is empty in the row for the covariate as a whole; ``active`` says whether the dimension took part.
@@ -42,7 +39,6 @@ def dimension_covariate_table(
 
     Examples
     --------
-    >>> from scbetavae.metrics import dimension_covariate_table
     >>> rng = np.random.default_rng(0)
     >>> label = np.where(rng.random(300) < 0.5, "case", "control")
     >>> codes = np.column_stack([rng.normal(size=300), (label == "case") + 0.1 * rng.normal(size=300)])

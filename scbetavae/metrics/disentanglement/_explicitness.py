@@ -27,12 +27,7 @@ def explicitness(
 
     A logistic model on all active dimensions (standardized) predicts the classes of cells held out in four folds. For a
     numeric covariate a linear model predicts it, and the score is the concordance :math:`(1 + \tau)/2` with Kendall's
-    :math:`\tau`, which is what the area under the curve becomes without classes.
-
-    Parameters
-    ----------
-    codes, factors, groups, active, seed
-        As in :func:`dci`, and so are errors.
+    :math:`\tau`, which is what the area under the curve becomes without classes. Arguments and errors as in :func:`dci`.
 
     Returns
     -------
@@ -41,7 +36,6 @@ def explicitness(
 
     Examples
     --------
-    >>> from scbetavae.metrics import explicitness
     >>> codes = np.random.default_rng(0).normal(size=(300, 2))
     >>> side = np.where(codes.sum(axis=1) > 0, "right", "left")
     >>> bool(explicitness(codes, pd.DataFrame({"side": side}))["side"] > 0.95)

@@ -28,7 +28,6 @@ def factorvae_score(
 
     Examples
     --------
-    >>> from scbetavae.metrics import factorvae_score
     >>> factors = pd.DataFrame({"a": np.arange(400) % 4, "b": np.arange(400) // 100})
     >>> factorvae_score(factors.to_numpy(), factors, n_train=100, n_test=50)
     1.0

@@ -34,8 +34,7 @@ def mig(
     .. math:: \mathrm{MIG}_k = \frac{I(z_{(1)}; y_k) - I(z_{(2)}; y_k)}{H(y_k)}
 
     with :math:`z_{(1)}, z_{(2)}` the two dimensions with most information about covariate k. It misses a dimension that packs two
-    covariates, unlike `dcimig` and `modularity`. With ``binning="width", n_bins=20, correction=None`` it is that of
-    disentanglement_lib.
+    covariates, unlike `dcimig` and `modularity`. ``binning="width", n_bins=20, correction=None`` is that of disentanglement_lib.
 
     Parameters
     ----------
@@ -52,8 +51,7 @@ def mig(
         ``"miller_madow"`` removes the bias of the plug-in estimate; ``None`` keeps it.
     confounder
         Name of a column of ``factors``, or a column of its own. Cells are weighted by :math:`p(a)p(b)/p(a,b)`, which makes
-        covariate a independent of confounder b. NaN where the two overlap too little (effective sample size below
-        max(200, 0.1 n_cells)).
+        covariate a independent of confounder b. NaN where the effective sample size is below max(200, 0.1 n_cells).
     active
         Boolean mask of the dimensions that take part, by default `active_dimensions`.
 
@@ -69,10 +67,8 @@ def mig(
 
     Examples
     --------
-    >>> from scbetavae.metrics import mig
-    >>> rng = np.random.default_rng(0)
-    >>> label = rng.integers(0, 3, 600)
-    >>> codes = np.column_stack([label, rng.normal(size=600)])
+    >>> label = np.random.default_rng(0).integers(0, 3, 600)
+    >>> codes = np.column_stack([label, np.random.default_rng(1).normal(size=600)])
     >>> round(float(mig(codes, pd.DataFrame({"label": label.astype(str)}))["label"]), 1)
     1.0
     """

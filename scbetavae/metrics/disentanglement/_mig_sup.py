@@ -38,22 +38,10 @@ def mig_sup(
     .. math:: \operatorname{mean}_j \left[\frac{I(z_j; y_{(1)})}{H(y_{(1)})} - \frac{I(z_j; y_{(2)})}{H(y_{(2)})}\right]
 
     over active dimensions, each weighted by its scaled information about its best covariate, so that uninformative
-    dimensions do not count.
-
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, and so are errors. Covariates without two classes are left out.
-    weighting
-        ``"information"``, or ``None`` for the plain mean of the paper.
-
-    Returns
-    -------
-    A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
+    dimensions do not count (``weighting=None``: the plain mean of the paper). Arguments, result and errors as in :func:`dcimig`.
 
     Examples
     --------
-    >>> from scbetavae.metrics import mig_sup
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> mig_sup(factors.to_numpy(), factors)
     1.0

@@ -45,7 +45,6 @@ def modularity_from_mi(matrix: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import modularity_from_mi
     >>> modularity_from_mi(5 * np.eye(5))
     1.0
     """
@@ -65,23 +64,11 @@ def modularity(
     """Modularity of the active dimensions; see `modularity_from_mi` for the equation.
 
     A dimension of noise has tiny, arbitrary information and hence an arbitrary modularity. So each dimension is weighted by its
-    information about its best covariate.
-
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, and so are errors. Covariates without two classes are left out. The bias stays by default: where it is
-        removed, zeros make noise look modular.
-    weighting
-        ``"information"``, or ``None`` for the plain mean over active dimensions of the paper.
-
-    Returns
-    -------
-    A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
+    information about its best covariate (``weighting=None``: the plain mean over active dimensions of the paper). Arguments,
+    result and errors as in :func:`dcimig`, but the bias stays by default: where it is removed, zeros make noise look modular.
 
     Examples
     --------
-    >>> from scbetavae.metrics import modularity
     >>> factors = pd.DataFrame({"a": np.arange(400) % 2, "b": np.arange(400) // 200})
     >>> modularity(factors.to_numpy(), factors)
     1.0

@@ -21,11 +21,7 @@ def mutual_information_matrix(
     .. math:: I(z_j; y_k) = \sum_{b, c} p(b, c) \log \frac{p(b, c)}{p(b)\, p(c)}
 
     with b the bin of :math:`z_j` and c the class of :math:`y_k`. Numeric covariates become at most nine quantile classes.
-
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction
-        As in :func:`mig`, and so are errors.
+    Arguments and errors as in :func:`mig`.
 
     Returns
     -------
@@ -33,10 +29,8 @@ def mutual_information_matrix(
 
     Examples
     --------
-    >>> from scbetavae.metrics import mutual_information_matrix
-    >>> codes = np.array([[1, 1], [2, 1], [1, 2], [2, 2]])
     >>> factors = pd.DataFrame({"a": [2, 2, 1, 1], "b": [1, 2, 1, 2]})
-    >>> mutual_information_matrix(codes, factors).round(3).to_numpy().tolist()
+    >>> mutual_information_matrix(factors[["b", "a"]].to_numpy(), factors).round(3).to_numpy().tolist()
     [[0.0, 0.693], [0.693, 0.0]]
     """
     array = finite_matrix(codes, "codes")

@@ -55,14 +55,11 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     confounder
         As in :func:`mig`, for the information scores. The other scores say in ``flag`` that they do not use it.
     metrics
-        Names of scores, also of your own (`register_score`), or of the families ``"class_alignment"`` and ``"dci"``. ``None`` for
-        the default ones. For an unknown name the error names the nearest.
+        As in :func:`score_names`: names of scores, also of your own, and of the families ``"class_alignment"`` and ``"dci"``.
     n_permutations
         Permutations behind ``null`` and ``p_value``. DCI refits trees for at most 4 of them.
-    n_bootstrap
-        Bootstrap replicates behind the interval.
-    seed
-        Seed of all resampling.
+    n_bootstrap, seed
+        Bootstrap replicates behind the interval; seed of all resampling.
 
     Returns
     -------
@@ -73,9 +70,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     ``null``, ``p_value``
         Mean under permutation of the covariate, and the share of permutations that score as high. For DCI the
         p-value is that of the held-out accuracy.
-    ``ceiling``
-        The same score on oracle dimensions, one per covariate (at class level one per class).
-    ``normalized``
+    ``ceiling``, ``normalized``
+        The same score on oracle dimensions, one per covariate (at class level one per class); and
         (value - null) / (ceiling - null), NaN where ceiling - null is below 0.05.
     ``ci_low``, ``ci_high``
         95% interval of ``value``: t interval with the bootstrap standard error, cut to the range of the score. For
@@ -86,7 +82,6 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
 
     Examples
     --------
-    >>> from scbetavae.metrics import score_frame
     >>> rng = np.random.default_rng(0)
     >>> label = rng.integers(0, 4, 500)
     >>> codes = np.column_stack([label + 0.1 * rng.normal(size=500), rng.normal(size=500)])

@@ -14,22 +14,15 @@ register_score(
 
 
 def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
-    r"""Total correlation of a Gaussian with this covariance :cite:p:`Locatello2019`.
+    r"""Total correlation of a Gaussian with this covariance, in nats, at least 0 :cite:p:`Locatello2019`.
 
     .. math:: \mathrm{TC} = \frac{1}{2} \left(\sum_j \log \Sigma_{jj} - \log\det\Sigma\right)
 
-    Parameters
-    ----------
-    covariance
-        Positive semi-definite, of shape (n_dims, n_dims). If it is not square, symmetric and finite, a ValueError is raised.
-
-    Returns
-    -------
-    Nats, at least 0. NaN if the matrix is singular: dimensions are collinear, and there is no finite value.
+    ``covariance`` is positive semi-definite, of shape (n_dims, n_dims). Unless square, symmetric and finite, a ValueError is
+    raised. NaN if the matrix is singular: dimensions are collinear, and there is no finite value.
 
     Examples
     --------
-    >>> from scbetavae.metrics import gaussian_total_correlation_from_covariance
     >>> round(gaussian_total_correlation_from_covariance([[1.0, 0.5], [0.5, 1.0]]), 4)
     0.1438
     """
@@ -61,12 +54,10 @@ def gaussian_total_correlation(
 
     Parameters
     ----------
-    codes
-        Posterior means of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
+    codes, active
+        Posterior means and mask as in :func:`mig`, and so are errors.
     variances
         Posterior variances of the same shape, at least 0; with them the result is that of samples.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
 
     Returns
     -------
@@ -74,7 +65,6 @@ def gaussian_total_correlation(
 
     Examples
     --------
-    >>> from scbetavae.metrics import gaussian_total_correlation
     >>> gaussian_total_correlation(np.random.default_rng(0).normal(size=(5000, 2))) < 0.01
     True
     """

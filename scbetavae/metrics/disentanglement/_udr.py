@@ -36,7 +36,6 @@ def udr_from_similarity(similarity: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import udr_from_similarity
     >>> udr_from_similarity(np.eye(3))
     1.0
     """
@@ -60,22 +59,13 @@ def udr(
 
     Models that differ only in their seed should find the same dimensions, up to order and sign. The similarity of two dimensions
     is their absolute Spearman correlation over cells, among active dimensions only. The score of a model is the median over
-    the other models of `udr_from_similarity`.
+    the other models of `udr_from_similarity`, one value in [0, 1] per seed; NaN for a model without active dimensions.
 
-    Parameters
-    ----------
-    codes_per_seed, active
-        As in :func:`match_dimensions`, one per seed, and so are errors.
-    minimum_seeds
-        Fewer seeds than this raise a ValueError: the median over few pairs says little.
-
-    Returns
-    -------
-    Series, one value in [0, 1] per seed; NaN for a model without active dimensions.
+    ``codes_per_seed`` and ``active`` are as in :func:`match_dimensions`, one per seed, and so are errors. Fewer than
+    ``minimum_seeds`` raise a ValueError: the median over few pairs says little.
 
     Examples
     --------
-    >>> from scbetavae.metrics import udr
     >>> z = np.random.default_rng(0).normal(size=(2000, 3))
     >>> bool(udr([z, -z, z[:, ::-1], 2 * z, z + 1]).min() > 0.9)
     True

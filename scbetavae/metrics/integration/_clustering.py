@@ -23,10 +23,9 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims), dimensions as they are.
-    labels
-        One label per cell, otherwise a ValueError is raised; numbers are names of classes. Cells without one are left out.
+    codes, labels
+        Embedding of shape (n_cells, n_dims), dimensions as they are; one label per cell, otherwise a ValueError is raised.
+        Numbers are names of classes. Cells without a label are left out.
     seed
         Seed of the starts, of which there are ten.
 
@@ -36,7 +35,6 @@ def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0
 
     Examples
     --------
-    >>> from scbetavae.metrics import kmeans_ari
     >>> labels = np.repeat(["B cell", "T cell"], 50)
     >>> kmeans_ari(np.random.default_rng(0).normal(size=(100, 2)) + 20 * (labels == "B cell")[:, None], labels)
     1.0

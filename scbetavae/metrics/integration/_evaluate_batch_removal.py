@@ -48,18 +48,15 @@ def evaluate_batch_removal(
     ----------
     before, after
         Embeddings of shape (n_cells, n_dims); the numbers of dimensions may differ.
-    batch
-        Batch of every cell.
-    conserved
-        Conserved covariates, one row per cell, categorical or numeric. A cell that lacks one is left out for that one alone.
+    batch, conserved
+        Batch of every cell; conserved covariates, one row per cell, categorical or numeric. A cell that lacks one of these is
+        left out for that one alone.
     groups
         Donor of every cell: folds hold out whole donors, and the bootstrap draws donors.
     test
         Boolean mask of the cells that are reported on, for example those that took no part in choosing dimensions.
-    n_bootstrap
-        Replicates behind the intervals, at least 0 (no intervals).
-    seed
-        Seed of folds, draws, trees and bootstrap.
+    n_bootstrap, seed
+        Replicates behind the intervals, at least 0 (no intervals); seed of folds, draws, trees and bootstrap.
 
     Returns
     -------
@@ -86,7 +83,6 @@ def evaluate_batch_removal(
 
     Examples
     --------
-    >>> from scbetavae.metrics import evaluate_batch_removal
     >>> rng = np.random.default_rng(0)
     >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
     >>> codes = rng.normal(size=(400, 2)) * 0.1 + np.stack([batch == "1", kind == "B"], axis=1)

@@ -29,10 +29,9 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
-    batch
-        Batch of every cell; cells without one are left out.
+    codes, batch
+        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised; batch of every cell. Cells without one are
+        left out.
     n_neighbors
         Neighbors of a cell, at least 2.
     seed
@@ -46,7 +45,6 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     Examples
     --------
-    >>> from scbetavae.metrics import ilisi
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
     >>> codes = np.random.default_rng(0).normal(size=(400, 2))
     >>> round(ilisi(codes, batch), 1), ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)

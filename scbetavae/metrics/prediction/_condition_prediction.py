@@ -29,7 +29,7 @@ def condition_prediction(
     n_bootstrap: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Held-out accuracy of linear models that predict a covariate from one dimension, from all, and from technical covariates.
+    """Held-out accuracy of linear models that predict a covariate from one dimension, from all, and from technical covariates.
 
     Classes are predicted by the linear discriminant with equal prior for every class (in one dimension: the nearest class
     mean), numbers by ridge regression, in four folds. The accuracy of classes is the mean recall :math:`a` corrected for
@@ -38,24 +38,19 @@ def condition_prediction(
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims).
+    codes, active
+        Embedding of shape (n_cells, n_dims); boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     covariate
-        Classes (categorical, boolean, string) or numbers, one per cell. Cells without a label, and alone in their class, are left
-        out.
+        Classes (categorical, boolean, string) or numbers, one per cell. Cells without a label or alone in their class are left out.
     groups
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
     technical_covariates
         Columns of shape (n_cells, n_technical), such as the library size, that a dimension should improve on.
-    active
-        Boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     n_permutations
         Permutations behind null and p-values, at least 0. No p-value is below 1 / (n_permutations + 1).
-    n_bootstrap
-        Bootstrap replicates behind the intervals, at least 0.
-    seed
-        Seed of folds, permutations and bootstrap.
+    n_bootstrap, seed
+        Bootstrap replicates behind the intervals, at least 0; seed of folds, permutations and bootstrap.
 
     Returns
     -------
@@ -93,7 +88,6 @@ def condition_prediction(
 
     Examples
     --------
-    >>> from scbetavae.metrics import condition_prediction
     >>> rng = np.random.default_rng(0)
     >>> treated = rng.random(400) < 0.3
     >>> codes = np.column_stack([rng.normal(size=400), rng.normal(size=400) - 4.0 * treated])
@@ -138,18 +132,10 @@ def condition_prediction(
 def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_classes: int, flag: str) -> pd.DataFrame:
     """The frame of :func:`condition_prediction` where nothing can be predicted: numbers are NaN, and ``flag`` says why.
 
-    Parameters
-    ----------
-    covariate, active
-        Name of the covariate; boolean mask of the active dimensions, (n_dims,).
-    n_cells, n_classes
-        Cells with a label, and their classes.
-    flag
-        The reason, for every row.
+    ``covariate`` is its name, ``active`` the boolean mask of dimensions, ``n_cells`` and ``n_classes`` count those with a label.
 
     Examples
     --------
-    >>> from scbetavae.metrics import undefined_prediction
     >>> undefined_prediction("condition", np.array([True]), 9, 2, "few cells")["predictor"].tolist()
     ['dimension', 'all', 'technical']
     """
