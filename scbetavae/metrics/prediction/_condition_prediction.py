@@ -41,7 +41,7 @@ def condition_prediction(
     codes, active
         Embedding of shape (n_cells, n_dims); boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     covariate
-        Classes (categorical, boolean, string) or numbers, one per cell. Cells without a label or alone in their class are left out.
+        Classes (categorical, boolean, string) or numbers, one per cell. Cells without label or alone in their class are left out.
     groups
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
