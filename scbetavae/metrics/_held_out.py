@@ -72,13 +72,6 @@ def names_groups(values: np.ndarray, members: np.ndarray) -> bool:
     return pairs == len(np.unique(values)) == len(np.unique(members))
 
 
-def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Chance-corrected mean recall of confusion counts (..., predicted, true)."""
-    size = confusion.sum(axis=-2)
-    recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.where(size > 0, size, 1.0)
-    return correct_for_chance(recall.mean(axis=-1), confusion.shape[-1])
-
-
 def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
     """(recall - 1/C) / (1 - 1/C)."""
     return (recall - 1 / n_classes) / (1 - 1 / n_classes)
@@ -87,7 +80,9 @@ def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
 def accuracies(predicted: np.ndarray, target: Target) -> np.ndarray:
     """Chance-corrected balanced accuracy, or signed squared correlation, of every row of predictions (n_rows, n_cells)."""
     if target.n_classes:
-        return balanced_accuracy(count_tables(predicted, target.values, target.n_classes, target.n_classes)[0])
+        confusion = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
+        recall = np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(confusion.sum(axis=1), 1)
+        return correct_for_chance(recall.mean(axis=1), target.n_classes)
     deviation = predicted - predicted.mean(axis=1, keepdims=True)
     aim = target.values - target.values.mean()
     return signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)

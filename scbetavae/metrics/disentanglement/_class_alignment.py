@@ -110,7 +110,7 @@ def class_alignment(
         if not inputs.active.any():
             rows[row] = 0.0
             continue
-        similarity = _contingency.class_information(Tables(cells.tables()), correct=estimator.correct)[0]
+        similarity = _contingency.class_information(Tables(cells.tables()), correct=correction is not None)[0]
         usable = ~np.isnan(similarity).any(axis=0) if binning == "width" else usable_classes(similarity)
         rows[row] = np.maximum(alignment_of_similarity(similarity[:, usable]), 0.0)
     return pd.DataFrame(rows, index=[c.name for c in inputs.covariates], columns=list(CLASS_SCORES))

@@ -111,11 +111,9 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
         coarse = Tables(_contingency.coarsen(fine, cells.refinement))
         evidence.usable = usable_classes(_contingency.class_information(coarse, correct=True))
     weighted = (pair.tables() for pair in _weighable(evidence))
-
-    def spearman() -> np.ndarray:
-        return _binning.spearman_squared(evidence.values, evidence.target)[None]
-
-    evidence.views["value"] = _collect(evidence, [fine], weighted, spearman)
+    evidence.views["value"] = _collect(
+        evidence, [fine], weighted, lambda: _binning.spearman_squared(evidence.values, evidence.target)[None]
+    )
     return evidence
 
 
@@ -150,11 +148,9 @@ def add_bootstrap(evidence: Evidence, blocks: Blocks) -> None:
         )
     )
     drawn = _resampling.bootstrap_tables(tables, blocks.weights)
-
-    def spearman() -> np.ndarray:
-        return _bootstrap_spearman(evidence.values, evidence.target, of_cell, blocks)
-
-    evidence.views["bootstrap"] = _collect(evidence, drawn, weighted, spearman)
+    evidence.views["bootstrap"] = _collect(
+        evidence, drawn, weighted, lambda: _bootstrap_spearman(evidence.values, evidence.target, of_cell, blocks)
+    )
 
 
 def add_null(evidence: Evidence, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator) -> None:

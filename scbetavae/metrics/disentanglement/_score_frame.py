@@ -112,7 +112,12 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
             if n_bootstrap:
                 _evidence.add_bootstrap(evidence, blocks)
         _oracle.add_ceilings(defined, oracle)
-        scores |= _information_scores(evidences, names)
+        views = (_evidence.read_scores(evidences, view, names) for view in ("value", "null", "bootstrap", "ceiling"))
+        value, null, bootstrap, ceiling = views
+        nothing, unknown = np.zeros(0), np.array([np.nan])
+        for key, (of_key, *_) in value.items():
+            top = float(ceiling.get(key, unknown)[0])
+            scores[key] = Views(float(of_key), null.get(key, nothing), bootstrap.get(key, nothing), top)
     # What cannot be compared is missing for the models, too.
     seen = [e.covariate.where(np.zeros(len(array), dtype=bool)) if e.problem else e.covariate for e in evidences]
     of_oracle = [evidence.covariate.name for evidence in defined]
@@ -120,20 +125,6 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     scores |= model_scores(models, names)
     layout = Layout(evidences, blocks.n_blocks, int(mask.sum()), len(array), None if against is None else against.name)
     return layout.frame(scores, names)
-
-
-def _information_scores(evidences: list[Evidence], metrics: list[str]) -> dict[tuple[str, str], Views]:
-    """Views of every score, put together from the scores of every view."""
-    value, null, bootstrap, ceiling = (
-        _evidence.read_scores(evidences, view, metrics) for view in ("value", "null", "bootstrap", "ceiling")
-    )
-    nothing, unknown = np.zeros(0), np.array([np.nan])
-    return {
-        key: Views(
-            float(of_key[0]), null.get(key, nothing), bootstrap.get(key, nothing), float(ceiling.get(key, unknown)[0])
-        )
-        for key, of_key in value.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -176,11 +167,13 @@ class Layout:
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
         ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
+        of_confounder = evidence is not None and evidence.covariate.name == self.confounder
+        adjusted = self.confounder is None or metric in _ADJUSTABLE or of_confounder
         flags = [
             self._reason(metric, evidence, undefined and not score.flag),
             score.flag,
-            *(evidence.notes if evidence is not None and self._shows_notes(metric, evidence) else ()),
-            self._confounder_flag(metric, evidence, undefined),
+            *(evidence.notes if evidence is not None and not evidence.problem and record.function is None else ()),
+            f"not adjusted for {self.confounder}" if not adjusted and not undefined else "",
             f"without {', '.join(left_out)}" if left_out and len(left_out) < len(self.evidences) else "",
             "" if undefined else interval_flag,
         ]
@@ -195,16 +188,6 @@ class Layout:
         numbers = (score.value, null, p_value, ceiling, normalized, low, high)
         flag = "; ".join(dict.fromkeys(flag for flag in flags if flag))
         return metric, name, record.level, *numbers, n_cells, n_classes, flag
-
-    def _shows_notes(self, metric: str, evidence: Evidence) -> bool:
-        models = metric == "explicitness" or SCORES[metric].family == "dci"
-        return not evidence.problem and (models or metric in INFORMATION_SCORES)
-
-    def _confounder_flag(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
-        of_confounder = evidence is not None and evidence.covariate.name == self.confounder
-        if self.confounder is None or undefined or metric in _ADJUSTABLE or of_confounder:
-            return ""
-        return f"not adjusted for {self.confounder}"
 
     def _reason(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
         """Why a score is not defined (or is 0)."""

@@ -96,9 +96,8 @@ def random_forest_accuracy(
     True
     """
     array = finite_matrix(codes, "codes")
-    plan = make_forest_plan(
-        check_column(covariate, len(array), "covariate"), check_groups(groups, len(array)), test, seed
-    )
+    of_cell = check_column(covariate, len(array), "covariate")
+    plan = make_forest_plan(of_cell, check_groups(groups, len(array)), test, seed)
     return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
@@ -196,7 +195,13 @@ def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: 
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute")
         index = search.fit(reference[order]).kneighbors(query, return_distance=False)
         neighbors = values[order][index]
-        return _vote(neighbors, values, n_classes) if n_classes else neighbors.mean(axis=1)
+        if not n_classes:
+            return neighbors.mean(axis=1)
+        weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)  # of each vote
+        votes, rows = np.zeros((len(neighbors), n_classes)), np.arange(len(neighbors))
+        for column in neighbors.T:
+            votes[rows, column] += weight[column]
+        return votes.argmax(axis=1)
 
     return plan.predict(codes, predict)
 
@@ -217,16 +222,6 @@ def predict_by_forest(codes: np.ndarray, plan: Plan, seed: int) -> np.ndarray:
         return model.fit(reference, values).predict(query)
 
     return plan.predict(codes, predict)
-
-
-def _vote(neighbors: np.ndarray, values: np.ndarray, n_classes: int) -> np.ndarray:
-    """Class with most votes (n_queries,), each worth one over the size of the class."""
-    weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)
-    votes = np.zeros((len(neighbors), n_classes))
-    rows = np.arange(len(neighbors))
-    for column in neighbors.T:
-        votes[rows, column] += weight[column]
-    return votes.argmax(axis=1)
 
 
 def _by_stratum(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:
