@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import finite_matrix
-from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._checks import resolve_active
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
 _RANGE = {"highest": float("inf"), "higher_is_better": False}

@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import check_whole_number, finite_matrix
 from scbetavae.metrics import _held_out
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import Covariate, check_column, check_groups, take_groups
+from scbetavae.metrics._checks import Covariate, check_column, check_groups, resolve_active, take_groups
 from scbetavae.metrics._resampling import make_blocks
 from scbetavae.metrics.prediction._linear_predictions import NUMBERS, Predictors, Task, standardize
 
