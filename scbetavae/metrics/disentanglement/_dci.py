@@ -49,15 +49,6 @@ def per_row_disentanglement(importance: np.ndarray) -> np.ndarray:
     return np.where(total[..., 0] > 0, np.clip(1.0 - entropy, 0.0, 1.0), np.nan)
 
 
-def _weighted_rows(matrix: np.ndarray) -> float:
-    """Mean of `per_row_disentanglement`, weighted by importance."""
-    if matrix.shape[1] < 2:
-        return float("nan")
-    scores, weights = per_row_disentanglement(matrix), matrix.sum(axis=1)
-    used = weights > 0
-    return float((scores[used] * weights[used]).sum() / weights.sum()) if used.any() else 0.0
-
-
 def disentanglement_from_importance(importance: ArrayLike) -> float:
     r"""Disentanglement of an importance matrix :cite:p:`EastwoodWilliams2018`.
 
@@ -79,7 +70,12 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
     >>> disentanglement_from_importance(5 * np.eye(5))
     1.0
     """
-    return _weighted_rows(check_matrix(importance, "importance"))
+    matrix = check_matrix(importance, "importance")
+    scores, weights = per_row_disentanglement(matrix), matrix.sum(axis=1)
+    used = weights > 0
+    if matrix.shape[1] < 2:
+        return float("nan")
+    return float((scores[used] * weights[used]).sum() / weights.sum()) if used.any() else 0.0
 
 
 def completeness_from_importance(importance: ArrayLike) -> float:
@@ -92,7 +88,7 @@ def completeness_from_importance(importance: ArrayLike) -> float:
     >>> completeness_from_importance(5 * np.eye(5))
     1.0
     """
-    return _weighted_rows(check_matrix(importance, "importance").T)
+    return disentanglement_from_importance(check_matrix(importance, "importance").T)
 
 
 def dci(
@@ -179,4 +175,4 @@ def scores_of(importance: np.ndarray, votes: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness over voting columns."""
     if not votes.any():
         return (np.nan if len(votes) < 2 else 0.0), (np.nan if importance.shape[0] == 1 else 0.0)
-    return _weighted_rows(importance[:, votes]), _weighted_rows(importance[:, votes].T)
+    return disentanglement_from_importance(importance[:, votes]), completeness_from_importance(importance[:, votes])

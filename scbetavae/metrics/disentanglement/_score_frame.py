@@ -14,7 +14,7 @@ from scbetavae.metrics._information import CodeBins, find_confounder
 from scbetavae.metrics._resampling import make_blocks, permutation_p_value, standard_error, t_interval
 from scbetavae.metrics.disentanglement import _evidence, _oracle
 from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES
-from scbetavae.metrics.disentanglement._evidence import JOINT_SCORES, Evidence, Views, Wanted
+from scbetavae.metrics.disentanglement._evidence import JOINT_SCORES, Evidence, Views
 from scbetavae.metrics.disentanglement._records import SCORES, score_names
 from scbetavae.metrics.disentanglement._score_models import ModelInputs, model_scores
 
@@ -99,9 +99,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
 
     # Without any active dimension, two constant ones stand in: they score 0, and the flag says why.
     values = np.ascontiguousarray(array[:, mask].T) if mask.any() else np.zeros((2, len(array)))
-    wanted = Wanted("sap" in names, any(name in CLASS_SCORES for name in names))
-    binned = CodeBins(values, refinement=REFINEMENT if wanted.predictability else 1)
-    evidences = [_evidence.gather(binned, covariate, against, wanted) for covariate in covariates]
+    binned = CodeBins(values, refinement=REFINEMENT if "sap" in names else 1)
+    evidences = [_evidence.gather(binned, covariate, against, names) for covariate in covariates]
     defined = [evidence for evidence in evidences if not evidence.problem]
     oracle = _oracle.oracle_codes(defined, len(array), rng)
     scores: dict[tuple[str, str], Views] = {}

@@ -167,8 +167,12 @@ def _relate(first: Covariate, second: Covariate) -> tuple[str, str, str, float, 
         codes = [renumber(column) for column in columns]
         table = np.zeros([of_column.max() + 1 for of_column in codes])
         np.add.at(table, tuple(codes), 1)
-        association, information = _cramers_v(table), _normalized_information(table)
-        relation = _nesting(table)
+        smaller = min(_contingency.entropy(table.sum(axis=axis)) for axis in (0, 1))
+        information = _contingency.mutual_information(Tables(table[None]), correct=True)[0]
+        association, information = _cramers_v(table), float(np.clip(information / smaller, 0.0, 1.0))
+        in_one_column, in_one_row = ((np.count_nonzero(table, axis=axis) == 1).all() for axis in (1, 0))
+        relation = "first within second" if in_one_column else "second within first" if in_one_row else ""
+        relation = "alias" if in_one_column and in_one_row else relation
     return first.name, second.name, measure, min(association, 1.0), information, relation, n_cells, ""
 
 
@@ -182,20 +186,6 @@ def _cramers_v(table: np.ndarray) -> float:
     rows, columns = rows - (rows - 1) ** 2 / (n - 1), columns - (columns - 1) ** 2 / (n - 1)
     smaller = min(rows, columns) - 1
     return float(np.sqrt(corrected / smaller)) if smaller > 1e-12 else float("nan")
-
-
-def _normalized_information(table: np.ndarray) -> float:
-    information = _contingency.mutual_information(Tables(table[None]), correct=True)[0]
-    smaller = min(_contingency.entropy(table.sum(axis=axis)) for axis in (0, 1))
-    return float(np.clip(information / smaller, 0.0, 1.0))
-
-
-def _nesting(table: np.ndarray) -> str:
-    in_one_column = (np.count_nonzero(table, axis=1) == 1).all()
-    in_one_row = (np.count_nonzero(table, axis=0) == 1).all()
-    if in_one_column and in_one_row:
-        return "alias"
-    return "first within second" if in_one_column else "second within first" if in_one_row else ""
 
 
 def _correlation_ratio(labels: np.ndarray, ranks: np.ndarray) -> float:

@@ -191,8 +191,8 @@ class Predictors:
         """`NUMBERS`, with a value for each active dimension, for all, and for the technical covariates."""
         predicted, together = self._predict(self.task)
         values, replicates = accuracies(predicted, self.task.target), self._replicates(predicted)
-        areas = [self._area(self.rows[i : i + 1]) for i in range(len(self.rows))]
-        areas += [area(scores, self.task) for scores in together]
+        alone = [joint_scores(FoldSums(rows, self.task)) for rows in self.rows[:, None]]
+        areas = [area(scores, self.task) for scores in (*alone, *together)]
         drawn = (self.task.permuted(rng) for _ in range(n_permutations))
         null = np.array([accuracies(self._predict(task)[0], task.target) for task in drawn])
         numbers = {"accuracy": values, "auroc": np.array(areas)}
@@ -209,11 +209,6 @@ class Predictors:
         together = [joint_scores(part) for part in (sums, FoldSums(self.technical, task))]
         read = [read_scores(scores, task) for scores in together]
         return np.stack([*predict_each(sums), *read]), together
-
-    def _area(self, rows: np.ndarray) -> float:
-        if not self.task.target.n_classes:  # spares the fit
-            return float("nan")
-        return area(joint_scores(FoldSums(rows, self.task)), self.task)
 
     def _replicates(self, predicted: np.ndarray) -> np.ndarray:
         """Accuracy of every row of predictions over resampled blocks; NaN where a class was not drawn."""
