@@ -42,6 +42,12 @@ def make_blocks(n_cells: int, groups: np.ndarray | None, n_bootstrap: int, rng: 
     return Blocks(index, n_blocks, weights)
 
 
+def resampled_cells(blocks: Blocks, keep: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions, among the kept cells, of those that each replicate draws."""
+    of_cell = blocks.index[keep]
+    return (np.repeat(np.arange(len(of_cell)), drawn[of_cell]) for drawn in blocks.weights.astype(np.int64))
+
+
 def bootstrap_tables(tables: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
     """Tables of the replicates, some at a time, from block tables (n_blocks, n_dims, n_bins, n_classes)."""
     flat = tables.reshape(len(tables), -1)

@@ -86,12 +86,9 @@ def class_alignment(
     scores 1. ``binning="width", n_bins=10, correction=None`` equals drvi. By default a covariate of two classes counts as one
     class against the other; with equal-width bins both count, as in drvi.
 
-    Arguments and errors as in :func:`mig`, but equal-width bins are 10 by default.
-
-    Returns
-    -------
-    DataFrame indexed by covariate with columns ``lms``, ``msas``, ``msgs``, in [0, 1]. Classes with one cell are left out.
-    NaN for numeric covariates, and where fewer than two classes have cells.
+    Arguments and errors as in :func:`mig`, but equal-width bins are 10 by default. Returns a DataFrame indexed by covariate with
+    columns ``lms``, ``msas``, ``msgs``, in [0, 1]; classes with one cell are left out. NaN for numeric covariates and where
+    fewer than two classes have cells.
 
     Examples
     --------

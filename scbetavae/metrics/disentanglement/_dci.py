@@ -56,14 +56,8 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
 
     with :math:`H_K` the entropy to base K, the number of covariates, of the row scaled to sum 1.
 
-    Parameters
-    ----------
-    importance
-        Shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised.
-
-    Returns
-    -------
-    A number in [0, 1]; 0 if all is 0, NaN with one covariate.
+    ``importance`` has shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised. Returns a number in
+    [0, 1]; 0 if all is 0, NaN with one covariate.
 
     Examples
     --------

@@ -27,12 +27,10 @@ def explicitness(
 
     A logistic model on all active dimensions (standardized) predicts the classes of cells held out in four folds. For a
     numeric covariate a linear model predicts it, and the score is the concordance :math:`(1 + \tau)/2` with Kendall's
-    :math:`\tau`, which is what the area under the curve becomes without classes. Arguments and errors as in :func:`dci`.
+    :math:`\tau`, which is what the area under the curve becomes without classes.
 
-    Returns
-    -------
-    Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined (fewer than 10 labeled cells, or fewer than
-    two classes of two cells). Classes with one cell are left out.
+    Arguments and errors as in :func:`dci`. Returns a Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined
+    (fewer than 10 labeled cells, or fewer than two classes of two cells); classes with one cell are left out.
 
     Examples
     --------

@@ -37,10 +37,8 @@ def betavae_score(
     ----------
     codes, factors, active
         As in :func:`mig`, and so are errors; dimensions are standardized, numbers binned, classes of one cell left out.
-    batch_size, n_train, n_test
-        Pairs per point, and numbers of points; the defaults are the sizes of disentanglement_lib. At least 2, 10 and 1.
-    seed
-        Seed of the resampling.
+    batch_size, n_train, n_test, seed
+        Pairs per point, and numbers of points, at least 2, 10 and 1 (defaults of disentanglement_lib); seed of the resampling.
 
     Returns
     -------

@@ -35,14 +35,8 @@ def modularity_from_mi(matrix: ArrayLike) -> float:
 
     averaged over the dimensions j that carry any information. (disentanglement_lib counts the others as 0.)
 
-    Parameters
-    ----------
-    matrix
-        Mutual information of shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised.
-
-    Returns
-    -------
-    A number in [0, 1]; 0 if all is 0, NaN with fewer than two covariates.
+    ``matrix`` has shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised. Returns a number in
+    [0, 1]; 0 if all is 0, NaN with fewer than two covariates.
 
     Examples
     --------
@@ -110,11 +104,8 @@ def dcimig(
 
     .. math:: \frac{\sum_k \max_{j \to k} \left[I(z_j; y_k) - \max_{l \ne k} I(z_j; y_l)\right]}{\sum_k H(y_k)}
 
-    Arguments and errors as in :func:`mig`; covariates without two classes are left out.
-
-    Returns
-    -------
-    A number in [0, 1]. NaN with fewer than two covariates; 0 if no dimension is active.
+    Arguments and errors as in :func:`mig`; covariates without two classes are left out. Returns a number in [0, 1]; NaN with
+    fewer than two covariates, 0 if no dimension is active.
 
     Examples
     --------

@@ -90,12 +90,9 @@ def mutual_information_matrix(
 
     .. math:: I(z_j; y_k) = \sum_{b, c} p(b, c) \log \frac{p(b, c)}{p(b)\, p(c)}
 
-    with b the bin of :math:`z_j` and c the class of :math:`y_k`. Numeric covariates become at most nine quantile classes.
-    Arguments and errors as in :func:`mig`.
-
-    Returns
-    -------
-    DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a covariate with fewer than two labeled cells.
+    with b the bin of :math:`z_j` and c the class of :math:`y_k`; numeric covariates become at most nine quantile classes.
+    Arguments and errors as in :func:`mig`. Returns a DataFrame of shape (n_dims, n_covariates), in nats, at least 0; NaN for a
+    covariate with fewer than two labeled cells.
 
     Examples
     --------

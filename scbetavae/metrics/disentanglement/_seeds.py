@@ -119,17 +119,9 @@ def udr_from_similarity(similarity: ArrayLike) -> float:
 
     .. math:: \frac{1}{d_a + d_b} \left[\sum_b \frac{r_b^2}{\sum_a R_{ab}} + \sum_a \frac{r_a^2}{\sum_b R_{ab}}\right]
 
-    with :math:`r` the largest entry of the column (row): 1 if every dimension has exactly one partner.
-
-    Parameters
-    ----------
-    similarity
-        Absolute similarity in [0, 1] of the informative dimensions of one model (rows) and the other (columns); negative or
-        non-finite entries raise a ValueError.
-
-    Returns
-    -------
-    A number in [0, 1]; 0 if nothing is similar, NaN if a model has no informative dimension.
+    with :math:`r` the largest entry of the column (row): 1 if every dimension has exactly one partner, 0 if nothing is similar,
+    NaN if a model has no informative dimension. ``similarity`` is absolute, in [0, 1], of the informative dimensions of one model
+    (rows) and the other (columns); negative or non-finite entries raise a ValueError.
 
     Examples
     --------

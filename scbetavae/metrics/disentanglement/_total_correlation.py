@@ -47,21 +47,14 @@ def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
 def gaussian_total_correlation(
     codes: ArrayLike, variances: ArrayLike | None = None, *, active: ArrayLike | None = None
 ) -> float:
-    r"""Gaussian total correlation of posterior means, or of posterior samples :cite:p:`Locatello2019`.
+    r"""Gaussian total correlation of posterior means, or of posterior samples, in nats, at least 0 :cite:p:`Locatello2019`.
 
     Uncorrelated means do not make uncorrelated samples, and the other way round; report both. Samples have the
     covariance :math:`\operatorname{Cov}(\mu) + \operatorname{diag}(\overline{\sigma^2})`, so none need be drawn.
 
-    Parameters
-    ----------
-    codes, active
-        Posterior means and mask as in :func:`mig`, and so are errors.
-    variances
-        Posterior variances of the same shape, at least 0; with them the result is that of samples.
-
-    Returns
-    -------
-    Nats, at least 0; 0 with fewer than two active dimensions. NaN if dimensions are collinear, or with fewer than two cells.
+    ``codes`` (posterior means), ``active`` and errors are as in :func:`mig`. With ``variances``, posterior variances of the same
+    shape, at least 0, the result is that of samples. It is 0 with fewer than two active dimensions, NaN if dimensions are
+    collinear or with fewer than two cells.
 
     Examples
     --------

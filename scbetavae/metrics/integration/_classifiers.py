@@ -71,7 +71,7 @@ def knn_accuracy(
     array = finite_matrix(codes, "codes")
     check_whole_number(n_neighbors, "n_neighbors", 1)
     of_cell = check_column(covariate, len(array), "covariate")
-    plan = make_neighbor_plan(of_cell, check_groups(groups, len(array)), test, seed)
+    plan = classifier_plan(of_cell, check_groups(groups, len(array)), test, seed)
     return plan.accuracy(predict_by_neighbors(array, plan, seed, n_neighbors))
 
 
@@ -97,7 +97,7 @@ def random_forest_accuracy(
     """
     array = finite_matrix(codes, "codes")
     of_cell = check_column(covariate, len(array), "covariate")
-    plan = make_forest_plan(of_cell, check_groups(groups, len(array)), test, seed)
+    plan = classifier_plan(of_cell, check_groups(groups, len(array)), test, seed, "random_forest")
     return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
@@ -121,16 +121,9 @@ def expected_accuracy(
     value suggests that conserved covariates were removed with the batch. With few cells, classifiers also fall short of a small
     value by themselves: look at the accuracy for the conserved covariates, too.
 
-    Parameters
-    ----------
-    batch, conserved
-        Batch of every cell; conserved covariates, one row per cell. Cells that lack one of them are left out.
-    groups, test, seed
-        As in :func:`knn_accuracy`, and so are errors.
-
-    Returns
-    -------
-    Accuracy: 0 if the covariates carry no information about the batch, 1 if they determine it. NaN where undefined.
+    ``batch`` and ``conserved`` have one row per cell; cells that lack one of them are left out. ``groups``, ``test``, ``seed``
+    and errors are as in :func:`knn_accuracy`. Returns 0 if the covariates carry no information about the batch, 1 if they
+    determine it, NaN where undefined.
 
     Examples
     --------
@@ -159,7 +152,7 @@ def composition_accuracy(
     of_batch = of_batch.where(present)
     if any(covariate.is_numeric for covariate in covariates):
         columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.values] for c in covariates]
-        plan = make_forest_plan(of_batch, members, test, seed)
+        plan = classifier_plan(of_batch, members, test, seed, "random_forest")
         return plan.accuracy(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
     strata = renumber(np.stack([covariate.values for covariate in covariates], axis=1))
     plan = make_plan(of_batch, members, test, seed)
@@ -168,18 +161,17 @@ def composition_accuracy(
 
 def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> float:
     """`knn_accuracy` of values that were checked."""
-    plan = make_neighbor_plan(covariate, None, None, seed)
+    plan = classifier_plan(covariate, None, None, seed)
     return plan.accuracy(predict_by_neighbors(codes, plan, seed))
 
 
-def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
-    """Plan of the k-nearest-neighbor classifier."""
-    return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
-
-
-def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int) -> Plan:
-    """Plan of the random forest classifier."""
-    return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+def classifier_plan(
+    covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int, name: str = "knn"
+) -> Plan:
+    """Plan of the classifier ``"knn"`` or ``"random_forest"``."""
+    neighbors = (MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
+    most = neighbors if name == "knn" else (MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+    return make_plan(covariate, groups, test, seed, *most)
 
 
 def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: int = N_NEIGHBORS) -> np.ndarray:

@@ -15,23 +15,15 @@ _STARTS: Any = 10
 def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0) -> float:
     r"""Adjusted Rand index of k-means clusters and labels :cite:p:`HubertArabie1985`.
 
-    As many clusters as there are classes, found without the labels. With :math:`n_{ij}` the cells of class :math:`i` in cluster
-    :math:`j`, :math:`a_i` and :math:`b_j` its margins and :math:`n` the cells,
+    As many clusters as there are classes, found without the labels from ten starts (``seed``). With :math:`n_{ij}` the cells of
+    class :math:`i` in cluster :math:`j`, :math:`a_i` and :math:`b_j` its margins and :math:`n` the cells,
 
     .. math:: \frac{\sum_{ij} \binom{n_{ij}}{2} - E}{\frac{1}{2}\left[\sum_i \binom{a_i}{2} + \sum_j \binom{b_j}{2}\right] - E},
         \qquad E = \sum_i \binom{a_i}{2} \sum_j \binom{b_j}{2} \Big/ \binom{n}{2}.
 
-    Parameters
-    ----------
-    codes, labels
-        Embedding of shape (n_cells, n_dims), dimensions as they are; one label per cell, otherwise a ValueError is raised.
-        Numbers are names of classes. Cells without a label are left out.
-    seed
-        Seed of the starts, of which there are ten.
-
-    Returns
-    -------
-    1 if clusters and classes are the same, 0 in the mean over random partitions, at least -0.5. NaN with fewer than two classes.
+    ``codes`` has shape (n_cells, n_dims), dimensions as they are; other numbers of ``labels`` raise a ValueError. Numbers are
+    names of classes, and cells without a label are left out. Returns 1 if clusters and classes are the same, 0 in the mean over
+    random partitions, at least -0.5; NaN with fewer than two classes.
 
     Examples
     --------

@@ -1,6 +1,5 @@
 """What a change of the embedding cost: batch and conserved covariates, before and after."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,12 +116,9 @@ def classifier_row(
     cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float, name: str = "knn"
 ) -> dict[str, Any]:
     """The row of k-NN accuracy or of a random forest."""
-    is_knn = name == "knn"
-    make_plan = _classifiers.make_neighbor_plan if is_knn else _classifiers.make_forest_plan
-    plan = make_plan(covariate, cells.groups, cells.test, cells.seed)
-    predictor = _classifiers.predict_by_neighbors if is_knn else _classifiers.predict_by_forest
-    predict = partial(predictor, plan=plan, seed=cells.seed)
-    predictions = [predict(codes) for codes in (cells.before, cells.after)]
+    plan = _classifiers.classifier_plan(covariate, cells.groups, cells.test, cells.seed, name)
+    predict = _classifiers.predict_by_neighbors if name == "knn" else _classifiers.predict_by_forest
+    predictions = [predict(codes, plan, cells.seed) for codes in (cells.before, cells.after)]
     values = [plan.accuracy(predicted) for predicted in predictions]
     replicates = [plan.replicates(predicted, cells.blocks) for predicted in predictions]
     counted = {"n_cells": len(plan.reported.keep), "n_classes": plan.n_classes, "flag": plan.problem}

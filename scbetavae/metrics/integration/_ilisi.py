@@ -24,24 +24,17 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     .. math:: \frac{\bar L - 1}{\bar L_\text{permuted} - 1},
 
-    clipped to [0, 1], so that mixed cells score 1 in small neighborhoods and with batches of unequal size, too. Neighbors count
-    alike: 30 of them, the perplexity of the Gaussian weights in the original.
+    clipped to [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells, also small ones and with
+    batches of unequal size. NaN with fewer than two batches or three cells. Neighbors count alike: 30 of them, the perplexity of
+    the Gaussian weights in the original.
 
     Parameters
     ----------
     codes, batch
         Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised; batch of every cell. Cells without one are
         left out.
-    n_neighbors
-        Neighbors of a cell, at least 2.
-    seed
-        Seed of the permutations, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
-        neighbors among.
-
-    Returns
-    -------
-    Score in [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells. NaN with fewer than two
-    batches or three cells.
+    n_neighbors, seed
+        Neighbors of a cell, at least 2; seed of the permutations, and of the draw as in :func:`knn_accuracy`.
 
     Examples
     --------
@@ -83,9 +76,8 @@ class Neighborhoods:
         groups = [self.taken]
         if strata is not None:
             groups = [self.taken[strata[self.taken] == stratum] for stratum in np.unique(strata[self.taken])]
-        means = []
+        means, drawn = [], labels.copy()
         for _ in range(_N_PERMUTATIONS):
-            drawn = labels.copy()
             for group in groups:
                 drawn[group] = rng.permutation(labels[group])
             means.append(self.indices(drawn).mean())

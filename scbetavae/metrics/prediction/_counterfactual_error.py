@@ -55,11 +55,8 @@ def _log_normalize(counts: Any) -> Any:
 def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> float:
     """Squared distance of prediction and target over that of source and target :cite:p:`Lotfollahi2019`.
 
+    0 for a perfect prediction, 1 for no change, more for what is worse than no change, NaN if source and target are equal.
     Profiles have shape (n_genes,); different shapes, or values that are not finite, raise a ValueError.
-
-    Returns
-    -------
-    0 for a perfect prediction, 1 for no change, more for what is worse than no change. NaN if source and target are equal.
 
     Examples
     --------
@@ -106,25 +103,20 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
 def split_half_error(
     source: ArrayLike, target_counts: Any, *, genes: ArrayLike | None = None, n_splits: int = 20, seed: int = 0
 ) -> tuple[float, float]:
-    """Relative error and squared correlation of half of the target cells, predicted by the other half.
+    """Relative error and squared correlation of half of the target cells, predicted by the other half, means over random splits.
 
     This is the error from sampling the target cells alone. A prediction is compared with all target cells, whose profile is less
     noisy than that of a half, so one that is less noisy than real cells can come below it.
 
     Parameters
     ----------
-    source
-        Profile of the source cells, of shape (n_genes,).
-    target_counts
-        Counts of the target cells, of shape (n_cells, n_genes), as in :func:`log_profile`.
+    source, target_counts
+        Profile of the source cells, of shape (n_genes,); counts of the target cells as in :func:`log_profile`. With fewer than
+        two target cells both results are NaN.
     genes
         Positions of the genes to compare; all unless given.
     n_splits, seed
         Random splits to average over, at least 1; their seed.
-
-    Returns
-    -------
-    Mean relative error and mean squared correlation, both NaN with fewer than two target cells.
 
     Examples
     --------
