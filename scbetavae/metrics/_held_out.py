@@ -13,6 +13,7 @@ from scbetavae.metrics._resampling import Blocks, permute_values
 N_FOLDS = 4
 N_PERMUTATIONS = 999
 
+ALL = (np.inf, np.inf)  # no limit of the cells that are predicted, and of those that are learned from
 MINIMUM_LABELED = 10  # cells with a label that a prediction needs
 
 
@@ -167,12 +168,7 @@ class Plan:
 
 
 def make_plan(
-    covariate: Covariate,
-    groups: np.ndarray | None,
-    test: ArrayLike | None,
-    seed: int,
-    most_queries: int | None = None,
-    most_references: int | None = None,
+    covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int, most: tuple[float, float] = ALL
 ) -> Plan:
     """Splits for a covariate: those of `test`, or four folds; with `groups`, tested cells are predicted from other donors."""
     n_cells = len(covariate.present)
@@ -190,12 +186,12 @@ def make_plan(
             return Plan(values, target.n_classes, (), "one fold of donors")
         tested = target.keep if mask is None else target.keep[mask[target.keep]]
         # Drawn before they are split: a fold keeps its share.
-        queries = np.isin(target.keep, _draw(tested, target, most_queries, seed))
+        queries = np.isin(target.keep, _draw(tested, target, most[0], seed))
         splits = [(target.keep[fold != i], target.keep[(fold == i) & queries]) for i in range(fold.max() + 1)]
     else:
         tested = mask[target.keep]
-        splits = [(target.keep[~tested], _draw(target.keep[tested], target, most_queries, seed))]
-    drawn = ((_draw(train, target, most_references, seed + 1), query) for train, query in splits)
+        splits = [(target.keep[~tested], _draw(target.keep[tested], target, most[0], seed))]
+    drawn = ((_draw(train, target, most[1], seed + 1), query) for train, query in splits)
     return Plan(values, target.n_classes, tuple((train, query) for train, query in drawn if len(query) and len(train)))
 
 
@@ -212,9 +208,9 @@ def _in_both(target: Target, mask: np.ndarray) -> Target:
     return Target(target.keep[keep], labels.reshape(-1), len(observed), problem)
 
 
-def _draw(cells: np.ndarray, target: Target, most: int | None, seed: int) -> np.ndarray:
+def _draw(cells: np.ndarray, target: Target, most: float, seed: int) -> np.ndarray:
     """At most `most` of the cells, as many of each class as there are, in their order."""
-    if most is None or len(cells) <= most:
+    if len(cells) <= most:
         return cells
     shuffled = np.random.default_rng(seed).permutation(cells)
     if target.n_classes:
@@ -224,4 +220,4 @@ def _draw(cells: np.ndarray, target: Target, most: int | None, seed: int) -> np.
         rank = np.empty(len(shuffled), dtype=np.int64)
         rank[order] = np.arange(len(shuffled)) - np.repeat(np.cumsum(size) - size, size)
         shuffled = shuffled[np.argsort(rank, kind="stable")]
-    return np.sort(shuffled[:most])
+    return np.sort(shuffled[: int(most)])

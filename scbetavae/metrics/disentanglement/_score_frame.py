@@ -236,11 +236,7 @@ def _mean_score(scores: list[Views]) -> Views | None:
 
     def mean_rows(rows: list[np.ndarray]) -> np.ndarray:
         rows = [row for row in rows if len(row)]
-        if not rows:
-            return np.zeros(0)
-        known = ~np.isnan(rows)
-        total = np.where(known, rows, 0.0).sum(axis=0)
-        return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+        return pd.DataFrame(rows).mean().to_numpy() if rows else np.zeros(0)
 
     return Views(
         float(np.mean([score.value for score in scores])),

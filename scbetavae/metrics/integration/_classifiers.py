@@ -169,9 +169,9 @@ def classifier_plan(
     covariate: Covariate, groups: np.ndarray | None, test: ArrayLike | None, seed: int, name: str = "knn"
 ) -> Plan:
     """Plan of the classifier ``"knn"`` or ``"random_forest"``."""
-    neighbors = (MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
-    most = neighbors if name == "knn" else (MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
-    return make_plan(covariate, groups, test, seed, *most)
+    of_neighbors = (MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
+    most = of_neighbors if name == "knn" else (MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+    return make_plan(covariate, groups, test, seed, most)
 
 
 def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: int = N_NEIGHBORS) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import stats
 
 from scbetavae.metrics import _contingency
+from scbetavae.metrics._binning import default_bin_count
 from scbetavae.metrics._checks import Covariate, renumber
 from scbetavae.metrics._information import Estimator, LabeledCells
 from scbetavae.metrics._resampling import permuted_tables
@@ -35,16 +36,11 @@ class Strata(NamedTuple):
 
 
 def conditional_information(
-    bins: np.ndarray,
-    n_bins: int,
-    covariate: Covariate,
-    strata: np.ndarray,
-    n_permutations: int,
-    rng: np.random.Generator,
+    bins: np.ndarray, covariate: Covariate, strata: np.ndarray, n_permutations: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats of binned dimensions (n_dims, n_cells) with a covariate within strata, less their permutation mean, and p-values."""
     labels = Estimator().classes(covariate, covariate.present)
-    n_dims, n_cells = bins.shape
+    (n_dims, n_cells), n_bins = bins.shape, default_bin_count(bins.shape[1])
     value, null = np.zeros(n_dims), np.zeros((n_permutations, n_dims))
     for stratum in range(int(strata.max(initial=-1)) + 1):
         inside = strata == stratum

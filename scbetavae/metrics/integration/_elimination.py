@@ -84,20 +84,18 @@ def thin(question: Question, strata: np.ndarray) -> Question:
 def empty_frame(active: np.ndarray) -> pd.DataFrame:
     """Table of dimensions about which nothing is known."""
     frame = pd.DataFrame(np.nan, index=range(len(active)), columns=list(COLUMNS))
-    filled = {"dimension": np.arange(len(active)), "active": active, "conserved_covariate": "", "chosen": False}
-    return frame.assign(**filled, rank=0)
+    return frame.assign(dimension=np.arange(len(active)), active=active, conserved_covariate="", chosen=False, rank=0)
 
 
 def weigh_dimensions(question: Question, strata: np.ndarray, n_permutations: int) -> pd.DataFrame:
     """Table of the information of each dimension, and the order in which they would be removed."""
     rng = np.random.default_rng(question.seed)
     codes = question.codes[:, question.active]
-    n_bins = default_bin_count(len(codes))
-    bins = quantile_bins(np.ascontiguousarray(codes.T), n_bins)
+    bins = quantile_bins(np.ascontiguousarray(codes.T), default_bin_count(len(codes)))
     batch, covariates = question.batch, question.conserved
-    marginal, _ = conditional_information(bins, n_bins, batch, np.zeros_like(strata), n_permutations, rng)
-    given, p_given = conditional_information(bins, n_bins, batch, strata, n_permutations, rng)
-    of_each = [conditional_information(bins, n_bins, c, batch.values, n_permutations, rng) for c in covariates]
+    marginal, _ = conditional_information(bins, batch, np.zeros_like(strata), n_permutations, rng)
+    given, p_given = conditional_information(bins, batch, strata, n_permutations, rng)
+    of_each = [conditional_information(bins, c, batch.values, n_permutations, rng) for c in covariates]
     values, p_values = (np.stack(part) for part in zip(*of_each, strict=True))
     # That about one covariate, not the sum: naming a covariate twice, or at two granularities, would change the rank.
     most, columns = values.argmax(axis=0), np.arange(codes.shape[1])

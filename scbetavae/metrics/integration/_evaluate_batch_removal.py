@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, renumber
 from scbetavae.metrics._resampling import Blocks, make_blocks
-from scbetavae.metrics.integration import _classifiers, _ilisi
+from scbetavae.metrics.integration import _classifiers
+from scbetavae.metrics.integration._neighbors_and_clusters import N_NEIGHBORS, find_neighborhoods
 
 _LEAST_ACCURACY = 0.05  # below this a ratio of accuracies is meaningless
 _N_BINS = 4  # quantile bins of a numeric conserved covariate, for iLISI within strata
@@ -128,7 +129,7 @@ def classifier_row(
 def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariate]) -> dict[str, Any]:
     labels, seed, blocks = batch.values, cells.seed, cells.blocks
     before, after = (
-        _ilisi.find_neighborhoods(codes, labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=seed)
+        find_neighborhoods(codes, labels, N_NEIGHBORS, test=cells.test, seed=seed)
         for codes in (cells.before, cells.after)
     )
     within = np.nan if before.is_empty else before.permuted(labels, seed, _strata(conserved))

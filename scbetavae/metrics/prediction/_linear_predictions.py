@@ -189,7 +189,7 @@ class Predictors:
 
     def evaluate(self, n_permutations: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`NUMBERS`, with a value for each active dimension, for all, and for the technical covariates."""
-        predicted, together = self._predict(self.task)
+        (predicted, together), n_blocks = self._predict(self.task), self.blocks.n_blocks
         values, replicates = accuracies(predicted, self.task.target), self._replicates(predicted)
         alone = [joint_scores(FoldSums(rows, self.task)) for rows in self.rows[:, None]]
         areas = [area(scores, self.task) for scores in (*alone, *together)]
@@ -197,10 +197,12 @@ class Predictors:
         null = np.array([accuracies(self._predict(task)[0], task.target) for task in drawn])
         numbers = {"accuracy": values, "auroc": np.array(areas)}
         numbers |= _compare(values, null.reshape(n_permutations, len(values)), len(self.rows))
-        numbers["ci_low"], numbers["ci_high"] = self._interval(values, replicates, -1.0)
+        numbers["ci_low"], numbers["ci_high"] = t_interval(values, standard_error(replicates), n_blocks, -1.0, 1.0)
         beyond, beyond_replicates = self._beyond(values[-1], replicates[-1])
         numbers["beyond_technical"] = beyond
-        numbers["beyond_low"], numbers["beyond_high"] = self._interval(beyond, beyond_replicates, -2.0)
+        numbers["beyond_low"], numbers["beyond_high"] = t_interval(
+            beyond, standard_error(beyond_replicates), n_blocks, -2.0, 1.0
+        )
         return numbers
 
     def _predict(self, task: Task) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -229,9 +231,6 @@ class Predictors:
             beyond[i] = accuracies(predicted, self.task.target)[0] - technical_accuracy
             replicates[i] = self._replicates(predicted)[0] - technical_replicates
         return beyond, replicates
-
-    def _interval(self, values: np.ndarray, replicates: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-        return t_interval(values, standard_error(replicates), self.blocks.n_blocks, lowest, 1.0)
 
 
 def _compare(values: np.ndarray, null: np.ndarray, n_dims: int) -> dict[str, np.ndarray]:
