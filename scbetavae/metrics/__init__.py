@@ -6,7 +6,7 @@ sub-packages and available here.
 """
 
 from scbetavae.metrics import disentanglement, integration, prediction
-from scbetavae.metrics._active import active_dimensions as active_dimensions
+from scbetavae.metrics._checks import active_dimensions as active_dimensions
 from scbetavae.metrics.disentanglement import *  # noqa: F403
 from scbetavae.metrics.integration import *  # noqa: F403
 from scbetavae.metrics.prediction import *  # noqa: F403

@@ -36,8 +36,6 @@ def count_tables(
 
 def coarsen(tables: np.ndarray, refinement: int) -> np.ndarray:
     """Merge every ``refinement`` neighboring bins."""
-    if refinement == 1:
-        return tables
     *lead, n_bins, n_classes = tables.shape
     return tables.reshape(*lead, n_bins // refinement, refinement, n_classes).sum(axis=-2)
 

@@ -12,6 +12,7 @@ from scbetavae.metrics._resampling import Blocks, permute_values
 N_FOLDS = 4
 N_PERMUTATIONS = 999
 
+ALL = (np.inf, np.inf)  # no limit of the cells that are predicted, and of those that are learned from
 MINIMUM_LABELED = 10  # cells with a label that a prediction needs
 
 
@@ -71,13 +72,6 @@ def names_groups(values: np.ndarray, members: np.ndarray) -> bool:
     return pairs == len(np.unique(values)) == len(np.unique(members))
 
 
-def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Chance-corrected mean recall of confusion counts (..., predicted, true)."""
-    size = confusion.sum(axis=-2)
-    recall = np.diagonal(confusion, axis1=-2, axis2=-1) / np.where(size > 0, size, 1.0)
-    return correct_for_chance(recall.mean(axis=-1), confusion.shape[-1])
-
-
 def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
     """(recall - 1/C) / (1 - 1/C)."""
     return (recall - 1 / n_classes) / (1 - 1 / n_classes)
@@ -86,7 +80,9 @@ def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
 def accuracies(predicted: np.ndarray, target: Target) -> np.ndarray:
     """Chance-corrected balanced accuracy, or signed squared correlation, of every row of predictions (n_rows, n_cells)."""
     if target.n_classes:
-        return balanced_accuracy(count_tables(predicted, target.values, target.n_classes, target.n_classes)[0])
+        confusion = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
+        recall = np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(confusion.sum(axis=1), 1)
+        return correct_for_chance(recall.mean(axis=1), target.n_classes)
     deviation = predicted - predicted.mean(axis=1, keepdims=True)
     aim = target.values - target.values.mean()
     return signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)
@@ -171,12 +167,7 @@ class Plan:
 
 
 def make_plan(
-    covariate: Covariate,
-    groups: np.ndarray | None,
-    mask: np.ndarray | None,
-    seed: int,
-    most_queries: int | None = None,
-    most_references: int | None = None,
+    covariate: Covariate, groups: np.ndarray | None, mask: np.ndarray | None, seed: int, most: tuple[float, float] = ALL
 ) -> Plan:
     """Splits for a covariate: by a checked mask of tested cells, or four folds; `groups` are predicted from other donors."""
     n_cells = len(covariate.present)
@@ -193,12 +184,12 @@ def make_plan(
             return Plan(values, target.n_classes, (), "one fold of donors")
         tested = target.keep if mask is None else target.keep[mask[target.keep]]
         # Drawn before they are split: a fold keeps its share.
-        queries = np.isin(target.keep, _draw(tested, target, most_queries, seed))
+        queries = np.isin(target.keep, _draw(tested, target, most[0], seed))
         splits = [(target.keep[fold != i], target.keep[(fold == i) & queries]) for i in range(fold.max() + 1)]
     else:
         tested = mask[target.keep]
-        splits = [(target.keep[~tested], _draw(target.keep[tested], target, most_queries, seed))]
-    drawn = ((_draw(train, target, most_references, seed + 1), query) for train, query in splits)
+        splits = [(target.keep[~tested], _draw(target.keep[tested], target, most[0], seed))]
+    drawn = ((_draw(train, target, most[1], seed + 1), query) for train, query in splits)
     return Plan(values, target.n_classes, tuple((train, query) for train, query in drawn if len(query) and len(train)))
 
 
@@ -215,9 +206,9 @@ def _in_both(target: Target, mask: np.ndarray) -> Target:
     return Target(target.keep[keep], labels.reshape(-1), len(observed), problem)
 
 
-def _draw(cells: np.ndarray, target: Target, most: int | None, seed: int) -> np.ndarray:
+def _draw(cells: np.ndarray, target: Target, most: float, seed: int) -> np.ndarray:
     """At most `most` of the cells, as many of each class as there are, in their order."""
-    if most is None or len(cells) <= most:
+    if len(cells) <= most:
         return cells
     shuffled = np.random.default_rng(seed).permutation(cells)
     if target.n_classes:
@@ -227,4 +218,4 @@ def _draw(cells: np.ndarray, target: Target, most: int | None, seed: int) -> np.
         rank = np.empty(len(shuffled), dtype=np.int64)
         rank[order] = np.arange(len(shuffled)) - np.repeat(np.cumsum(size) - size, size)
         shuffled = shuffled[np.argsort(rank, kind="stable")]
-    return np.sort(shuffled[:most])
+    return np.sort(shuffled[: int(most)])

@@ -34,10 +34,6 @@ class Estimator:
         if self.n_bins is not None:
             check_whole_number(self.n_bins, "n_bins", 2)
 
-    @property
-    def correct(self) -> bool:
-        return self.correction is not None
-
     def count(self, n_cells: int) -> int:
         if self.n_bins is not None:
             return self.n_bins
@@ -67,19 +63,18 @@ class CodeBins:
     def bins(self, keep: np.ndarray) -> np.ndarray:
         """Fine bins of the kept cells, (n_dims, n_kept)."""
         key = np.packbits(keep).tobytes()
-        if key not in self._binned:
-            self._binned = {key: self._bin(keep)}  # the last set only: the bins of 100 000 cells are large
-        return self._binned[key]
-
-    def _bin(self, keep: np.ndarray) -> np.ndarray:
+        if key in self._binned:
+            return self._binned[key]
         values = self.values if keep.all() else self.values[:, keep]
         n_bins = self.estimator.count(values.shape[1])
         if self.estimator.binning == "width":
-            return _binning.width_bins(values, n_bins) * self.refinement
-        if self._order is None:
-            self._order = np.argsort(self.values, axis=1)
-        order = _binning.restrict_order(self._order, keep)
-        return _binning.quantile_bins(values, n_bins, refinement=self.refinement, order=order)
+            bins = _binning.width_bins(values, n_bins) * self.refinement
+        else:
+            self._order = np.argsort(self.values, axis=1) if self._order is None else self._order
+            order = _binning.restrict_order(self._order, keep)
+            bins = _binning.quantile_bins(values, n_bins, refinement=self.refinement, order=order)
+        self._binned = {key: bins}  # the last set only: the bins of 100 000 cells are large
+        return bins
 
 
 @dataclass(frozen=True)
@@ -159,24 +154,17 @@ def label_against_confounder(codes: CodeBins, covariate: Covariate, confounder: 
     n_strata = int(strata.max(initial=0)) + 1
     joint = cells.labels * n_strata + strata
     pairs = np.bincount(joint, minlength=max(len(cells.classes), 1) * n_strata).reshape(-1, n_strata).astype(float)
-    problem, effective = cells.problem, 0.0
-    if not problem:
-        weights = _contingency.overlap_weights(pairs)
-        effective = float((weights * pairs).sum() ** 2 / (weights**2 * pairs).sum())
-        problem = _overlap_problem(pairs, effective, confounder.name)
-    return Confounded(cells, joint, strata, n_strata, effective, problem)
-
-
-def _overlap_problem(pairs: np.ndarray, effective: float, name: str) -> str:
-    total = pairs.sum()
-    expected = np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / total**2
-    missing = expected[pairs == 0].sum()
+    if cells.problem:
+        return Confounded(cells, joint, strata, n_strata, 0.0, cells.problem)
+    weights, total = _contingency.overlap_weights(pairs), pairs.sum()
+    effective = float((weights * pairs).sum() ** 2 / (weights**2 * pairs).sum())
+    missing = (np.outer(pairs.sum(axis=1), pairs.sum(axis=0)) / total**2)[pairs == 0].sum()
+    needed, problem = max(MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE * total), ""
     if missing > MAXIMUM_MISSING_OVERLAP:
-        return f"not adjusted for {name}: pairs without cells would hold {missing:.0%} of them"
-    needed = max(MINIMUM_EFFECTIVE_CELLS, MINIMUM_EFFECTIVE_SHARE * total)
-    if effective < needed:
-        return f"not adjusted for {name}: effective sample size {effective:.0f} is below {needed:.0f}"
-    return ""
+        problem = f"not adjusted for {confounder.name}: pairs without cells would hold {missing:.0%} of them"
+    elif effective < needed:
+        problem = f"not adjusted for {confounder.name}: effective sample size {effective:.0f} is below {needed:.0f}"
+    return Confounded(cells, joint, strata, n_strata, effective, problem)
 
 
 @dataclass(frozen=True)
@@ -225,7 +213,7 @@ def information(
             tables = pair.tables()
             tables = tables if isinstance(tables, Tables) else Tables(tables)
             entropies[column] = _contingency.class_entropy(tables)[0]
-            matrix[:, column] = _contingency.mutual_information(tables, correct=estimator.correct)[0]
+            matrix[:, column] = _contingency.mutual_information(tables, correct=estimator.correction is not None)[0]
         elif not pair.problem:
             entropies[column] = _contingency.entropy(np.bincount(cells.labels).astype(float))
     return Information(matrix, entropies, [covariate.name for covariate in covariates])

@@ -42,6 +42,12 @@ def make_blocks(n_cells: int, groups: np.ndarray | None, n_bootstrap: int, rng: 
     return Blocks(index, n_blocks, weights)
 
 
+def resampled_cells(blocks: Blocks, keep: np.ndarray) -> Iterator[np.ndarray]:
+    """Positions, among the kept cells, of those that each replicate draws."""
+    of_cell = blocks.index[keep]
+    return (np.repeat(np.arange(len(of_cell)), drawn[of_cell]) for drawn in blocks.weights.astype(np.int64))
+
+
 def bootstrap_tables(tables: np.ndarray, weights: np.ndarray) -> Iterator[np.ndarray]:
     """Tables of the replicates, some at a time, from block tables (n_blocks, n_dims, n_bins, n_classes)."""
     flat = tables.reshape(len(tables), -1)
@@ -105,19 +111,15 @@ def permuted_tables(
         if members is not None and of_group is not None:
             labels = np.stack([rng.permutation(of_group) for _ in range(n)])
             one_hot = (labels[:, None, :] == np.arange(len(cells.classes))[:, None]).astype(np.float64)
-            tables = one_hot @ _tables_of_groups(cells, members, len(of_group))
+            by_group = _contingency.count_tables(
+                cells.bins, np.zeros_like(cells.labels), cells.n_bins, 1, blocks=members, n_blocks=len(of_group)
+            )
+            tables = one_hot @ by_group.reshape(len(of_group), -1)
             yield np.moveaxis(tables.reshape(n, len(cells.classes), len(cells.bins), cells.n_bins), 1, -1)
         elif cells.n_cells < _SHUFFLE_COST * size:
             yield np.concatenate([cells.tables(rng.permutation(cells.labels)) for _ in range(n)])
         else:
             yield _random_tables(cells, n, rng)
-
-
-def _tables_of_groups(cells: LabeledCells, members: np.ndarray, n_groups: int) -> np.ndarray:
-    """Cells of every group in every bin, (n_groups, n_dims * n_bins)."""
-    labels = np.zeros_like(cells.labels)
-    tables = _contingency.count_tables(cells.bins, labels, cells.n_bins, 1, blocks=members, n_blocks=n_groups)
-    return tables.reshape(n_groups, -1)
 
 
 def _random_tables(cells: LabeledCells, n: int, rng: np.random.Generator) -> np.ndarray:

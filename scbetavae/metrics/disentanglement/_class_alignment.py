@@ -59,18 +59,10 @@ def usable_classes(similarity: np.ndarray) -> np.ndarray:
 def class_alignment_from_similarity(similarity: ArrayLike) -> ClassAlignment:
     """LMS, MSAS and MSGS of a matrix of similarities :cite:p:`Moinfar2024`.
 
-    Parameters
-    ----------
-    similarity
-        Shape (n_dims, n_classes), in [0, 1]; negative or non-finite entries raise a ValueError.
-
-    Returns
-    -------
-    ClassAlignment
+    ``similarity`` has shape (n_dims, n_classes), in [0, 1]; negative or non-finite entries raise a ValueError.
 
     Examples
     --------
-    >>> from scbetavae.metrics import class_alignment_from_similarity
     >>> result = class_alignment_from_similarity([[0.9, 0.1], [0.2, 0.7], [0.0, 0.6]])
     >>> round(result.lms, 3), round(result.msas, 3), round(result.msgs, 3)
     (0.8, 0.8, 0.4)
@@ -87,26 +79,19 @@ def class_alignment(
     correction: str | None = "miller_madow",
     active: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    r"""LMS, MSAS and MSGS of every covariate :cite:p:`Moinfar2024`.
+    """LMS, MSAS and MSGS of every covariate :cite:p:`Moinfar2024`.
 
     The similarity of a dimension j and a class c is their scaled mutual information, class against rest:
     :math:`I(z_j; 1[y = c]) / H(1[y = c])`. One dimension per cell type scores near 0 in `mig` of the cell type; here it
     scores 1. ``binning="width", n_bins=10, correction=None`` equals drvi. By default a covariate of two classes counts as one
     class against the other; with equal-width bins both count, as in drvi.
 
-    Parameters
-    ----------
-    codes, factors, binning, n_bins, correction, active
-        As in :func:`mig`, and so are errors, but equal-width bins are 10 by default.
-
-    Returns
-    -------
-    DataFrame indexed by covariate with columns ``lms``, ``msas``, ``msgs``, in [0, 1]. Classes with one cell are left out.
-    NaN for numeric covariates, and where fewer than two classes have cells.
+    Arguments and errors as in :func:`mig`, but equal-width bins are 10 by default. Returns a DataFrame indexed by covariate with
+    columns ``lms``, ``msas``, ``msgs``, in [0, 1]; classes with one cell are left out. NaN for numeric covariates and where
+    fewer than two classes have cells.
 
     Examples
     --------
-    >>> from scbetavae.metrics import class_alignment
     >>> label = np.arange(900) % 3
     >>> class_alignment(np.eye(3)[label], pd.DataFrame({"type": label.astype(str)})).loc["type", "lms"].round(3)
     np.float64(1.0)
@@ -122,7 +107,7 @@ def class_alignment(
         if not inputs.active.any():
             rows[row] = 0.0
             continue
-        similarity = _contingency.class_information(Tables(cells.tables()), correct=estimator.correct)[0]
+        similarity = _contingency.class_information(Tables(cells.tables()), correct=correction is not None)[0]
         usable = ~np.isnan(similarity).any(axis=0) if binning == "width" else usable_classes(similarity)
         rows[row] = np.maximum(alignment_of_similarity(similarity[:, usable]), 0.0)
     return pd.DataFrame(rows, index=[c.name for c in inputs.covariates], columns=list(CLASS_SCORES))

@@ -49,15 +49,6 @@ def per_row_disentanglement(importance: np.ndarray) -> np.ndarray:
     return np.where(total[..., 0] > 0, np.clip(1.0 - entropy, 0.0, 1.0), np.nan)
 
 
-def _weighted_rows(matrix: np.ndarray) -> float:
-    """Mean of `per_row_disentanglement`, weighted by importance."""
-    if matrix.shape[1] < 2:
-        return float("nan")
-    scores, weights = per_row_disentanglement(matrix), matrix.sum(axis=1)
-    used = weights > 0
-    return float((scores[used] * weights[used]).sum() / weights.sum()) if used.any() else 0.0
-
-
 def disentanglement_from_importance(importance: ArrayLike) -> float:
     r"""Disentanglement of an importance matrix :cite:p:`EastwoodWilliams2018`.
 
@@ -65,22 +56,20 @@ def disentanglement_from_importance(importance: ArrayLike) -> float:
 
     with :math:`H_K` the entropy to base K, the number of covariates, of the row scaled to sum 1.
 
-    Parameters
-    ----------
-    importance
-        Shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised.
-
-    Returns
-    -------
-    A number in [0, 1]; 0 if all is 0, NaN with one covariate.
+    ``importance`` has shape (n_dims, n_covariates), at least 0 and finite, otherwise a ValueError is raised. Returns a number in
+    [0, 1]; 0 if all is 0, NaN with one covariate.
 
     Examples
     --------
-    >>> from scbetavae.metrics import disentanglement_from_importance
     >>> disentanglement_from_importance(5 * np.eye(5))
     1.0
     """
-    return _weighted_rows(check_matrix(importance, "importance"))
+    matrix = check_matrix(importance, "importance")
+    scores, weights = per_row_disentanglement(matrix), matrix.sum(axis=1)
+    used = weights > 0
+    if matrix.shape[1] < 2:
+        return float("nan")
+    return float((scores[used] * weights[used]).sum() / weights.sum()) if used.any() else 0.0
 
 
 def completeness_from_importance(importance: ArrayLike) -> float:
@@ -90,11 +79,10 @@ def completeness_from_importance(importance: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import completeness_from_importance
     >>> completeness_from_importance(5 * np.eye(5))
     1.0
     """
-    return _weighted_rows(check_matrix(importance, "importance").T)
+    return disentanglement_from_importance(check_matrix(importance, "importance").T)
 
 
 def dci(
@@ -135,7 +123,6 @@ def dci(
 
     Examples
     --------
-    >>> from scbetavae.metrics import dci
     >>> rng = np.random.default_rng(0)
     >>> factors = pd.DataFrame({"a": rng.integers(0, 2, 400).astype(str), "b": rng.uniform(size=400)})
     >>> dci(np.column_stack([factors["a"].astype(float), factors["b"]]), factors).disentanglement > 0.9
@@ -182,4 +169,4 @@ def scores_of(importance: np.ndarray, votes: np.ndarray) -> tuple[float, float]:
     """Disentanglement and completeness over voting columns."""
     if not votes.any():
         return (np.nan if len(votes) < 2 else 0.0), (np.nan if importance.shape[0] == 1 else 0.0)
-    return _weighted_rows(importance[:, votes]), _weighted_rows(importance[:, votes].T)
+    return disentanglement_from_importance(importance[:, votes]), completeness_from_importance(importance[:, votes])

@@ -15,10 +15,8 @@ from scbetavae.metrics._contingency import Tables
 from scbetavae.metrics._information import CodeBins, Confounded, LabeledCells, label_against_confounder, label_cells
 from scbetavae.metrics._resampling import Blocks
 from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES, alignment_of_similarity, usable_classes
-from scbetavae.metrics.disentanglement._dcimig import dcimig_of_matrix
+from scbetavae.metrics.disentanglement._joint_scores import dcimig_of_matrix, mig_sup_of_matrix, modularity_of_matrix
 from scbetavae.metrics.disentanglement._mig import top_gap
-from scbetavae.metrics.disentanglement._mig_sup import mig_sup_of_matrix
-from scbetavae.metrics.disentanglement._modularity import modularity_of_matrix
 
 JOINT_SCORES = ("modularity", "dcimig", "mig_sup")
 
@@ -35,13 +33,6 @@ class Statistics(NamedTuple):
     def without_information(self) -> Statistics:
         """NaN but for the predictability."""
         return self._replace(**{name: np.full_like(getattr(self, name), np.nan) for name in self._fields[:-1]})
-
-
-class Wanted(NamedTuple):
-    """Which statistics to compute."""
-
-    predictability: bool
-    alignment: bool
 
 
 @dataclass(frozen=True)
@@ -64,7 +55,8 @@ class Evidence:
 
     covariate: Covariate
     codes: CodeBins
-    wanted: Wanted
+    predictability: bool  # whether to compute it
+    alignment: bool
     cells: LabeledCells
     problem: str  # why there are none
     confounded: Confounded | None = None
@@ -93,10 +85,11 @@ class Evidence:
         return int(np.nan_to_num(self.views["value"].information[0]).argmax())
 
 
-def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, wanted: Wanted) -> Evidence:
+def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, metrics: list[str]) -> Evidence:
     """Value of one covariate."""
     cells = label_cells(codes, covariate)
-    evidence = Evidence(covariate, codes, wanted, cells, cells.problem)
+    alignment = not covariate.is_numeric and any(name in CLASS_SCORES for name in metrics)
+    evidence = Evidence(covariate, codes, "sap" in metrics, alignment, cells, cells.problem)
     if not evidence.problem and not covariate.is_numeric:
         _note_small_classes(evidence)
     if evidence.problem:
@@ -107,15 +100,13 @@ def gather(codes: CodeBins, covariate: Covariate, confounder: Covariate | None, 
             effective, total = pair.effective_cells, pair.cells.n_cells
             evidence.notes.append(f"adjusted for {confounder.name}: effective sample size {effective:.0f} of {total}")
     fine = cells.tables()
-    if wanted.alignment and not covariate.is_numeric:
+    if alignment:
         coarse = Tables(_contingency.coarsen(fine, cells.refinement))
         evidence.usable = usable_classes(_contingency.class_information(coarse, correct=True))
     weighted = (pair.tables() for pair in _weighable(evidence))
-
-    def spearman() -> np.ndarray:
-        return _binning.spearman_squared(evidence.values, evidence.target)[None]
-
-    evidence.views["value"] = _collect(evidence, [fine], weighted, spearman)
+    evidence.views["value"] = _collect(
+        evidence, [fine], weighted, lambda: _binning.spearman_squared(evidence.values, evidence.target)[None]
+    )
     return evidence
 
 
@@ -140,7 +131,7 @@ def add_bootstrap(evidence: Evidence, blocks: Blocks) -> None:
     cells = evidence.cells
     of_cell = blocks.index[cells.keep]
     tables = cells.tables(blocks=of_cell, n_blocks=blocks.n_blocks)
-    if not evidence.wanted.predictability or evidence.covariate.is_numeric:
+    if not evidence.predictability or evidence.covariate.is_numeric:
         tables = _contingency.coarsen(tables, cells.refinement)
     weighted = (
         _contingency.weighted_tables(part, pair.n_strata)
@@ -150,11 +141,9 @@ def add_bootstrap(evidence: Evidence, blocks: Blocks) -> None:
         )
     )
     drawn = _resampling.bootstrap_tables(tables, blocks.weights)
-
-    def spearman() -> np.ndarray:
-        return _bootstrap_spearman(evidence.values, evidence.target, of_cell, blocks)
-
-    evidence.views["bootstrap"] = _collect(evidence, drawn, weighted, spearman)
+    evidence.views["bootstrap"] = _collect(
+        evidence, drawn, weighted, lambda: _bootstrap_spearman(evidence.values, evidence.target, of_cell, blocks)
+    )
 
 
 def add_null(evidence: Evidence, groups: np.ndarray | None, n_permutations: int, rng: np.random.Generator) -> None:
@@ -193,13 +182,13 @@ def _collect(
     The predictability of a numeric covariate is the squared correlation of ranks.
     """
     cells, parts, accuracies = evidence.cells, [], []
-    by_tables = evidence.wanted.predictability and not cells.covariate.is_numeric
+    by_tables = evidence.predictability and not cells.covariate.is_numeric
     for table in plain:
         accuracies.append(_contingency.one_dimension_accuracy(table) if by_tables else np.full(table.shape[:2], np.nan))
         is_fine = table.shape[-2] == cells.n_bins
         coarse = _contingency.coarsen(table, cells.refinement) if is_fine else table
         parts.append(read_tables(Tables(coarse), evidence))
-    by_ranks = evidence.wanted.predictability and cells.covariate.is_numeric
+    by_ranks = evidence.predictability and cells.covariate.is_numeric
     predictability = spearman() if by_ranks else np.concatenate(accuracies)
     if _weighable(evidence):
         parts = [read_tables(tables, evidence) for tables in weighted]
@@ -212,7 +201,7 @@ def read_tables(tables: Tables, evidence: Evidence) -> tuple[np.ndarray, ...]:
     """Information with and without correction, entropy of the covariate, and alignment."""
     plug_in = _contingency.plug_in_information(tables.counts)
     alignment = np.full((len(plug_in), 3), np.nan)
-    if evidence.wanted.alignment and not evidence.covariate.is_numeric:
+    if evidence.alignment:
         # A class may be missing from a resampled table; it then has no information there.
         similarity = _contingency.class_information(tables, correct=True)[..., evidence.usable]
         alignment = alignment_of_similarity(np.nan_to_num(similarity))
@@ -245,13 +234,9 @@ def read_scores(evidences: list[Evidence], view: str, metrics: list[str]) -> dic
     views = {evidence.covariate.name: evidence.views[view] for evidence in evidences if view in evidence.views}
     for name, statistics in views.items():
         entropy = np.where(statistics.entropy > 0, statistics.entropy, np.nan)
-        if "mig" in metrics:
-            scores["mig", name] = np.minimum(top_gap(statistics.information) / entropy, 1.0)
-        if "sap" in metrics:
-            scores["sap", name] = top_gap(statistics.predictability)
-        for column, metric in enumerate(CLASS_SCORES):
-            if metric in metrics:
-                scores[metric, name] = statistics.alignment[:, column]
+        scores["mig", name] = np.minimum(top_gap(statistics.information) / entropy, 1.0)
+        scores["sap", name] = top_gap(statistics.predictability)
+        scores |= {(metric, name): statistics.alignment[:, i] for i, metric in enumerate(CLASS_SCORES)}
     defined = [statistics for statistics in views.values() if not np.isnan(statistics.information).all()]
     if len(defined) > 1:
         matrix = np.stack([statistics.information for statistics in defined], axis=-1)
@@ -259,10 +244,7 @@ def read_scores(evidences: list[Evidence], view: str, metrics: list[str]) -> dic
         plug_in = np.stack([statistics.plug_in for statistics in defined], axis=-1)
         entropies = np.stack([statistics.entropy for statistics in defined], axis=-1)
         safe = np.where(entropies > 0, entropies, np.nan)[:, None, :]
-        joint = {
-            "modularity": lambda: modularity_of_matrix(plug_in, weighted=True),
-            "dcimig": lambda: dcimig_of_matrix(matrix, entropies),
-            "mig_sup": lambda: mig_sup_of_matrix(matrix / safe, weighted=True),
-        }
-        scores |= {(metric, "all"): joint[metric]() for metric in JOINT_SCORES if metric in metrics}
-    return scores
+        scores["modularity", "all"] = modularity_of_matrix(plug_in, weighted=True)
+        scores["dcimig", "all"] = dcimig_of_matrix(matrix, entropies)
+        scores["mig_sup", "all"] = mig_sup_of_matrix(matrix / safe, weighted=True)
+    return {key: score for key, score in scores.items() if key[0] in metrics}

@@ -29,19 +29,11 @@ def explicitness(
     numeric covariate a linear model predicts it, and the score is the concordance :math:`(1 + \tau)/2` with Kendall's
     :math:`\tau`, which is what the area under the curve becomes without classes.
 
-    Parameters
-    ----------
-    codes, factors, groups, active, seed
-        As in :func:`dci`, and so are errors.
-
-    Returns
-    -------
-    Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined (fewer than 10 labeled cells, or fewer than
-    two classes of two cells). Classes with one cell are left out.
+    Arguments and errors as in :func:`dci`. Returns a Series indexed by covariate, in [0, 1], 0.5 by chance. NaN where undefined
+    (fewer than 10 labeled cells, or fewer than two classes of two cells); classes with one cell are left out.
 
     Examples
     --------
-    >>> from scbetavae.metrics import explicitness
     >>> codes = np.random.default_rng(0).normal(size=(300, 2))
     >>> side = np.where(codes.sum(axis=1) > 0, "right", "left")
     >>> bool(explicitness(codes, pd.DataFrame({"side": side}))["side"] > 0.95)

@@ -41,7 +41,7 @@ def add_ceilings(evidences: list[Evidence], oracle: np.ndarray) -> None:
     """Statistics of the oracle, filled up with dimensions that know nothing to as many as there are real ones."""
     binned = CodeBins(oracle, refinement=evidences[0].codes.refinement if evidences else 1)
     for own, evidence in enumerate(evidences):
-        covariate, pair, wanted = evidence.covariate, evidence.confounded, evidence.wanted
+        covariate, pair = evidence.covariate, evidence.confounded
         idle = np.zeros((1, max(len(evidence.codes.values) - len(oracle), 0)))
         cells = label_cells(binned, covariate)
         tables = cells.tables()
@@ -50,11 +50,11 @@ def add_ceilings(evidences: list[Evidence], oracle: np.ndarray) -> None:
             coarse = replace(pair, cells=label_cells(binned, covariate, keep=pair.cells.keep)).tables()
         information, plug_in, entropy, alignment = read_tables(coarse, evidence)
         predictability = np.full(information.shape, np.nan)
-        if wanted.predictability and covariate.is_numeric:
+        if evidence.predictability and covariate.is_numeric:
             predictability = _binning.spearman_squared(oracle[:, covariate.present], evidence.target)[None]
-        elif wanted.predictability:
+        elif evidence.predictability:
             predictability = _contingency.one_dimension_accuracy(tables)
-        if wanted.alignment and not covariate.is_numeric:
+        if evidence.alignment:
             similarity = _contingency.class_information(coarse, correct=True)[0][:, evidence.usable]
             alignment = _class_ceiling(evidence, coarse.counts[0, 0].sum(axis=0), similarity, own)
         padded = [np.concatenate([part, idle], axis=1) for part in (information, plug_in, predictability)]

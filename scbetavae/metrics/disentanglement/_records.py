@@ -50,16 +50,9 @@ SCORES: dict[str, Score] = {}
 def register_score(score: Score) -> Score:
     """Make a score available by name in `score_frame`, ``tl.score_disentanglement``, the sweep, plots and the command line.
 
-    Parameters
-    ----------
-    score
-        Record of the score, with its ``function`` unless it is one of the package's. A TypeError says that it is not a `Score`, a
-        ValueError that its name is taken or not an identifier, its level unknown, or its range empty. A score defined again in a
-        notebook replaces the earlier one.
-
-    Returns
-    -------
-    The record.
+    ``score`` needs its ``function`` unless it is one of the package's. A TypeError says that it is not a `Score`, a
+    ValueError that its name is taken or not an identifier, its level unknown, or its range empty. A score defined again in a
+    notebook replaces the earlier one. Returns the record.
 
     Examples
     --------
@@ -95,15 +88,11 @@ def register_score(score: Score) -> Score:
 def score_names(metrics: str | Iterable[str] | None = None) -> list[str]:
     """Names of single scores: families such as ``"dci"`` are written out, and each name appears once.
 
-    Parameters
-    ----------
-    metrics
-        Names of scores and families; ``None`` for the default ones. An unknown name (the nearest is named), and a score that
-        needs more than an embedding and labels of one model, raise a ValueError.
+    ``metrics`` holds names of scores and families; ``None`` for the default ones. An unknown name (the nearest is named), and a
+    score that needs more than an embedding and labels of one model, raise a ValueError.
 
     Examples
     --------
-    >>> from scbetavae.metrics import score_names
     >>> score_names(["mig", "dci"])
     ['mig', 'dci_disentanglement', 'dci_completeness', 'dci_informativeness']
     """

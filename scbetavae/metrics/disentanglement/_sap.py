@@ -22,7 +22,7 @@ TEST_FRACTION = 1 / 3
 def sap(
     codes: ArrayLike, factors: pd.DataFrame, *, method: str = "bins", active: ArrayLike | None = None, seed: int = 0
 ) -> pd.Series:
-    r"""Separated attribute predictability of every covariate :cite:p:`Kumar2018`.
+    """Separated attribute predictability of every covariate :cite:p:`Kumar2018`.
 
     The gap :math:`S_{(1)k} - S_{(2)k}` between the two dimensions that alone predict covariate k best. For a categorical
     covariate :math:`S_{jk}` is the balanced accuracy, corrected for chance, of a classifier that names classes by their posterior
@@ -46,11 +46,9 @@ def sap(
 
     Examples
     --------
-    >>> from scbetavae.metrics import sap
     >>> rng = np.random.default_rng(0)
-    >>> age = rng.uniform(size=500)
-    >>> codes = np.column_stack([age, rng.normal(size=500)])
-    >>> round(float(sap(codes, pd.DataFrame({"age": age}))["age"]), 2)
+    >>> codes = np.column_stack([rng.uniform(size=500), rng.normal(size=500)])
+    >>> round(float(sap(codes, pd.DataFrame({"age": codes[:, 0]}))["age"]), 2)
     1.0
     """
     check_choice(method, ("bins", "linear_svm"), "method")

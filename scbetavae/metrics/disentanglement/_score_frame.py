@@ -14,7 +14,7 @@ from scbetavae.metrics._information import CodeBins, find_confounder
 from scbetavae.metrics._resampling import make_blocks, permutation_p_value, standard_error, t_interval
 from scbetavae.metrics.disentanglement import _evidence, _oracle
 from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES
-from scbetavae.metrics.disentanglement._evidence import JOINT_SCORES, Evidence, Views, Wanted
+from scbetavae.metrics.disentanglement._evidence import JOINT_SCORES, Evidence, Views
 from scbetavae.metrics.disentanglement._records import SCORES, score_names
 from scbetavae.metrics.disentanglement._score_models import ModelInputs, model_scores
 
@@ -55,14 +55,11 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     confounder
         As in :func:`mig`, for the information scores. The other scores say in ``flag`` that they do not use it.
     metrics
-        Names of scores, also of your own (`register_score`), or of the families ``"class_alignment"`` and ``"dci"``. ``None`` for
-        the default ones. For an unknown name the error names the nearest.
+        As in :func:`score_names`: names of scores, also of your own, and of the families ``"class_alignment"`` and ``"dci"``.
     n_permutations
         Permutations behind ``null`` and ``p_value``. DCI refits trees for at most 4 of them.
-    n_bootstrap
-        Bootstrap replicates behind the interval.
-    seed
-        Seed of all resampling.
+    n_bootstrap, seed
+        Bootstrap replicates behind the interval; seed of all resampling.
 
     Returns
     -------
@@ -73,9 +70,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     ``null``, ``p_value``
         Mean under permutation of the covariate, and the share of permutations that score as high. For DCI the
         p-value is that of the held-out accuracy.
-    ``ceiling``
-        The same score on oracle dimensions, one per covariate (at class level one per class).
-    ``normalized``
+    ``ceiling``, ``normalized``
+        The same score on oracle dimensions, one per covariate (at class level one per class); and
         (value - null) / (ceiling - null), NaN where ceiling - null is below 0.05.
     ``ci_low``, ``ci_high``
         95% interval of ``value``: t interval with the bootstrap standard error, cut to the range of the score. For
@@ -86,7 +82,6 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
 
     Examples
     --------
-    >>> from scbetavae.metrics import score_frame
     >>> rng = np.random.default_rng(0)
     >>> label = rng.integers(0, 4, 500)
     >>> codes = np.column_stack([label + 0.1 * rng.normal(size=500), rng.normal(size=500)])
@@ -104,9 +99,8 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
 
     # Without any active dimension, two constant ones stand in: they score 0, and the flag says why.
     values = np.ascontiguousarray(array[:, mask].T) if mask.any() else np.zeros((2, len(array)))
-    wanted = Wanted("sap" in names, any(name in CLASS_SCORES for name in names))
-    binned = CodeBins(values, refinement=REFINEMENT if wanted.predictability else 1)
-    evidences = [_evidence.gather(binned, covariate, against, wanted) for covariate in covariates]
+    binned = CodeBins(values, refinement=REFINEMENT if "sap" in names else 1)
+    evidences = [_evidence.gather(binned, covariate, against, names) for covariate in covariates]
     defined = [evidence for evidence in evidences if not evidence.problem]
     oracle = _oracle.oracle_codes(defined, len(array), rng)
     scores: dict[tuple[str, str], Views] = {}
@@ -117,7 +111,12 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
             if n_bootstrap:
                 _evidence.add_bootstrap(evidence, blocks)
         _oracle.add_ceilings(defined, oracle)
-        scores |= _information_scores(evidences, names)
+        views = (_evidence.read_scores(evidences, view, names) for view in ("value", "null", "bootstrap", "ceiling"))
+        value, null, bootstrap, ceiling = views
+        nothing, unknown = np.zeros(0), np.array([np.nan])
+        for key, (of_key, *_) in value.items():
+            top = float(ceiling.get(key, unknown)[0])
+            scores[key] = Views(float(of_key), null.get(key, nothing), bootstrap.get(key, nothing), top)
     # What cannot be compared is missing for the models, too.
     seen = [e.covariate.where(np.zeros(len(array), dtype=bool)) if e.problem else e.covariate for e in evidences]
     of_oracle = [evidence.covariate.name for evidence in defined]
@@ -125,20 +124,6 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     scores |= model_scores(models, names)
     layout = Layout(evidences, blocks.n_blocks, int(mask.sum()), len(array), None if against is None else against.name)
     return layout.frame(scores, names)
-
-
-def _information_scores(evidences: list[Evidence], metrics: list[str]) -> dict[tuple[str, str], Views]:
-    """Views of every score, put together from the scores of every view."""
-    value, null, bootstrap, ceiling = (
-        _evidence.read_scores(evidences, view, metrics) for view in ("value", "null", "bootstrap", "ceiling")
-    )
-    nothing, unknown = np.zeros(0), np.array([np.nan])
-    return {
-        key: Views(
-            float(of_key[0]), null.get(key, nothing), bootstrap.get(key, nothing), float(ceiling.get(key, unknown)[0])
-        )
-        for key, of_key in value.items()
-    }
 
 
 @dataclass(frozen=True)
@@ -181,11 +166,13 @@ class Layout:
         low, high, interval_flag = self._interval(score, record.lowest, record.highest)
         undefined = bool(np.isnan(score.value))
         ceiling = np.nan if undefined and evidence is not None and evidence.problem else score.ceiling
+        of_confounder = evidence is not None and evidence.covariate.name == self.confounder
+        adjusted = self.confounder is None or metric in _ADJUSTABLE or of_confounder
         flags = [
             self._reason(metric, evidence, undefined and not score.flag),
             score.flag,
-            *(evidence.notes if evidence is not None and self._shows_notes(metric, evidence) else ()),
-            self._confounder_flag(metric, evidence, undefined),
+            *(evidence.notes if evidence is not None and not evidence.problem and record.function is None else ()),
+            f"not adjusted for {self.confounder}" if not adjusted and not undefined else "",
             f"without {', '.join(left_out)}" if left_out and len(left_out) < len(self.evidences) else "",
             "" if undefined else interval_flag,
         ]
@@ -200,16 +187,6 @@ class Layout:
         numbers = (score.value, null, p_value, ceiling, normalized, low, high)
         flag = "; ".join(dict.fromkeys(flag for flag in flags if flag))
         return metric, name, record.level, *numbers, n_cells, n_classes, flag
-
-    def _shows_notes(self, metric: str, evidence: Evidence) -> bool:
-        models = metric == "explicitness" or SCORES[metric].family == "dci"
-        return not evidence.problem and (models or metric in INFORMATION_SCORES)
-
-    def _confounder_flag(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
-        of_confounder = evidence is not None and evidence.covariate.name == self.confounder
-        if self.confounder is None or undefined or metric in _ADJUSTABLE or of_confounder:
-            return ""
-        return f"not adjusted for {self.confounder}"
 
     def _reason(self, metric: str, evidence: Evidence | None, undefined: bool) -> str:
         """Why a score is not defined (or is 0)."""
@@ -259,11 +236,7 @@ def _mean_score(scores: list[Views]) -> Views | None:
 
     def mean_rows(rows: list[np.ndarray]) -> np.ndarray:
         rows = [row for row in rows if len(row)]
-        if not rows:
-            return np.zeros(0)
-        known = ~np.isnan(rows)
-        total = np.where(known, rows, 0.0).sum(axis=0)
-        return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+        return pd.DataFrame(rows).mean().to_numpy() if rows else np.zeros(0)
 
     return Views(
         float(np.mean([score.value for score in scores])),

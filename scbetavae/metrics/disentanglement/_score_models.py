@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy import stats
 
 from scbetavae.metrics import _held_out
 from scbetavae.metrics._checks import Covariate, take_groups
-from scbetavae.metrics._resampling import Blocks, permutation_p_value, permute_values
+from scbetavae.metrics._resampling import Blocks, permutation_p_value, permute_values, resampled_cells
 from scbetavae.metrics.disentanglement import _dci, _dci_fits, _explicitness
 from scbetavae.metrics.disentanglement._evidence import Views
 from scbetavae.metrics.disentanglement._records import SCORES, Score
@@ -64,10 +64,14 @@ def model_scores(inputs: ModelInputs, metrics: list[str]) -> Scores:
         scores |= _explicitness_scores(sampled)
     if len(sampled.codes) < len(inputs.codes):
         note = f"on {len(sampled.codes)} sampled cells"
-        scores = {
-            key: replace(score, flag="; ".join(filter(None, (score.flag, note)))) for key, score in scores.items()
-        }
-    return scores | _own_scores(inputs, metrics)
+        scores = {key: replace(s, flag="; ".join(filter(None, (s.flag, note)))) for key, s in scores.items()}
+    defined = inputs.oracle_covariates
+    own = [SCORES[name] for name in metrics if SCORES[name].function is not None]
+    for record in own if defined and inputs.codes.shape[1] else []:
+        for covariates in [[covariate] for covariate in defined] if record.per_covariate else [defined]:
+            name = covariates[0].name if record.per_covariate else "all"
+            scores[record.name, name] = _views(record, covariates, inputs)
+    return scores
 
 
 def _dci_scores(inputs: ModelInputs) -> Scores:
@@ -173,11 +177,16 @@ def _explicitness_scores(inputs: ModelInputs) -> Scores:
             continue
         members, classes = take_groups(inputs.groups, target.keep), target.n_classes > 0
         ranks = stats.rankdata(predicted, axis=0)
-        drawn = (permute_values(target.values, members, rng, classes=classes) for _ in range(inputs.n_permutations))
-        null = np.array([_area(ranks, replace(target, values=values)) for values in drawn])
-        replicates = _bootstrap_area(predicted, target, inputs.blocks)
+        shuffled = (permute_values(target.values, members, rng, classes=classes) for _ in range(inputs.n_permutations))
+        null = np.array([_area(ranks, replace(target, values=values)) for values in shuffled])
+        replicates = []
+        for index in islice(resampled_cells(inputs.blocks, target.keep), MAXIMUM_AREA_REPLICATES):
+            drawn = replace(target, keep=target.keep[index], values=target.values[index])
+            n_values = len(np.unique(drawn.values))
+            complete = n_values == target.n_classes if target.n_classes else n_values > 1
+            replicates.append(_explicitness.concordance(predicted[index], drawn) if complete else np.nan)
         value = _explicitness.concordance(predicted, target)
-        scores["explicitness", covariate.name] = Views(value, null, replicates, 1.0)
+        scores["explicitness", covariate.name] = Views(value, null, np.array(replicates), 1.0)
     return scores
 
 
@@ -187,29 +196,6 @@ def _area(ranks: np.ndarray, target: _held_out.Target) -> float:
         return _explicitness.concordance(ranks, target)
     complete = len(np.unique(target.values)) == target.n_classes
     return _held_out.mean_area(ranks, target.values, target.n_classes) if complete else np.nan
-
-
-def _bootstrap_area(predicted: np.ndarray, target: _held_out.Target, blocks: Blocks) -> np.ndarray:
-    of_cell = blocks.index[target.keep]
-    replicates = []
-    for weights in blocks.weights[:MAXIMUM_AREA_REPLICATES].astype(np.int64):
-        index = np.repeat(np.arange(len(of_cell)), weights[of_cell])
-        drawn = replace(target, keep=target.keep[index], values=target.values[index])
-        n_values = len(np.unique(drawn.values))
-        complete = n_values == target.n_classes if target.n_classes else n_values > 1
-        replicates.append(_explicitness.concordance(predicted[index], drawn) if complete else np.nan)
-    return np.array(replicates)
-
-
-def _own_scores(inputs: ModelInputs, metrics: Iterable[str]) -> Scores:
-    """Scores with a function of their own among ``metrics``."""
-    scores, defined = {}, inputs.oracle_covariates
-    records = [SCORES[name] for name in metrics if SCORES[name].function is not None]
-    for record in records if defined and inputs.codes.shape[1] else []:
-        for covariates in [[covariate] for covariate in defined] if record.per_covariate else [defined]:
-            name = covariates[0].name if record.per_covariate else "all"
-            scores[record.name, name] = _views(record, covariates, inputs)
-    return scores
 
 
 def _views(record: Score, covariates: list[Covariate], inputs: ModelInputs) -> Views:
@@ -233,7 +219,6 @@ def _views(record: Score, covariates: list[Covariate], inputs: ModelInputs) -> V
         return pd.DataFrame(drawn)
 
     null = np.array([value(codes, permuted()) for _ in range(inputs.n_permutations)])
-    draws = inputs.blocks.weights[:, inputs.blocks.index[keep]].astype(np.int64)
-    rows = (np.repeat(np.arange(len(codes)), drawn) for drawn in draws)
+    rows = resampled_cells(inputs.blocks, keep)
     bootstrap = np.array([value(codes[row], labels.iloc[row].reset_index(drop=True)) for row in rows])
     return Views(value(codes, labels), null, bootstrap, value(inputs.oracle.T[keep], labels))

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import finite_matrix
-from scbetavae.metrics._active import resolve_active
+from scbetavae.metrics._checks import resolve_active
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
 _RANGE = {"highest": float("inf"), "higher_is_better": False}
@@ -14,22 +14,15 @@ register_score(
 
 
 def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
-    r"""Total correlation of a Gaussian with this covariance :cite:p:`Locatello2019`.
+    r"""Total correlation of a Gaussian with this covariance, in nats, at least 0 :cite:p:`Locatello2019`.
 
     .. math:: \mathrm{TC} = \frac{1}{2} \left(\sum_j \log \Sigma_{jj} - \log\det\Sigma\right)
 
-    Parameters
-    ----------
-    covariance
-        Positive semi-definite, of shape (n_dims, n_dims). If it is not square, symmetric and finite, a ValueError is raised.
-
-    Returns
-    -------
-    Nats, at least 0. NaN if the matrix is singular: dimensions are collinear, and there is no finite value.
+    ``covariance`` is positive semi-definite, of shape (n_dims, n_dims). Unless square, symmetric and finite, a ValueError is
+    raised. NaN if the matrix is singular: dimensions are collinear, and there is no finite value.
 
     Examples
     --------
-    >>> from scbetavae.metrics import gaussian_total_correlation_from_covariance
     >>> round(gaussian_total_correlation_from_covariance([[1.0, 0.5], [0.5, 1.0]]), 4)
     0.1438
     """
@@ -54,27 +47,17 @@ def gaussian_total_correlation_from_covariance(covariance: ArrayLike) -> float:
 def gaussian_total_correlation(
     codes: ArrayLike, variances: ArrayLike | None = None, *, active: ArrayLike | None = None
 ) -> float:
-    r"""Gaussian total correlation of posterior means, or of posterior samples :cite:p:`Locatello2019`.
+    r"""Gaussian total correlation of posterior means, or of posterior samples, in nats, at least 0 :cite:p:`Locatello2019`.
 
     Uncorrelated means do not make uncorrelated samples, and the other way round; report both. Samples have the
     covariance :math:`\operatorname{Cov}(\mu) + \operatorname{diag}(\overline{\sigma^2})`, so none need be drawn.
 
-    Parameters
-    ----------
-    codes
-        Posterior means of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
-    variances
-        Posterior variances of the same shape, at least 0; with them the result is that of samples.
-    active
-        Boolean mask of the dimensions that take part, by default `active_dimensions`.
-
-    Returns
-    -------
-    Nats, at least 0; 0 with fewer than two active dimensions. NaN if dimensions are collinear, or with fewer than two cells.
+    ``codes`` (posterior means), ``active`` and errors are as in :func:`mig`. With ``variances``, posterior variances of the same
+    shape, at least 0, the result is that of samples. It is 0 with fewer than two active dimensions, NaN if dimensions are
+    collinear or with fewer than two cells.
 
     Examples
     --------
-    >>> from scbetavae.metrics import gaussian_total_correlation
     >>> gaussian_total_correlation(np.random.default_rng(0).normal(size=(5000, 2))) < 0.01
     True
     """

@@ -86,14 +86,12 @@ def search_batch_dimensions(
         ``"stepwise"`` (backward elimination) or ``"dominant"``.
     n_permutations
         Permutations within strata behind the removal of bias and the p-values :cite:p:`Winkler2016`.
-    fdr
-        False discovery rate :cite:p:`Benjamini1995` of the test for batch over dimensions, in (0, 1).
-    seed
-        Seed of halves, permutations and folds.
+    fdr, seed
+        False discovery rate :cite:p:`Benjamini1995` of the test for batch over dimensions, in (0, 1); seed of halves,
+        permutations and folds.
 
     Examples
     --------
-    >>> from scbetavae.metrics import search_batch_dimensions
     >>> rng = np.random.default_rng(0)
     >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
     >>> codes = rng.normal(size=(400, 3)) + 6.0 * np.stack([batch == "1", kind == "B", batch == "x"], axis=1)

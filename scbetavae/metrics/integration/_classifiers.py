@@ -37,10 +37,9 @@ def knn_accuracy(
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims).
-    covariate
-        One value per cell: categorical, boolean, string or numeric. Cells without a value are left out.
+    codes, covariate
+        Embedding of shape (n_cells, n_dims); one value per cell, categorical, boolean, string or numeric. Cells without a value
+        are left out.
     groups
         Donor of every cell, none missing; neighbors then come from other donors.
     n_neighbors
@@ -64,17 +63,15 @@ def knn_accuracy(
 
     Examples
     --------
-    >>> from scbetavae.metrics import knn_accuracy
-    >>> rng = np.random.default_rng(0)
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
-    >>> codes = rng.normal(size=(400, 2)) + 8 * (batch == "plate 1")[:, None]
-    >>> knn_accuracy(codes, batch), abs(knn_accuracy(codes, rng.permutation(batch))) < 0.2
+    >>> codes = np.random.default_rng(0).normal(size=(400, 2)) + 8 * (batch == "plate 1")[:, None]
+    >>> knn_accuracy(codes, batch), abs(knn_accuracy(codes, np.random.default_rng(1).permutation(batch))) < 0.2
     (1.0, True)
     """
     array = finite_matrix(codes, "codes")
     check_whole_number(n_neighbors, "n_neighbors", 1)
     of_cell = check_column(covariate, len(array), "covariate")
-    plan = make_neighbor_plan(of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed)
+    plan = classifier_plan(of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed)
     return plan.accuracy(predict_by_neighbors(array, plan, seed, n_neighbors))
 
 
@@ -94,14 +91,15 @@ def random_forest_accuracy(
 
     Examples
     --------
-    >>> from scbetavae.metrics import random_forest_accuracy
     >>> codes = np.random.default_rng(0).normal(size=(300, 3))
     >>> random_forest_accuracy(codes, np.where(codes[:, 0] > 0, "stimulated", "control")) > 0.9
     True
     """
     array = finite_matrix(codes, "codes")
     of_cell = check_column(covariate, len(array), "covariate")
-    plan = make_forest_plan(of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed)
+    plan = classifier_plan(
+        of_cell, check_groups(groups, len(array)), check_test(test, len(array)), seed, "random_forest"
+    )
     return plan.accuracy(predict_by_forest(array, plan, seed))
 
 
@@ -125,24 +123,14 @@ def expected_accuracy(
     value suggests that conserved covariates were removed with the batch. With few cells, classifiers also fall short of a small
     value by themselves: look at the accuracy for the conserved covariates, too.
 
-    Parameters
-    ----------
-    batch
-        Batch of every cell.
-    conserved
-        Conserved covariates, one row per cell; cells that lack one of them are left out.
-    groups, test, seed
-        As in :func:`knn_accuracy`, and so are errors.
-
-    Returns
-    -------
-    Accuracy: 0 if the covariates carry no information about the batch, 1 if they determine it. NaN where undefined.
+    ``batch`` and ``conserved`` have one row per cell; cells that lack one of them are left out. ``groups``, ``test``, ``seed``
+    and errors are as in :func:`knn_accuracy`. Returns 0 if the covariates carry no information about the batch, 1 if they
+    determine it, NaN where undefined.
 
     Examples
     --------
     Nine of ten cells of batch 1 are T cells, and one of ten of batch 2: mean recall is 0.9, the accuracy 0.8.
 
-    >>> from scbetavae.metrics import expected_accuracy
     >>> is_t_cell = np.r_[np.arange(100) < 90, np.arange(100) < 10]
     >>> conserved = pd.DataFrame({"cell type": np.where(is_t_cell, "T", "B")})
     >>> round(expected_accuracy(np.repeat(["1", "2"], 100), conserved), 6)
@@ -166,7 +154,7 @@ def composition_accuracy(
     of_batch = of_batch.where(present)
     if any(covariate.is_numeric for covariate in covariates):
         columns = [c.values if c.is_numeric else np.eye(len(c.classes))[c.values] for c in covariates]
-        plan = make_forest_plan(of_batch, members, test, seed)
+        plan = classifier_plan(of_batch, members, test, seed, "random_forest")
         return plan.accuracy(predict_by_forest(np.nan_to_num(np.column_stack(columns)), plan, seed))
     strata = renumber(np.stack([covariate.values for covariate in covariates], axis=1))
     plan = make_plan(of_batch, members, test, seed)
@@ -175,18 +163,17 @@ def composition_accuracy(
 
 def classifier_accuracy(codes: np.ndarray, covariate: Covariate, seed: int) -> float:
     """`knn_accuracy` of values that were checked."""
-    plan = make_neighbor_plan(covariate, None, None, seed)
+    plan = classifier_plan(covariate, None, None, seed)
     return plan.accuracy(predict_by_neighbors(codes, plan, seed))
 
 
-def make_neighbor_plan(covariate: Covariate, groups: np.ndarray | None, test: np.ndarray | None, seed: int) -> Plan:
-    """Plan of the k-nearest-neighbor classifier."""
-    return make_plan(covariate, groups, test, seed, MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
-
-
-def make_forest_plan(covariate: Covariate, groups: np.ndarray | None, test: np.ndarray | None, seed: int) -> Plan:
-    """Plan of the random forest classifier."""
-    return make_plan(covariate, groups, test, seed, MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+def classifier_plan(
+    covariate: Covariate, groups: np.ndarray | None, test: np.ndarray | None, seed: int, name: str = "knn"
+) -> Plan:
+    """Plan of the classifier ``"knn"`` or ``"random_forest"``."""
+    of_neighbors = (MAXIMUM_NEIGHBOR_QUERIES, MAXIMUM_NEIGHBOR_REFERENCES)
+    most = of_neighbors if name == "knn" else (MAXIMUM_FOREST_CELLS, MAXIMUM_FOREST_CELLS)
+    return make_plan(covariate, groups, test, seed, most)
 
 
 def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: int = N_NEIGHBORS) -> np.ndarray:
@@ -202,7 +189,13 @@ def predict_by_neighbors(codes: np.ndarray, plan: Plan, seed: int, n_neighbors: 
         search = NearestNeighbors(n_neighbors=min(n_neighbors, len(reference)), algorithm="brute")
         index = search.fit(reference[order]).kneighbors(query, return_distance=False)
         neighbors = values[order][index]
-        return _vote(neighbors, values, n_classes) if n_classes else neighbors.mean(axis=1)
+        if not n_classes:
+            return neighbors.mean(axis=1)
+        weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)  # of each vote
+        votes, rows = np.zeros((len(neighbors), n_classes)), np.arange(len(neighbors))
+        for column in neighbors.T:
+            votes[rows, column] += weight[column]
+        return votes.argmax(axis=1)
 
     return plan.predict(codes, predict)
 
@@ -223,16 +216,6 @@ def predict_by_forest(codes: np.ndarray, plan: Plan, seed: int) -> np.ndarray:
         return model.fit(reference, values).predict(query)
 
     return plan.predict(codes, predict)
-
-
-def _vote(neighbors: np.ndarray, values: np.ndarray, n_classes: int) -> np.ndarray:
-    """Class with most votes (n_queries,), each worth one over the size of the class."""
-    weight = 1 / np.maximum(np.bincount(values, minlength=n_classes), 1)
-    votes = np.zeros((len(neighbors), n_classes))
-    rows = np.arange(len(neighbors))
-    for column in neighbors.T:
-        votes[rows, column] += weight[column]
-    return votes.argmax(axis=1)
 
 
 def _by_stratum(reference: np.ndarray, values: np.ndarray, query: np.ndarray, n_classes: int) -> np.ndarray:

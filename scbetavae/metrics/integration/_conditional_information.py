@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from scbetavae.metrics import _binning, _contingency
+from scbetavae.metrics import _contingency
+from scbetavae.metrics._binning import default_bin_count
 from scbetavae.metrics._checks import Covariate, renumber
 from scbetavae.metrics._information import Estimator, LabeledCells
 from scbetavae.metrics._resampling import permuted_tables
@@ -34,23 +35,12 @@ class Strata(NamedTuple):
     problem: str  # why batch cannot be compared within strata, or an empty string
 
 
-def bin_codes(codes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Quantile bins of an embedding (n_cells, n_dims): an array (n_dims, n_cells), and how many there are."""
-    n_bins = _binning.default_bin_count(len(codes))
-    return _binning.quantile_bins(np.ascontiguousarray(codes.T), n_bins), n_bins
-
-
 def conditional_information(
-    bins: np.ndarray,
-    n_bins: int,
-    covariate: Covariate,
-    strata: np.ndarray,
-    n_permutations: int,
-    rng: np.random.Generator,
+    bins: np.ndarray, covariate: Covariate, strata: np.ndarray, n_permutations: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nats of binned dimensions (n_dims, n_cells) with a covariate within strata, less their permutation mean, and p-values."""
     labels = Estimator().classes(covariate, covariate.present)
-    n_dims, n_cells = bins.shape
+    (n_dims, n_cells), n_bins = bins.shape, default_bin_count(bins.shape[1])
     value, null = np.zeros(n_dims), np.zeros((n_permutations, n_dims))
     for stratum in range(int(strata.max(initial=-1)) + 1):
         inside = strata == stratum
@@ -63,16 +53,12 @@ def conditional_information(
         value += share * _contingency.plug_in_information(cells.tables())[0]
         permuted = permuted_tables(cells, None, n_permutations, rng)
         null += share * np.concatenate([_contingency.plug_in_information(tables) for tables in permuted])
-    return value - null.mean(axis=0), _gamma_tail(value, null)
-
-
-def _gamma_tail(value: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """Probability of at least ``value`` (n_dims,) under a gamma with the moments of ``null`` (n_permutations, n_dims)."""
+    # The p-value is the tail of a gamma distribution with the moments of the null.
     mean, variance = null.mean(axis=0), null.var(axis=0, ddof=1)
     varies = variance > (1e-9 * np.maximum(mean, 1e-9)) ** 2
     safe_mean, safe_variance = np.where(varies, mean, 1.0), np.where(varies, variance, 1.0)
     tail = stats.gamma.sf(value, safe_mean**2 / safe_variance, scale=safe_variance / safe_mean)
-    return np.where(varies, tail, 1.0)
+    return value - mean, np.where(varies, tail, 1.0)
 
 
 def effective_cells(batch: np.ndarray, strata: np.ndarray) -> float:

@@ -11,10 +11,11 @@ import pandas as pd
 from scipy import stats
 
 from scbetavae._core.constants import CONSERVED_SHARE, CONSERVED_SLACK, LEAST_GAIN
+from scbetavae.metrics._binning import default_bin_count, quantile_bins
 from scbetavae.metrics._checks import Covariate
 from scbetavae.metrics._held_out import stratified_order
 from scbetavae.metrics.integration._classifiers import classifier_accuracy, composition_accuracy
-from scbetavae.metrics.integration._conditional_information import bin_codes, conditional_information
+from scbetavae.metrics.integration._conditional_information import conditional_information
 
 REPEATED_CELLS, MAXIMUM_REPEATS = 1_500, 5
 """Folds are drawn again until this many cells were predicted, or this often: a decision must not depend on one draw."""
@@ -83,19 +84,18 @@ def thin(question: Question, strata: np.ndarray) -> Question:
 def empty_frame(active: np.ndarray) -> pd.DataFrame:
     """Table of dimensions about which nothing is known."""
     frame = pd.DataFrame(np.nan, index=range(len(active)), columns=list(COLUMNS))
-    filled = {"dimension": np.arange(len(active)), "active": active, "conserved_covariate": "", "chosen": False}
-    return frame.assign(**filled, rank=0)
+    return frame.assign(dimension=np.arange(len(active)), active=active, conserved_covariate="", chosen=False, rank=0)
 
 
 def weigh_dimensions(question: Question, strata: np.ndarray, n_permutations: int) -> pd.DataFrame:
     """Table of the information of each dimension, and the order in which they would be removed."""
     rng = np.random.default_rng(question.seed)
     codes = question.codes[:, question.active]
-    bins, n_bins = bin_codes(codes)
+    bins = quantile_bins(np.ascontiguousarray(codes.T), default_bin_count(len(codes)))
     batch, covariates = question.batch, question.conserved
-    marginal, _ = conditional_information(bins, n_bins, batch, np.zeros_like(strata), n_permutations, rng)
-    given, p_given = conditional_information(bins, n_bins, batch, strata, n_permutations, rng)
-    of_each = [conditional_information(bins, n_bins, c, batch.values, n_permutations, rng) for c in covariates]
+    marginal, _ = conditional_information(bins, batch, np.zeros_like(strata), n_permutations, rng)
+    given, p_given = conditional_information(bins, batch, strata, n_permutations, rng)
+    of_each = [conditional_information(bins, c, batch.values, n_permutations, rng) for c in covariates]
     values, p_values = (np.stack(part) for part in zip(*of_each, strict=True))
     # That about one covariate, not the sum: naming a covariate twice, or at two granularities, would change the rank.
     most, columns = values.argmax(axis=0), np.arange(codes.shape[1])
@@ -120,7 +120,11 @@ def stepwise(question: Question, frame: pd.DataFrame, fdr: float) -> Choice:
     expected = max(float(np.nan_to_num(expected)), 0.0)
     gain, mixed = (max(LEAST_GAIN, n * question.standard_error) for n in (1, 2))
     accuracies = [question.accuracies(())]
-    known = [name for name, accuracy in accuracies[0].items() if name and accuracy > 2 * question.standard_error]
+    needed = {
+        name: min(CONSERVED_SHARE * accuracy, accuracy - CONSERVED_SLACK)
+        for name, accuracy in accuracies[0].items()
+        if name and accuracy > 2 * question.standard_error
+    }
     stopped = ""
     for n_zeroed in range(1, len(order) + 1):
         if accuracies[-1][""] <= expected + mixed:
@@ -129,7 +133,7 @@ def stepwise(question: Question, frame: pd.DataFrame, fdr: float) -> Choice:
             stopped = "all"
             break
         accuracies.append(question.accuracies(order[:n_zeroed]))
-        if not all(_keeps(accuracies[0][name], accuracies[-1][name]) for name in known):
+        if not all(accuracies[-1][name] >= needed[name] for name in needed):
             stopped = "conservation"
             break
     steps = steps_frame(question, order, accuracies)
@@ -176,10 +180,6 @@ def _candidates(frame: pd.DataFrame, fdr: float) -> list[int]:
     """Dimensions with batch that the conserved covariates do not explain, in order of rank."""
     significant = frame[frame["active"] & (frame["batch_p_adjusted"] <= fdr)]
     return [int(dimension) for dimension in significant.sort_values("rank")["dimension"]]
-
-
-def _keeps(before: float, after: float) -> bool:
-    return after >= min(CONSERVED_SHARE * before, before - CONSERVED_SLACK)
 
 
 def steps_frame(question: Question, order: Sequence[int], accuracies: list[dict[str, float]]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """What a change of the embedding cost: batch and conserved covariates, before and after."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,8 @@ from numpy.typing import ArrayLike
 from scbetavae._core.checks import finite_matrix
 from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, check_test, renumber
 from scbetavae.metrics._resampling import Blocks, make_blocks
-from scbetavae.metrics.integration import _classifiers, _ilisi
+from scbetavae.metrics.integration import _classifiers
+from scbetavae.metrics.integration._neighbors_and_clusters import N_NEIGHBORS, find_neighborhoods
 
 _LEAST_ACCURACY = 0.05  # below this a ratio of accuracies is meaningless
 _N_BINS = 4  # quantile bins of a numeric conserved covariate, for iLISI within strata
@@ -48,18 +48,15 @@ def evaluate_batch_removal(
     ----------
     before, after
         Embeddings of shape (n_cells, n_dims); the numbers of dimensions may differ.
-    batch
-        Batch of every cell.
-    conserved
-        Conserved covariates, one row per cell, categorical or numeric. A cell that lacks one is left out for that one alone.
+    batch, conserved
+        Batch of every cell; conserved covariates, one row per cell, categorical or numeric. A cell that lacks one of these is
+        left out for that one alone.
     groups
         Donor of every cell: folds hold out whole donors, and the bootstrap draws donors.
     test
         Boolean mask of the cells that are reported on, for example those that took no part in choosing dimensions.
-    n_bootstrap
-        Replicates behind the intervals, at least 0 (no intervals).
-    seed
-        Seed of folds, draws, trees and bootstrap.
+    n_bootstrap, seed
+        Replicates behind the intervals, at least 0 (no intervals); seed of folds, draws, trees and bootstrap.
 
     Returns
     -------
@@ -86,7 +83,6 @@ def evaluate_batch_removal(
 
     Examples
     --------
-    >>> from scbetavae.metrics import evaluate_batch_removal
     >>> rng = np.random.default_rng(0)
     >>> batch, kind = rng.choice(["1", "2"], 400), rng.choice(["B", "T"], 400)
     >>> codes = rng.normal(size=(400, 2)) * 0.1 + np.stack([batch == "1", kind == "B"], axis=1)
@@ -121,12 +117,9 @@ def classifier_row(
     cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float, name: str = "knn"
 ) -> dict[str, Any]:
     """The row of k-NN accuracy or of a random forest."""
-    is_knn = name == "knn"
-    make_plan = _classifiers.make_neighbor_plan if is_knn else _classifiers.make_forest_plan
-    plan = make_plan(covariate, cells.groups, cells.test, cells.seed)
-    predictor = _classifiers.predict_by_neighbors if is_knn else _classifiers.predict_by_forest
-    predict = partial(predictor, plan=plan, seed=cells.seed)
-    predictions = [predict(codes) for codes in (cells.before, cells.after)]
+    plan = _classifiers.classifier_plan(covariate, cells.groups, cells.test, cells.seed, name)
+    predict = _classifiers.predict_by_neighbors if name == "knn" else _classifiers.predict_by_forest
+    predictions = [predict(codes, plan, cells.seed) for codes in (cells.before, cells.after)]
     values = [plan.accuracy(predicted) for predicted in predictions]
     replicates = [plan.replicates(predicted, cells.blocks) for predicted in predictions]
     counted = {"n_cells": len(plan.reported.keep), "n_classes": plan.n_classes, "flag": plan.problem}
@@ -136,7 +129,7 @@ def classifier_row(
 def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariate]) -> dict[str, Any]:
     labels, seed, blocks = batch.values, cells.seed, cells.blocks
     before, after = (
-        _ilisi.find_neighborhoods(codes, labels, _ilisi.N_NEIGHBORS, test=cells.test, seed=seed)
+        find_neighborhoods(codes, labels, N_NEIGHBORS, test=cells.test, seed=seed)
         for codes in (cells.before, cells.after)
     )
     within = np.nan if before.is_empty else before.permuted(labels, seed, _strata(conserved))

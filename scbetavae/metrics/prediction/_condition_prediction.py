@@ -1,7 +1,6 @@
 """How well a covariate can be predicted from single dimensions, from all, and from technical covariates alone."""
 
 from math import factorial
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,8 +8,7 @@ from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import check_whole_number, finite_matrix
 from scbetavae.metrics import _held_out
-from scbetavae.metrics._active import resolve_active
-from scbetavae.metrics._checks import Covariate, check_column, check_groups, take_groups
+from scbetavae.metrics._checks import Covariate, check_column, check_groups, resolve_active, take_groups
 from scbetavae.metrics._resampling import make_blocks
 from scbetavae.metrics.prediction._linear_predictions import NUMBERS, Predictors, Task, standardize
 
@@ -29,7 +27,7 @@ def condition_prediction(
     n_bootstrap: int = 100,
     seed: int = 0,
 ) -> pd.DataFrame:
-    r"""Held-out accuracy of linear models that predict a covariate from one dimension, from all, and from technical covariates.
+    """Held-out accuracy of linear models that predict a covariate from one dimension, from all, and from technical covariates.
 
     Classes are predicted by the linear discriminant with equal prior for every class (in one dimension: the nearest class
     mean), numbers by ridge regression, in four folds. The accuracy of classes is the mean recall :math:`a` corrected for
@@ -38,24 +36,19 @@ def condition_prediction(
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims).
+    codes, active
+        Embedding of shape (n_cells, n_dims); boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     covariate
-        Classes (categorical, boolean, string) or numbers, one per cell. Cells without a label, and alone in their class, are left
-        out.
+        Classes (categorical, boolean, string) or numbers, one per cell. Cells without label or alone in their class are left out.
     groups
         Donor of every cell: whole donors are held out and resampled. What is constant within donors is permuted between
         donors, anything else within them.
     technical_covariates
         Columns of shape (n_cells, n_technical), such as the library size, that a dimension should improve on.
-    active
-        Boolean mask of the dimensions that take part, by default :func:`active_dimensions`.
     n_permutations
         Permutations behind null and p-values, at least 0. No p-value is below 1 / (n_permutations + 1).
-    n_bootstrap
-        Bootstrap replicates behind the intervals, at least 0.
-    seed
-        Seed of folds, permutations and bootstrap.
+    n_bootstrap, seed
+        Bootstrap replicates behind the intervals, at least 0; seed of folds, permutations and bootstrap.
 
     Returns
     -------
@@ -93,7 +86,6 @@ def condition_prediction(
 
     Examples
     --------
-    >>> from scbetavae.metrics import condition_prediction
     >>> rng = np.random.default_rng(0)
     >>> treated = rng.random(400) < 0.3
     >>> codes = np.column_stack([rng.normal(size=400), rng.normal(size=400) - 4.0 * treated])
@@ -107,27 +99,32 @@ def condition_prediction(
     mask = resolve_active(array, active)
     column = check_column(covariate, len(array), "covariate")
     members = check_groups(groups, len(array))
-    technical = _check_technical(technical_covariates, len(array))
-    setting = _prepare(column, members, seed)
+    technical = np.zeros((len(array), 0))
+    if technical_covariates is not None and np.shape(technical_covariates)[1:] != (0,):
+        technical = finite_matrix(technical_covariates, "technical_covariates")
+    if len(technical) != len(array):
+        msg = f"`technical_covariates` has shape {technical.shape}; it needs ({len(array)}, n_technical), one row per cell."
+        raise ValueError(msg)
+    task, keep, classes, notes = _prepare(column, members, seed)
     rng = np.random.default_rng([seed, 1])  # another stream than that of the folds
-    rows = standardize(array[np.ix_(setting.keep, np.flatnonzero(mask))])
-    blocks = make_blocks(len(setting.keep), setting.task.members, n_bootstrap, rng)
-    if n_bootstrap and setting.task.members is not None and blocks.n_blocks < _FEW_GROUPS:
-        setting.notes.append(f"rough interval: {blocks.n_blocks} groups")
-    predictors = Predictors(rows, standardize(technical[setting.keep]), setting.task, blocks)
+    rows = standardize(array[np.ix_(keep, np.flatnonzero(mask))])
+    blocks = make_blocks(len(keep), task.members, n_bootstrap, rng)
+    if n_bootstrap and task.members is not None and blocks.n_blocks < _FEW_GROUPS:
+        notes.append(f"rough interval: {blocks.n_blocks} groups")
+    predictors = Predictors(rows, standardize(technical[keep]), task, blocks)
     numbers = predictors.evaluate(n_permutations, rng)
 
-    frame = undefined_prediction(column.name, mask, len(setting.keep), setting.task.target.n_classes, "")
+    frame = undefined_prediction(column.name, mask, len(keep), task.target.n_classes, "")
     taking_part = np.append(mask, [True, True])
     for name in NUMBERS:
         frame.loc[taking_part, name] = numbers[name]
-    frame.loc[np.append(mask, [False, False]), "direction"] = _directions(rows, setting)
-    frame["n_groups"] = 0 if setting.task.members is None else int(setting.task.members.max()) + 1
-    frame["flag"] = np.where(taking_part, "; ".join(setting.notes), "not active: takes no part").astype(object)
+    frame.loc[np.append(mask, [False, False]), "direction"] = _directions(rows, task.target, classes)
+    frame["n_groups"] = 0 if task.members is None else int(task.members.max()) + 1
+    frame["flag"] = np.where(taking_part, "; ".join(notes), "not active: takes no part").astype(object)
     all_, alone = len(mask), len(mask) + 1
     if not mask.any():
         collapsed = "no active dimension: the embedding is constant, or the model collapsed (try a lower beta)"
-        frame.loc[all_, "flag"] = "; ".join([*setting.notes, collapsed])
+        frame.loc[all_, "flag"] = "; ".join([*notes, collapsed])
     if not technical.shape[1]:
         frame.loc[alone, list(NUMBERS)] = np.nan
         frame.loc[alone, "flag"] = "no technical covariates given"
@@ -138,18 +135,10 @@ def condition_prediction(
 def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_classes: int, flag: str) -> pd.DataFrame:
     """The frame of :func:`condition_prediction` where nothing can be predicted: numbers are NaN, and ``flag`` says why.
 
-    Parameters
-    ----------
-    covariate, active
-        Name of the covariate; boolean mask of the active dimensions, (n_dims,).
-    n_cells, n_classes
-        Cells with a label, and their classes.
-    flag
-        The reason, for every row.
+    ``covariate`` is its name, ``active`` the boolean mask of dimensions, ``n_cells`` and ``n_classes`` count those with a label.
 
     Examples
     --------
-    >>> from scbetavae.metrics import undefined_prediction
     >>> undefined_prediction("condition", np.array([True]), 9, 2, "few cells")["predictor"].tolist()
     ['dimension', 'all', 'technical']
     """
@@ -167,26 +156,10 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
     return frame.astype({"direction": object, "covariate": object, "flag": object})
 
 
-def _check_technical(technical_covariates: ArrayLike | None, n_cells: int) -> np.ndarray:
-    if technical_covariates is None or np.shape(technical_covariates)[1:] == (0,):
-        return np.zeros((n_cells, 0))
-    array = finite_matrix(technical_covariates, "technical_covariates")
-    if len(array) != n_cells:
-        msg = f"`technical_covariates` has shape {array.shape}; it needs ({n_cells}, n_technical), one row per cell."
-        raise ValueError(msg)
-    return array
-
-
-class _Setting(NamedTuple):
-    """What is predicted of which cells."""
-
-    task: Task
-    keep: np.ndarray  # cells that take part
-    classes: tuple[str, ...]
-    notes: list[str]  # what to know about folds, cells and donors
-
-
-def _prepare(column: Covariate, members: np.ndarray | None, seed: int) -> _Setting:
+def _prepare(
+    column: Covariate, members: np.ndarray | None, seed: int
+) -> tuple[Task, np.ndarray, tuple[str, ...], list[str]]:
+    """What is predicted, the cells that take part, their classes, and what to know about folds, cells and donors."""
     target = _held_out.make_target(column)
     present = np.flatnonzero(column.present)
     if target.problem:
@@ -215,7 +188,7 @@ def _prepare(column: Covariate, members: np.ndarray | None, seed: int) -> _Setti
         notes.append("every class is a donor: cells are held out, which says nothing about other donors")
     here = _held_out.Target(np.arange(len(target.keep)), target.values, target.n_classes)
     task = Task(here, _held_out.split_folds(here, donors, seed), donors)
-    return _Setting(task, target.keep, classes, notes + _donor_notes(task, classes))
+    return task, target.keep, classes, notes + _donor_notes(task, classes)
 
 
 def _donor_notes(task: Task, classes: tuple[str, ...]) -> list[str]:
@@ -245,11 +218,10 @@ def _donor_notes(task: Task, classes: tuple[str, ...]) -> list[str]:
     return notes
 
 
-def _directions(rows: np.ndarray, setting: _Setting) -> list[str]:
+def _directions(rows: np.ndarray, target: _held_out.Target, classes: tuple[str, ...]) -> list[str]:
     """Class with the highest mean, or the sign of the slope, for every row."""
-    target = setting.task.target
     if not target.n_classes:
         return [("-", "", "+")[int(sign) + 1] for sign in np.sign(rows @ (target.values - target.values.mean()))]
     sizes = np.bincount(target.values)
     means = np.stack([np.bincount(target.values, weights=row) / sizes for row in rows]) if len(rows) else rows[:, :1]
-    return [setting.classes[i] for i in means.argmax(axis=1)]
+    return [classes[i] for i in means.argmax(axis=1)]

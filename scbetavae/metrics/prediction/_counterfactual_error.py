@@ -26,15 +26,11 @@ COUNTS_PER_CELL = 1e4  # total to which counts are scaled before the logarithm
 def log_profile(counts: Any) -> np.ndarray:
     """Mean over cells of log(1 + counts per 10 000), natural logarithm, of shape (n_genes,).
 
-    Parameters
-    ----------
-    counts
-        Counts of shape (n_cells, n_genes), an array or sparse matrix. A cell without counts adds zeros. No cell, and values that
-        are negative or not finite, raise a ValueError.
+    ``counts`` has shape (n_cells, n_genes), an array or sparse matrix. A cell without counts adds zeros. No cell, and values that
+    are negative or not finite, raise a ValueError.
 
     Examples
     --------
-    >>> from scbetavae.metrics import log_profile
     >>> log_profile(np.array([[1, 9], [0, 5]])).round(2).tolist()
     [3.45, 9.16]
     """
@@ -59,18 +55,11 @@ def _log_normalize(counts: Any) -> Any:
 def relative_error(predicted: ArrayLike, source: ArrayLike, target: ArrayLike) -> float:
     """Squared distance of prediction and target over that of source and target :cite:p:`Lotfollahi2019`.
 
-    Parameters
-    ----------
-    predicted, source, target
-        Profiles of shape (n_genes,). Profiles of different shapes, or not finite, raise a ValueError.
-
-    Returns
-    -------
-    0 for a perfect prediction, 1 for no change, more for what is worse than no change. NaN if source and target are equal.
+    0 for a perfect prediction, 1 for no change, more for what is worse than no change, NaN if source and target are equal.
+    Profiles have shape (n_genes,); different shapes, or values that are not finite, raise a ValueError.
 
     Examples
     --------
-    >>> from scbetavae.metrics import relative_error
     >>> relative_error([1.0, 2.0], source=[0.0, 0.0], target=[2.0, 4.0])
     0.25
     """
@@ -88,7 +77,6 @@ def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
 
     Examples
     --------
-    >>> from scbetavae.metrics import squared_correlation
     >>> round(squared_correlation([1.0, 2.0, 3.0], [10.0, 20.0, 30.0]), 6)
     1.0
     """
@@ -98,22 +86,12 @@ def squared_correlation(predicted: ArrayLike, target: ArrayLike) -> float:
 
 
 def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) -> np.ndarray:
-    """Genes whose profiles differ most.
+    """Positions of the ``n_top`` genes (at least 1; all if there are fewer) whose profiles differ most.
 
-    Parameters
-    ----------
-    source, target
-        As in :func:`relative_error`.
-    n_top
-        How many, at least 1; all if there are fewer.
-
-    Returns
-    -------
-    Positions of the genes, the largest absolute difference first; among equals the first gene.
+    The largest absolute difference comes first; among equals the first gene. Profiles are as in :func:`relative_error`.
 
     Examples
     --------
-    >>> from scbetavae.metrics import differential_genes
     >>> differential_genes([0.0, 0.0, 0.0], [1.0, -3.0, 2.0], n_top=2).tolist()
     [1, 2]
     """
@@ -125,31 +103,23 @@ def differential_genes(source: ArrayLike, target: ArrayLike, n_top: int = 50) ->
 def split_half_error(
     source: ArrayLike, target_counts: Any, *, genes: ArrayLike | None = None, n_splits: int = 20, seed: int = 0
 ) -> tuple[float, float]:
-    """Relative error and squared correlation of half of the target cells, predicted by the other half.
+    """Relative error and squared correlation of half of the target cells, predicted by the other half, means over random splits.
 
     This is the error from sampling the target cells alone. A prediction is compared with all target cells, whose profile is less
     noisy than that of a half, so one that is less noisy than real cells can come below it.
 
     Parameters
     ----------
-    source
-        Profile of the source cells, of shape (n_genes,).
-    target_counts
-        Counts of the target cells, of shape (n_cells, n_genes), as in :func:`log_profile`.
+    source, target_counts
+        Profile of the source cells, of shape (n_genes,); counts of the target cells as in :func:`log_profile`. With fewer than
+        two target cells both results are NaN.
     genes
         Positions of the genes to compare; all unless given.
-    n_splits
-        Random splits to average over, at least 1.
-    seed
-        Seed of the splits.
-
-    Returns
-    -------
-    Mean relative error and mean squared correlation, both NaN with fewer than two target cells.
+    n_splits, seed
+        Random splits to average over, at least 1; their seed.
 
     Examples
     --------
-    >>> from scbetavae.metrics import log_profile, split_half_error
     >>> rng = np.random.default_rng(0)
     >>> few, many = (rng.poisson([[1, 2, 20, 9]] * n) for n in (10, 1000))
     >>> source = log_profile(rng.poisson([[9, 2, 20, 1]] * 100))

@@ -189,18 +189,20 @@ class Predictors:
 
     def evaluate(self, n_permutations: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """`NUMBERS`, with a value for each active dimension, for all, and for the technical covariates."""
-        predicted, together = self._predict(self.task)
+        (predicted, together), n_blocks = self._predict(self.task), self.blocks.n_blocks
         values, replicates = accuracies(predicted, self.task.target), self._replicates(predicted)
-        areas = [self._area(self.rows[i : i + 1]) for i in range(len(self.rows))]
-        areas += [area(scores, self.task) for scores in together]
+        alone = [joint_scores(FoldSums(rows, self.task)) for rows in self.rows[:, None]]
+        areas = [area(scores, self.task) for scores in (*alone, *together)]
         drawn = (self.task.permuted(rng) for _ in range(n_permutations))
         null = np.array([accuracies(self._predict(task)[0], task.target) for task in drawn])
         numbers = {"accuracy": values, "auroc": np.array(areas)}
         numbers |= _compare(values, null.reshape(n_permutations, len(values)), len(self.rows))
-        numbers["ci_low"], numbers["ci_high"] = self._interval(values, replicates, -1.0)
+        numbers["ci_low"], numbers["ci_high"] = t_interval(values, standard_error(replicates), n_blocks, -1.0, 1.0)
         beyond, beyond_replicates = self._beyond(values[-1], replicates[-1])
         numbers["beyond_technical"] = beyond
-        numbers["beyond_low"], numbers["beyond_high"] = self._interval(beyond, beyond_replicates, -2.0)
+        numbers["beyond_low"], numbers["beyond_high"] = t_interval(
+            beyond, standard_error(beyond_replicates), n_blocks, -2.0, 1.0
+        )
         return numbers
 
     def _predict(self, task: Task) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -209,11 +211,6 @@ class Predictors:
         together = [joint_scores(part) for part in (sums, FoldSums(self.technical, task))]
         read = [read_scores(scores, task) for scores in together]
         return np.stack([*predict_each(sums), *read]), together
-
-    def _area(self, rows: np.ndarray) -> float:
-        if not self.task.target.n_classes:  # spares the fit
-            return float("nan")
-        return area(joint_scores(FoldSums(rows, self.task)), self.task)
 
     def _replicates(self, predicted: np.ndarray) -> np.ndarray:
         """Accuracy of every row of predictions over resampled blocks; NaN where a class was not drawn."""
@@ -234,9 +231,6 @@ class Predictors:
             beyond[i] = accuracies(predicted, self.task.target)[0] - technical_accuracy
             replicates[i] = self._replicates(predicted)[0] - technical_replicates
         return beyond, replicates
-
-    def _interval(self, values: np.ndarray, replicates: np.ndarray, lowest: float) -> tuple[np.ndarray, np.ndarray]:
-        return t_interval(values, standard_error(replicates), self.blocks.n_blocks, lowest, 1.0)
 
 
 def _compare(values: np.ndarray, null: np.ndarray, n_dims: int) -> dict[str, np.ndarray]:

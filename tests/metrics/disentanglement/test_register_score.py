@@ -78,12 +78,13 @@ def test_in_tl_and_in_the_plot(registered, cells):
 
 def test_in_the_sweep_and_in_help(registered):
     from scbetavae.cli import _choices
-    from scbetavae.sweep import _registries
 
     assert "separation" in _choices.score_names()
-    _registries.check_metrics(["separation", "dci"])
-    assert _registries.lower_is_better("spread")
-    assert not _registries.lower_is_better("separation")
+    assert metrics.score_names(["separation", "dci"])[0] == "separation"
+    with pytest.raises(ValueError, match="separations"):
+        metrics.score_names(["separations"])
+    assert not metrics.SCORES["spread"].higher_is_better
+    assert metrics.SCORES["separation"].higher_is_better
 
 
 def test_mistakes(registered, cells):

@@ -82,7 +82,7 @@ def test_a_draw_keeps_the_rare_class(monkeypatch):
     rare = np.arange(3000) < 20
     assert knn_accuracy(one_hot(rare), rare) == 1.0
     # Both classes are drawn alike: twenty of each.
-    plan = _classifiers.make_neighbor_plan(check_column(rare, 3000, "rare"), None, None, 0)
+    plan = _classifiers.classifier_plan(check_column(rare, 3000, "rare"), None, None, 0)
     assert np.bincount(plan.reported.values).tolist() == [20, 20]
 
 

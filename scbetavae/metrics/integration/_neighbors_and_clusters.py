@@ -1,4 +1,4 @@
-"""iLISI: how many batches there are, effectively, among a cell's neighbors."""
+"""How many batches there are, effectively, among the neighbors of a cell (iLISI); how well clusters agree with labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,29 +24,20 @@ def ilisi(codes: ArrayLike, batch: ArrayLike | pd.Series, *, n_neighbors: int = 
 
     .. math:: \frac{\bar L - 1}{\bar L_\text{permuted} - 1},
 
-    clipped to [0, 1], so that mixed cells score 1 in small neighborhoods and with batches of unequal size, too. Neighbors count
-    alike: 30 of them, the perplexity of the Gaussian weights in the original.
+    clipped to [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells, also small ones and with
+    batches of unequal size. NaN with fewer than two batches or three cells. Neighbors count alike: 30 of them, the perplexity of
+    the Gaussian weights in the original.
 
     Parameters
     ----------
-    codes
-        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised.
-    batch
-        Batch of every cell; cells without one are left out.
-    n_neighbors
-        Neighbors of a cell, at least 2.
-    seed
-        Seed of the permutations, and of the draw where there are more than 5 000 cells to report on or 50 000 to look for
-        neighbors among.
-
-    Returns
-    -------
-    Score in [0, 1]: 0 if every neighborhood has one batch, 1 if neighborhoods look like random cells. NaN with fewer than two
-    batches or three cells.
+    codes, batch
+        Embedding of shape (n_cells, n_dims), finite, otherwise a ValueError is raised; batch of every cell. Cells without one are
+        left out.
+    n_neighbors, seed
+        Neighbors of a cell, at least 2; seed of the permutations, and of the draw as in :func:`knn_accuracy`.
 
     Examples
     --------
-    >>> from scbetavae.metrics import ilisi
     >>> batch = np.repeat(["plate 1", "plate 2"], 200)
     >>> codes = np.random.default_rng(0).normal(size=(400, 2))
     >>> round(ilisi(codes, batch), 1), ilisi(codes + 20 * (batch == "plate 1")[:, None], batch)
@@ -85,9 +76,8 @@ class Neighborhoods:
         groups = [self.taken]
         if strata is not None:
             groups = [self.taken[strata[self.taken] == stratum] for stratum in np.unique(strata[self.taken])]
-        means = []
+        means, drawn = [], labels.copy()
         for _ in range(_N_PERMUTATIONS):
-            drawn = labels.copy()
             for group in groups:
                 drawn[group] = rng.permutation(labels[group])
             means.append(self.indices(drawn).mean())
@@ -119,3 +109,41 @@ def find_neighborhoods(
     # Without the cell itself, which need not be the first among duplicates, nor be there at all.
     others = np.argsort(found == cells[:, None], axis=1, kind="stable")[:, :k]
     return Neighborhoods(cells, np.take_along_axis(found, others, axis=1), taken)
+
+
+_STARTS: Any = 10
+
+
+def kmeans_ari(codes: ArrayLike, labels: ArrayLike | pd.Series, *, seed: int = 0) -> float:
+    r"""Adjusted Rand index of k-means clusters and labels :cite:p:`HubertArabie1985`.
+
+    As many clusters as there are classes, found without the labels from ten starts (``seed``). With :math:`n_{ij}` the cells of
+    class :math:`i` in cluster :math:`j`, :math:`a_i` and :math:`b_j` its margins and :math:`n` the cells,
+
+    .. math:: \frac{\sum_{ij} \binom{n_{ij}}{2} - E}{\frac{1}{2}\left[\sum_i \binom{a_i}{2} + \sum_j \binom{b_j}{2}\right] - E},
+        \qquad E = \sum_i \binom{a_i}{2} \sum_j \binom{b_j}{2} \Big/ \binom{n}{2}.
+
+    ``codes`` has shape (n_cells, n_dims), dimensions as they are; other numbers of ``labels`` raise a ValueError. Numbers are
+    names of classes, and cells without a label are left out. Returns 1 if clusters and classes are the same, 0 in the mean over
+    random partitions, at least -0.5; NaN with fewer than two classes.
+
+    Examples
+    --------
+    >>> labels = np.repeat(["B cell", "T cell"], 50)
+    >>> kmeans_ari(np.random.default_rng(0).normal(size=(100, 2)) + 20 * (labels == "B cell")[:, None], labels)
+    1.0
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score
+
+    array = finite_matrix(codes, "codes")
+    covariate = check_column(np.asarray(labels, dtype=object), len(array), "labels").as_classes()
+    labeled = covariate.present
+    truth = covariate.values[labeled]
+    n_classes = len(np.unique(truth))
+    if n_classes < 2:
+        return float("nan")
+    # An embedding that takes fewer values than there are classes has no more clusters than values.
+    n_clusters = min(n_classes, len(np.unique(array[labeled], axis=0)))
+    clusters = KMeans(n_clusters, n_init=_STARTS, random_state=seed).fit_predict(array[labeled])
+    return float(adjusted_rand_score(truth, clusters))
