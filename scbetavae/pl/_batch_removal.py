@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 
 from scbetavae._core import keys, palette, results
 from scbetavae._core.checks import as_list, check_key
-from scbetavae.pl._figure import ROWS_ONLY, Picture, dot_handle, hide_spines, label_rows, write_reason
-from scbetavae.pl._read import read_parameters, read_table
+from scbetavae.pl._figure import Picture, dot_handle, label_rows, read_parameters, read_table, write_reason
 
 _INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
 _COLUMNS = ("role", "covariate", "classifier", *_INTERVALS, "expected")
@@ -45,15 +44,13 @@ def batch_removal(
 
     Parameters
     ----------
-    data
-        Annotated data with the report in ``.uns["betavae"][key]``, or the report itself, which is then drawn alone.
+    data, key
+        As in :func:`batch_dimensions`; a data frame is the report, which is then drawn alone.
     color
         Columns of ``.obs``, one or several: one row of cells before and after for each; integers with few values are
         classes. By default the batch, if both coordinates exist; otherwise the report is drawn alone.
     basis, zeroed_basis
         Entries of ``.obsm``, of which the first two columns are the coordinates of the cells before and after.
-    key
-        Name of the result.
 
     Returns
     -------
@@ -72,8 +69,7 @@ def batch_removal(
     Two dimensions stand in for UMAPs, which ``scanpy.pp.neighbors(adata, use_rep=name, key_added=name)`` and
     ``scanpy.tl.umap(adata, neighbors_key=name, key_added=umap)`` make of each of the two embeddings.
 
-    >>> import numpy as np
-    >>> import scbetavae
+    >>> import numpy as np, scbetavae
     >>> adata = scbetavae.datasets.simulate_counts(300, 50, n_cell_types=2, seed=0)
     >>> z = np.random.default_rng(0).normal(size=(300, 3))
     >>> z[:, 0] += 6.0 * (adata.obs["batch"] == "batch_1")
@@ -86,13 +82,13 @@ def batch_removal(
     ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
-    if not _is_measured(table).any():
+    report = _frame(table)
+    if report.empty:
         flags = dict.fromkeys(flag for flag in table.get("flag", ()) if flag)
         figure = Picture(4.4, 2.4)
         reason = "; ".join(flags) or "No row of the report has a value before and after."
         write_reason(figure.subplots(), "Batch removal", reason)
         return figure
-    report = _frame(table)
     bases = {"before": basis, "after": zeroed_basis}
     names = _names_to_draw(data, color, report, bases.values())
     shades = {name: _shades(data, name) for name in names}
@@ -123,14 +119,9 @@ def batch_removal(
 
 def _frame(report: pd.DataFrame) -> pd.DataFrame:
     """Rows of the report with a value before and after, and a column ``label``."""
-    report = report[_is_measured(report)].reset_index(drop=True)
+    report = report[report["before"].notna() & report["after"].notna()].reset_index(drop=True)
     classifiers = report["classifier"].map(lambda name: _CLASSIFIERS.get(str(name), str(name)))
     return report.assign(label=report["covariate"].astype(str) + ", " + classifiers)
-
-
-def _is_measured(report: pd.DataFrame) -> pd.Series:
-    """Rows with a value before and after."""
-    return report["before"].notna() & report["after"].notna()
 
 
 def _names_to_draw(data: Any, color: str | Iterable[str], report: pd.DataFrame, bases: Iterable[str]) -> list[str]:
@@ -213,7 +204,6 @@ def _draw_report(axes: Axes, report: pd.DataFrame) -> None:
     axes.set_xlim(min(-0.04, np.nanmin(report[list(_INTERVALS)].to_numpy()) - 0.03), 1.04)
     axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
     axes.set_xlabel("accuracy (0 chance, 1 perfect)")
-    hide_spines(axes, ROWS_ONLY)
     axes.axvline(0, color=palette.LIGHT, linewidth=0.8, zorder=0)
     n_batch = int((report["role"] == "batch").sum())
     for height in np.arange(0.5, len(report) - 1):

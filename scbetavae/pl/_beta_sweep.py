@@ -13,12 +13,36 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from scbetavae import metrics as _metrics
 from scbetavae._core import palette
 from scbetavae._core.checks import as_list
 from scbetavae._core.sweep_table import finished_runs, rows_of, seed_means
 from scbetavae.pl._figure import dot_handle, hide_spines, panel_grid
-from scbetavae.pl._sweep_tables import default_panels, styles_of, title_and_unit, title_of_method
 
+# What a sweep measures besides scores: title and unit; braces stand for the covariate. Titles of scores are in their records.
+_QUANTITIES = {
+    "nll": ("Held-out NLL", "nats per cell"),
+    "kl": ("KL from the prior", "nats per cell"),
+    "negative_elbo": ("Held-out negative ELBO", "nats per cell"),
+    "active_dimensions": ("Active dimensions", "latent dimensions"),
+    "collapsed": ("Collapsed", "share of seeds"),
+    "gaussian_total_correlation": ("Total correlation", "nats"),
+    "agreement": ("Agreement of seeds", "mean |Spearman|"),
+    "udr": ("UDR (seeds agree)", ""),
+    "kmeans_ari": ("k-means ARI, {}", "ARI"),
+    "knn_accuracy": ("k-NN accuracy, {}", "accuracy"),
+    "ilisi": ("Mixing of {}", "iLISI"),
+    "seconds": ("Training time", "seconds"),
+    "scoring_seconds": ("Scoring time", "seconds"),
+    "peak_memory": ("Peak memory", "MiB"),
+    "peak_gpu_memory": ("Peak GPU memory", "MiB"),
+    "epochs": ("Training", "epochs"),
+    "steps": ("Training", "minibatches"),
+}
+_FIRST = ("nll", "kl", "active_dimensions", "gaussian_total_correlation", "mig", "sap", "dci_completeness", "lms")
+_LAST = ("agreement", "kmeans_ari", "knn_accuracy", "ilisi")
+_ON_REQUEST = ("dci_disentanglement", "dci_informativeness", "modularity", "dcimig", "mig_sup", "explicitness")
+_BASELINES = {"pca": ("PCA", (palette.DARK, "--")), "ica": ("ICA", (palette.MIDDLE, ":"))}
 _LOWEST_SHARE = 0.5  # of models that collapsed, from which a beta is shaded
 
 
@@ -52,8 +76,7 @@ def beta_sweep(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
+    >>> import pandas as pd, scbetavae
     >>> runs = pd.DataFrame({"beta": [0.5, 0.5, 4.0, 4.0], "seed": [0, 1, 0, 1], "value": [500.0, 501.0, 510.0, 512.0]})
     >>> sweep = runs.assign(
     ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
@@ -97,7 +120,7 @@ def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covari
     """Rows of every panel."""
     present = set(done["metric"])
     chosen = []
-    for name in default_panels(done) if metrics is None else as_list(metrics):
+    for name in _default_panels(done) if metrics is None else as_list(metrics):
         columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
         if metrics is None and name == "knn_accuracy" and "kmeans_ari" in present:
             labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
@@ -204,3 +227,38 @@ def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Lin
     if frame["collapsed"].any():
         handles.append(dot_handle("collapsed", palette.BLUE, hollow=True, linestyle="", markersize=3.6))
     return handles
+
+
+def _default_panels(done: pd.DataFrame) -> list[str]:
+    """Quantities that are drawn by default, registered scores of the user's included."""
+    own = [name for name in _metrics.SCORES if name not in (*_QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
+    present = set(done["metric"])
+    return [name for name in (*_FIRST, *own, *_LAST) if name in present]
+
+
+def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:
+    """Title and unit of the quantity of these rows."""
+    metric, against, column = rows[["metric", "covariate", "column"]].iloc[0]
+    own_title = getattr(_metrics.SCORES.get(metric), "title", metric.replace("_", " ").capitalize())
+    title, unit = _QUANTITIES.get(metric, (own_title, ""))
+    if "{}" in title:
+        title = title.format(against)
+    elif against not in ("", "all"):
+        title = f"{title}, {against}"
+    return title, unit or ("normalized score" if column == "normalized" else "score")
+
+
+def styles_of(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Color and line style of every method; baselines are gray."""
+    models, baselines = (
+        list(dict.fromkeys(rows.loc[rows["kind"] == kind, "method"])) for kind in ("model", "baseline")
+    )
+    styles = {name: (color, "-") for name, color in zip(models, palette.colors(len(models)), strict=True)}
+    return styles | {name: _BASELINES.get(name, ("", (palette.MIDDLE, ":")))[1] for name in baselines}
+
+
+def title_of_method(method: str) -> str:
+    """Title of an objective or a baseline."""
+    from scbetavae import module  # torch loads with it
+
+    return _BASELINES[method][0] if method in _BASELINES else getattr(module.OBJECTIVES.get(method), "title", method)

@@ -12,8 +12,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import Picture, dimension_labels
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import Picture, dimension_labels, read_table
 
 _COLUMNS = ("dimension", "covariate", "class", "normalized", "p_adjusted", "direction", "active")
 _MAKE = "model.score_disentanglement(covariates)` or `scbetavae.tl.score_disentanglement(adata, covariates)"
@@ -36,10 +35,8 @@ def dimension_covariate(
 
     Parameters
     ----------
-    data
-        Annotated data with scores in ``.uns["betavae"][key]``, or the dimension x covariate table itself.
-    key
-        Name of the result: also ``"embedding_comparison"``.
+    data, key
+        As in :func:`batch_dimensions`: the scores, or the dimension x covariate table; also ``key="embedding_comparison"``.
     embedding
         Which embedding, if the table holds several.
 
@@ -52,14 +49,9 @@ def dimension_covariate(
     KeyError, ValueError
         If there is no such table, or no such embedding in it; if it holds several embeddings and none is named, or has no rows.
 
-    See Also
-    --------
-    dimension_covariate_frame : the same as text.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
-    >>> import scbetavae
+    >>> import numpy as np, pandas as pd, scbetavae
     >>> sex = np.where(np.arange(200) % 2, "f", "m")
     >>> z = np.random.default_rng(0).normal(size=(200, 3)) + 3.0 * (sex == "f")[:, None] * [0, 0, 1]
     >>> table = scbetavae.metrics.dimension_covariate_table(z, pd.DataFrame({"sex": sex}))

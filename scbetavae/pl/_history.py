@@ -38,12 +38,7 @@ def history(adata: AnnData, *, key: str = keys.UNS) -> Figure:
 
     Returns
     -------
-    Figure with up to three panels per row.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If ``adata`` holds no training history under ``key``; if the history has no numeric column, or no epoch.
+    Figure with up to three panels per row. KeyError: there is no history. ValueError: it has no number or epoch.
 
     Examples
     --------

@@ -11,8 +11,8 @@ from matplotlib.patheffects import withStroke
 from scbetavae import metrics
 from scbetavae._core import palette
 from scbetavae._core.sweep_table import finished_runs, on_front, rows_of, seed_means
+from scbetavae.pl._beta_sweep import styles_of, title_and_unit, title_of_method
 from scbetavae.pl._figure import hide_spines, single_panel
-from scbetavae.pl._sweep_tables import styles_of, title_and_unit, title_of_method
 
 _RUN = ["kind", "method", "beta", "seed"]
 _FRONT: dict[str, Any] = {"color": palette.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
@@ -34,16 +34,10 @@ def tradeoff(
 
     Parameters
     ----------
-    sweep
-        Result of :func:`scbetavae.sweep.beta_sweep`.
+    sweep, ax
+        Result of :func:`scbetavae.sweep.beta_sweep`, and axes to draw on, by default of a new figure; they are returned.
     score, covariate, level, higher_is_better
         As in :func:`scbetavae.sweep.recommend_beta`, which chooses the setting at the knee.
-    ax
-        Axes to draw on; by default of a new figure.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------
@@ -52,8 +46,7 @@ def tradeoff(
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
+    >>> import pandas as pd, scbetavae
     >>> rows = [
     ...     {"beta": beta, "seed": 0, "metric": metric, "covariate": covariate, "value": value}
     ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.3)]

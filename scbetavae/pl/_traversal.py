@@ -14,8 +14,7 @@ from matplotlib.patches import Rectangle
 
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
-from scbetavae.pl._figure import panel_grid, single_panel
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import panel_grid, read_table, single_panel
 
 _COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "expression", "in_range")
 _MAKE = "model.traverse()"
@@ -42,16 +41,14 @@ def traversal(
 
     Parameters
     ----------
-    data
-        Annotated data with a traversal in ``.uns["betavae"][key]``, or the frame that :meth:`BetaVAE.traverse` returned.
+    data, key
+        As in :func:`batch_dimensions`; a frame is that of :meth:`scbetavae.model.BetaVAE.traverse`.
     dimension
         One dimension for one panel, several for a figure; ``None`` for all that were traversed.
     n_genes
         Genes that increase and genes that decrease, at most, of each dimension.
     min_expression
         Leave out genes whose expression is below this at both ends, in counts of a cell of 10,000.
-    key
-        Name of the result.
     ax
         Axes to draw one dimension on; the color bar is next to them.
 
@@ -62,13 +59,11 @@ def traversal(
     Raises
     ------
     KeyError, ValueError
-        If there is no such traversal; if a dimension was not traversed, a number is out of range, or axes are given for several
-        dimensions.
+        If there is no such traversal, or not of this dimension; if a number is out of range, or axes are for several dimensions.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
+    >>> import pandas as pd, scbetavae
     >>> frame = pd.DataFrame({"dimension": 2, "step": [0, 0, 1, 1], "value": [-1.0, -1.0, 1.0, 1.0]})
     >>> frame["gene"], frame["log_fold_change"] = ["IFI6", "CD14", "IFI6", "CD14"], [-1.0, 0.5, 2.0, -0.5]
     >>> frame = frame.assign(standard_error=0.1, expression=3.0, in_range=True)
