@@ -1,6 +1,6 @@
 """Example counts: real blood cells, a batch effect planted on counts, and simulated cells with known factors."""
 
-from scbetavae.datasets._effects import FactorEffects
+from scbetavae.datasets._factors import FactorEffects
 from scbetavae.datasets._pbmc import pbmc68k
 from scbetavae.datasets._planting import plant_batches
 from scbetavae.datasets._simulation import simulate_counts

@@ -50,10 +50,6 @@ def pbmc68k(planted_batches: int = 0, batch_strength: float = 1.0, *, seed: int 
     ValueError
         If an argument is out of range.
 
-    References
-    ----------
-    :cite:t:`Zheng2017`
-
     Examples
     --------
     >>> from scbetavae.datasets import pbmc68k

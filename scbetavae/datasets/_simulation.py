@@ -12,8 +12,7 @@ from scipy.special import log_softmax, ndtri, softmax
 
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
-from scbetavae.datasets._effects import FactorEffects
-from scbetavae.datasets._factors import CLASSES, check_confounding, check_proportions, draw_ranks
+from scbetavae.datasets._factors import CLASSES, FactorEffects, check_confounding, check_proportions, draw_ranks
 
 # What benchmarks/fit_simulator.py measures on the cells of `pbmc68k`, to three digits. The dispersion 1 / theta is that within
 # cell types of a gene with one count per cell, and falls with the mean to the power of minus DISPERSION_EXPONENT.
@@ -25,6 +24,7 @@ DISPERSION_EXPONENT = 0.501
 
 # Factors with a gene program; the library size scales all genes alike.
 _PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
+_OBS = ("cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size")
 
 _VALUES_AT_A_TIME = 4_000_000  # dense while counts are drawn: 32 MB for each of a few arrays
 
@@ -53,7 +53,8 @@ def simulate_counts(
     :math:`u`, so that one unit of effect is one standard deviation (:class:`FactorEffects`).
 
     Depth, gene means and dispersion are those measured on :func:`pbmc68k`. Depth grows with the number of genes, so that sparsity
-    stays the same.
+    stays the same. The design follows Splatter (Zappia, Phipson and Oshlack 2017, *Genome Biology* 18, 174,
+    doi:10.1186/s13059-017-1305-0).
 
     Parameters
     ----------
@@ -95,11 +96,6 @@ def simulate_counts(
     TypeError, ValueError
         If an argument is out of range, a factor unknown, confounding circular, or cells or genes too few.
 
-    References
-    ----------
-    Zappia, L., Phipson, B. and Oshlack, A. (2017). Splatter: simulation of single-cell RNA sequencing data.
-    *Genome Biology* 18, 174. doi:10.1186/s13059-017-1305-0
-
     Examples
     --------
     >>> from scbetavae.datasets import FactorEffects, simulate_counts
@@ -134,6 +130,9 @@ def simulate_counts(
     design = _code_factors(ranks, codes, n_classes)
     counts = _draw_counts(design, loadings, baseline, library_size, dispersion, for_counts)
 
+    classes: Any = names
+    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
+    obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
     parameters = {**sizes, "seed": seed}
     parameters |= {"median_library_size": median_library_size, "log_library_size_sd": log_library_size_sd}
     parameters |= {f"effect_{name}": value for name, value in asdict(effects).items() if "program" not in name}
@@ -142,7 +141,7 @@ def simulate_counts(
     parameters |= {f"confounding_{first}_{second}": value for second, (first, value) in followed.items()}
     return AnnData(
         counts,
-        obs=_describe_cells(names, codes, ranks, library_size),
+        obs=pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(n_cells)]))[list(_OBS)],
         var=pd.DataFrame(
             {"abundance": abundance, "dispersion": dispersion}, index=pd.Index([f"gene_{i}" for i in range(n_genes)])
         ),
@@ -227,17 +226,3 @@ def _draw_counts(
             counts[cell, rng.choice(len(baseline), p=share[cell])] = 1
         blocks.append(sp.csr_matrix(counts.astype(np.float32)))
     return sp.csr_matrix(sp.vstack(blocks))
-
-
-def _describe_cells(
-    names: Mapping[str, list[str]],
-    codes: Mapping[str, np.ndarray],
-    ranks: Mapping[str, np.ndarray],
-    library_size: np.ndarray,
-) -> pd.DataFrame:
-    """The columns of ``.obs``."""
-    classes: Any = names
-    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
-    obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
-    order = ["cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size"]
-    return pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(len(library_size))]))[order]

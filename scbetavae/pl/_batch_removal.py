@@ -54,9 +54,8 @@ def batch_removal(
 
     Returns
     -------
-    Figure
-        Cells before and after to the left, if there are coordinates, and the report to the right. Colors that scanpy stored in
-        ``.uns[f"{color}_colors"]`` are used.
+    Figure with the cells before and after to the left, if there are coordinates, in the colors that scanpy stored in
+    ``.uns[f"{color}_colors"]``, and the report to the right.
 
     Raises
     ------
@@ -66,17 +65,14 @@ def batch_removal(
 
     Examples
     --------
-    Two dimensions stand in for UMAPs, which ``scanpy.pp.neighbors(adata, use_rep=name, key_added=name)`` and
-    ``scanpy.tl.umap(adata, neighbors_key=name, key_added=umap)`` make of each of the two embeddings.
+    Two dimensions stand in for the UMAPs that ``scanpy.pp.neighbors`` and ``scanpy.tl.umap`` make of each of the two embeddings.
 
     >>> import numpy as np, scbetavae
     >>> adata = scbetavae.datasets.simulate_counts(300, 50, n_cell_types=2, seed=0)
-    >>> z = np.random.default_rng(0).normal(size=(300, 3))
-    >>> z[:, 0] += 6.0 * (adata.obs["batch"] == "batch_1")
-    >>> z[:, 1] += 6.0 * (adata.obs["cell_type"] == "type_1")
-    >>> adata.obsm["X_example"] = z
-    >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
-    >>> adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = z[:, :2], zeroed[:, 1:]
+    >>> batch, cell_type = adata.obs["batch"] == "batch_1", adata.obs["cell_type"] == "type_1"
+    >>> z = np.random.default_rng(0).normal(size=(300, 3)) + 6.0 * np.column_stack([batch, cell_type, 0 * batch])
+    >>> adata.obsm["X_example"], adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = z, z[:, :2], z[:, 1:]
+    >>> _ = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
     >>> figure = scbetavae.pl.batch_removal(adata, ["batch", "cell_type"])
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
     ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
@@ -94,7 +90,11 @@ def batch_removal(
     shades = {name: _shades(data, name) for name in names}
     points = {when: _coordinates(data, name) for when, name in bases.items()} if names else {}
     letters = max((len(label) for _, legend in shades.values() for label in legend), default=4) + 4
-    widths = [_PANEL, _PANEL, 0.2 + 0.085 * letters * max(map(_n_columns, shades.values()))] if names else []
+    widths = (
+        [_PANEL, _PANEL, 0.2 + 0.085 * letters * max(_n_columns(legend) for _, legend in shades.values())]
+        if names
+        else []
+    )
     widths.append(3.4 + 0.075 * max(report["label"].str.len()))
     height = _ROW_HEIGHT * len(report) + 1.1
     figure = Picture(sum(widths), max(_PANEL * len(names), height if len(names) < 2 else 0.0))
@@ -107,7 +107,13 @@ def batch_removal(
             dots = axes.scatter(*cells.T, c=colors, cmap=None if legend else _NUMBERS, **style)
             if not legend:
                 figure.colorbar(dots, ax=axes, pad=0.02)
-        _draw_legend(figure.add_subplot(grid[line, 2]), legend, _n_columns(shades[name]))
+        # One legend for both panels, in axes of its own, so that they stay equally wide.
+        axes = figure.add_subplot(grid[line, 2])
+        axes.set_axis_off()
+        if legend:
+            handles = [dot_handle(label, color, linestyle="") for label, color in legend.items()]
+            place = {"loc": "center left", "bbox_to_anchor": (0, 0.5)}
+            axes.legend(handles=handles, frameon=False, ncols=_n_columns(legend), **place)
     _draw_report(figure.add_subplot(grid[:, -1]), report)
     known = read_parameters(data, key)
     if known.get("status"):
@@ -172,17 +178,9 @@ def _shades(adata: Any, name: str) -> tuple[np.ndarray, dict[str, str]]:
     return shades, legend | ({"NA": palette.LIGHT} if column.isna().any() else {})
 
 
-def _n_columns(shades: tuple[np.ndarray, dict[str, str]]) -> int:
-    """Columns of the legend."""
-    return 1 + (len(shades[1]) > 14) + (len(shades[1]) > 30)
-
-
-def _draw_legend(axes: Axes, legend: dict[str, str], n_columns: int) -> None:
-    """One legend for both panels, in axes of its own, so that they stay equally wide."""
-    axes.set_axis_off()
-    handles = [dot_handle(label, color, linestyle="") for label, color in legend.items()]
-    if handles:
-        axes.legend(handles=handles, frameon=False, ncols=n_columns, loc="center left", bbox_to_anchor=(0, 0.5))
+def _n_columns(legend: dict[str, str]) -> int:
+    """Columns of a legend."""
+    return 1 + (len(legend) > 14) + (len(legend) > 30)
 
 
 def _draw_report(axes: Axes, report: pd.DataFrame) -> None:

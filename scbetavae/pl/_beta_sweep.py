@@ -107,20 +107,20 @@ def _frame(
         part = rows[["metric", "covariate", "kind", "method", "beta", "seed"]].assign(value=rows["shown"].astype(float))
         parts.append(part.assign(panel=title, unit=unit).join(seed_means(part, "value")))
     frame = pd.concat(parts, ignore_index=True)
-    collapsed = set(_runs(done[(done["metric"] == "collapsed") & (done["value"] > 0)]))
-    return frame.assign(collapsed=[run in collapsed for run in _runs(frame)])
-
-
-def _runs(frame: pd.DataFrame) -> zip:
-    """Method, beta and seed of every row."""
-    return zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
+    collapsed = done[(done["metric"] == "collapsed") & (done["value"] > 0)]
+    runs = (
+        pd.MultiIndex.from_frame(rows[["method", "beta", "seed"]].fillna({"beta": -1.0})) for rows in (frame, collapsed)
+    )
+    return frame.assign(collapsed=next(runs).isin(next(runs)))
 
 
 def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
     """Rows of every panel."""
     present = set(done["metric"])
     chosen = []
-    for name in _default_panels(done) if metrics is None else as_list(metrics):
+    own = [name for name in _metrics.SCORES if name not in (*_QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
+    usual = [name for name in (*_FIRST, *own, *_LAST) if name in present]
+    for name in usual if metrics is None else as_list(metrics):
         columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
         if metrics is None and name == "knn_accuracy" and "kmeans_ari" in present:
             labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
@@ -140,8 +140,10 @@ def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covari
 def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labeled: bool) -> None:
     """Dots of seeds, means, bands and horizontal lines."""
     betas = np.sort(frame["beta"].dropna().unique())
-    _scale_betas(axes, betas)
-    _shade_collapse(axes, frame, betas)
+    if len(betas):
+        _scale_betas(axes, frame, betas)
+    else:
+        axes.set_xticks([])
     for method, rows in frame.groupby("method", sort=False):
         color, style = styles[str(method)]
         level = rows[rows["beta"].isna()]
@@ -164,11 +166,8 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     hide_spines(axes)
 
 
-def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
-    """A logarithmic axis with a tick at every beta, and zero at its left end."""
-    if not len(betas):
-        axes.set_xticks([])
-        return
+def _scale_betas(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
+    """A logarithmic axis with a tick at every beta, and zero at its left end; where models collapsed it is shaded."""
     positive = betas[betas > 0]
     if len(positive) < len(betas):
         smallest = positive.min() if len(positive) else 1.0
@@ -185,13 +184,9 @@ def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
     axes.xaxis.set_major_locator(FixedLocator(apart))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-
-
-def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
-    """Shade betas at which at least half of the models collapsed, halfway to their neighbors."""
+    # Betas at which at least half of the models collapsed are shaded, halfway to their neighbors.
     share = frame[frame["beta"].notna()].groupby("beta")["collapsed"].mean()
-    left, right = axes.get_xlim()
-    edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], right]
+    edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], axes.get_xlim()[1]]
     for position, beta in enumerate(betas):
         if share[beta] >= _LOWEST_SHARE:
             axes.axvspan(edges[position], edges[position + 1], color=palette.PALE, linewidth=0, zorder=0)
@@ -227,13 +222,6 @@ def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Lin
     if frame["collapsed"].any():
         handles.append(dot_handle("collapsed", palette.BLUE, hollow=True, linestyle="", markersize=3.6))
     return handles
-
-
-def _default_panels(done: pd.DataFrame) -> list[str]:
-    """Quantities that are drawn by default, registered scores of the user's included."""
-    own = [name for name in _metrics.SCORES if name not in (*_QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
-    present = set(done["metric"])
-    return [name for name in (*_FIRST, *own, *_LAST) if name in present]
 
 
 def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:

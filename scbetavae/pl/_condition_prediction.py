@@ -60,7 +60,16 @@ def condition_prediction(
         axes.plot([row["ci_low"], row["ci_high"]], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
         fill = "white" if row["p_adjusted"] >= _SIGNIFICANT else _COLOR
         axes.plot(row["accuracy"], height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
-    handles = [*_legend(dimensions), *_draw_references(axes, frame)]
+    handles: list[Line2D | Patch] = [dot_handle("one dimension, 95% interval", _COLOR)]
+    if (dimensions["p_adjusted"] >= _SIGNIFICANT).any():
+        handles.append(dot_handle(f"corrected p ≥ {_SIGNIFICANT:g}", _COLOR, hollow=True))
+    if dimensions["null_low"].notna().any():
+        handles.append(Patch(facecolor=_NULL, label="95% of permuted labels"))
+    for predictor, accuracy in zip(frame["predictor"], frame["accuracy"], strict=True):
+        if predictor in _REFERENCES:
+            color, style, label = _REFERENCES[predictor]
+            label = f"{label}: {round(accuracy, 2) + 0.0:.2f}"
+            handles.append(axes.axvline(accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2, label=label))
     numeric = int(frame["n_classes"].iloc[0]) == 0
     label_rows(axes, dimensions["label"].tolist())
     axes.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
@@ -87,24 +96,3 @@ def _frame(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table["dimension"].astype(str) + names
     table.insert(0, "label", numbers.where(table["predictor"] == "dimension", table["predictor"]))
     return table
-
-
-def _draw_references(ax: Axes, frame: pd.DataFrame) -> list[Line2D]:
-    """Vertical lines of all dimensions and of the technical covariates."""
-    lines = []
-    for predictor, accuracy in zip(frame["predictor"], frame["accuracy"], strict=True):
-        if predictor in _REFERENCES:
-            color, style, label = _REFERENCES[predictor]
-            label = f"{label}: {round(accuracy, 2) + 0.0:.2f}"
-            lines.append(ax.axvline(accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2, label=label))
-    return lines
-
-
-def _legend(dimensions: pd.DataFrame) -> list[Line2D | Patch]:
-    """Handles of dots and of the band."""
-    handles: list[Line2D | Patch] = [dot_handle("one dimension, 95% interval", _COLOR)]
-    if (dimensions["p_adjusted"] >= _SIGNIFICANT).any():
-        handles.append(dot_handle(f"corrected p ≥ {_SIGNIFICANT:g}", _COLOR, hollow=True))
-    if dimensions["null_low"].notna().any():
-        handles.append(Patch(facecolor=_NULL, label="95% of permuted labels"))
-    return handles

@@ -97,12 +97,9 @@ def _frame(table: pd.DataFrame) -> pd.DataFrame:
     # Scores of single covariates first, then those of classes, then those of all covariates together.
     known = sorted(records.values(), key=lambda record: (not record.per_covariate, record.level == "class"))
     orders = {"covariate": ["all"], "metric": [record.name for record in known], "embedding": []}
-    ranks = {
-        name: table[name].map([*dict.fromkeys([*first, *table[name]])].index)
-        for name, first in orders.items()
-        if name in table
-    }
-    order = pd.DataFrame(ranks).sort_values(list(ranks), kind="stable").index
+    known_first = {name: [*dict.fromkeys([*orders[name], *table[name]])] for name in orders if name in table}
+    ranks = pd.DataFrame({name: table[name].map(values.index) for name, values in known_first.items()})
+    order = ranks.sort_values(list(known_first), kind="stable").index
     table = table.loc[order].reset_index(drop=True)
     own = table["metric"].str.replace("_", " ").str.capitalize()
     titles = [records[n].title if n in records else title for n, title in zip(table["metric"], own, strict=True)]
@@ -115,7 +112,11 @@ def _draw_panels(frame: pd.DataFrame, series: dict[str, str], column: str | None
     covariates = list(dict.fromkeys(frame["covariate"]))
     n_columns = min(_MAX_COLUMNS, len(covariates))
     lines = [covariates[start : start + n_columns] for start in range(0, len(covariates), n_columns)]
-    titles = [_titles(frame[frame["covariate"].isin(line)]) for line in lines]
+    titles = []  # by line of panels: metrics that at least one of its covariates has, unless there are none
+    for line in lines:
+        there = frame[frame["covariate"].isin(line)]
+        defined = there[there["value"].notna()]
+        titles.append(list(dict.fromkeys((there if defined.empty else defined)["title"])))
     unit = _ROW_HEIGHT * len(series) + _SPACE
     heights = [len(names) * unit for names in titles]
     figure = Picture(1.5 + 2.3 * n_columns, sum(heights) + 0.6 * len(lines) + 0.4)
@@ -140,12 +141,6 @@ def _draw_panels(frame: pd.DataFrame, series: dict[str, str], column: str | None
     handles = _legend(frame, series, several=column is not None)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize="small")
     return figure
-
-
-def _titles(frame: pd.DataFrame) -> list[str]:
-    """Metrics of a line of panels: those that at least one of its covariates has, unless there are none."""
-    defined = frame[frame["value"].notna()]
-    return list(dict.fromkeys((frame if defined.empty else defined)["title"]))
 
 
 def _draw_series(axes: Axes, rows: pd.DataFrame, heights: np.ndarray, color: str) -> None:

@@ -76,22 +76,20 @@ def _frame(adata: AnnData, key: str = keys.UNS) -> pd.DataFrame:
     columns = stored.select_dtypes("number")
     done = columns.index.to_numpy(dtype=float)
     columns = columns.set_axis(done if (done % 1).any() else done.astype(int))
-    parts = [_long_column(str(name), columns) for name in columns]
+    parts = []
+    for name in map(str, columns):
+        column = columns[name].dropna()
+        quantity, _, split = name.rpartition("_")
+        if split not in _SPLITS:
+            quantity, split = name, "train" if f"{name}_validation" in columns else ""
+        part = {"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)}
+        parts.append(pd.DataFrame(part))
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if frame.empty:
         msg = f"The training history in adata.uns[{key!r}] holds no numbers. Train the model for at least one epoch."
         raise ValueError(msg)
     order = list(dict.fromkeys([*_LABELS, *frame["quantity"]]))
     return frame.iloc[frame["quantity"].map(order.index).argsort(kind="stable")].reset_index(drop=True)
-
-
-def _long_column(name: str, columns: pd.DataFrame) -> pd.DataFrame:
-    """One column of the history as long rows, its name taken apart into quantity and split."""
-    column = columns[name].dropna()
-    quantity, _, split = name.rpartition("_")
-    if split not in _SPLITS:
-        quantity, split = name, "train" if f"{name}_validation" in columns else ""
-    return pd.DataFrame({"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)})
 
 
 def _draw_quantity(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:

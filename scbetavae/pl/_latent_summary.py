@@ -59,7 +59,10 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     for axes, name in zip(panels, _PANELS, strict=False):
         _draw_bars(axes, name, frame, active, pale)
     if n_panels > 2:
-        _draw_stability(panels[2], stability, pale)
+        for rows, alpha in ((np.isfinite(stability) & ~pale, None), (pale, _PALE)):
+            panels[2].scatter(stability[rows], np.flatnonzero(rows), s=28, color=palette.GREEN, alpha=alpha, zorder=2)
+        panels[2].axvline(_STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
+        panels[2].set(xlim=(-0.05, 1.05), xlabel="stability", xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes in panels:
         for row in np.flatnonzero(~active):
             axes.axhspan(row - 0.5, row + 0.5, color=palette.PALE, linewidth=0, zorder=0)
@@ -92,13 +95,3 @@ def _draw_bars(axes: Axes, name: str, frame: pd.DataFrame, active: np.ndarray, p
     axes.axvline(0.0, color=palette.DARK, linewidth=0.8, zorder=3)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-
-
-def _draw_stability(axes: Axes, stability: np.ndarray, pale: np.ndarray) -> None:
-    """A dot for each dimension with a component, pale where it is below the line."""
-    for rows, alpha in ((np.isfinite(stability) & ~pale, None), (pale, _PALE)):
-        axes.scatter(stability[rows], np.flatnonzero(rows), s=28, color=palette.GREEN, alpha=alpha, zorder=2)
-    axes.axvline(_STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
-    axes.set_xlim(-0.05, 1.05)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_xlabel("stability")

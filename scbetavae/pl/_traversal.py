@@ -81,17 +81,22 @@ def traversal(
     width = max(part["step"].nunique() for part in parts) * _CELL_WIDTH + letters * _CHARACTER + 0.3
     height = max(part["gene"].nunique() for part in parts) * _CELL_HEIGHT + 0.9
     if single:
-        panels = [single_panel(width + 1.0, max(height, 2.0), ax)]
-        n_rows = 1
+        panels, n_columns = [single_panel(width + 1.0, max(height, 2.0), ax)], 1
     else:
-        figure, panels, n_columns = panel_grid(
-            len(parts), 4, width, max(height, 1.2), extra=(1.2, 0), w_pad=0.05, wspace=0.02
-        )
-        n_rows = math.ceil(len(parts) / n_columns)
-    limit = _color_limit(frame)
+        size = width, max(height, 1.2)
+        figure, panels, n_columns = panel_grid(len(parts), 4, *size, extra=(1.2, 0), w_pad=0.05, wspace=0.02)
+    # Few strong genes, and steps where no cells are, must not make all others pale.
+    seen = frame.loc[frame["in_range"] & (frame["log_fold_change"] != 0), "log_fold_change"]
+    seen = (frame["log_fold_change"] if seen.empty else seen).abs()
+    limit = max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
     meshes = [_draw_dimension(axes, part, limit) for axes, part in zip(panels, parts, strict=True)]
     beyond = "both" if frame["log_fold_change"].abs().max() > limit else "neither"
-    place = {"ax": panels[0] if single else panels, "shrink": 0.8 / n_rows, "aspect": 16, "pad": 0.03}
+    place = {
+        "ax": panels[0] if single else panels,
+        "shrink": 0.8 / math.ceil(len(parts) / n_columns),
+        "aspect": 16,
+        "pad": 0.03,
+    }
     bar = panels[0].figure.colorbar(meshes[0], extend=beyond, **place)
     bar.set_label("log2 fold change" + ("" if frame["in_range"].all() else "\n(hatched: no cells there)"))
     return panels[0] if single else figure
@@ -133,17 +138,9 @@ def _choose_genes(part: pd.DataFrame, n_genes: int, min_expression: float) -> pd
     rows = part.assign(gene=part["gene"].astype(str))
     rows = rows[rows["gene"].isin(chosen.index)]
     rows = rows.assign(change=rows["gene"].map(chosen), place=rows["gene"].map(list(chosen.index).index))
-    rows = rows.sort_values(["place", "step"], kind="stable").assign(direction="up")
-    rows["direction"] = rows["direction"].where(rows["change"] > 0, "down")
+    rows["direction"] = np.where(rows["change"] > 0, "up", "down")
+    rows = rows.sort_values(["place", "step"], kind="stable")
     return rows[["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "in_range"]]
-
-
-def _color_limit(frame: pd.DataFrame) -> float:
-    """End of the colors: few strong genes, and steps where no cells are, must not make all others pale."""
-    seen = frame.loc[frame["in_range"], "log_fold_change"].abs()
-    seen = seen[seen > 0]
-    seen = frame["log_fold_change"].abs() if seen.empty else seen
-    return max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
 
 
 def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:

@@ -77,10 +77,10 @@ def test_in_tl_and_in_the_plot(registered, cells):
 
 
 def test_in_the_sweep_and_in_help(registered):
-    from scbetavae.cli import _choices
+    from scbetavae.cli import _arguments
     from scbetavae.sweep import _registries
 
-    assert "separation" in _choices.score_names()
+    assert "separation" in _arguments.score_names()
     _registries.check_metrics(["separation", "dci"])
     assert _registries.lower_is_better("spread")
     assert not _registries.lower_is_better("separation")
