@@ -33,10 +33,7 @@ class FactorEffects:
     program_overlap
         Share of each program that all five have in common, 0 to 1. ``program_size * (5 - 4 * program_overlap)`` is at most 1.
 
-    Raises
-    ------
-    ValueError
-        If a value is not a number or out of range.
+    A value that is not a number, or out of range, is a ValueError.
 
     Examples
     --------

@@ -45,23 +45,18 @@ def batch_removal(
     Parameters
     ----------
     data, key
-        As in :func:`batch_dimensions`; a data frame is the report, which is then drawn alone.
+        As in :func:`batch_dimensions`, with its errors; a data frame is the report, which is then drawn alone, without ``color``.
     color
         Columns of ``.obs``, one or several: one row of cells before and after for each; integers with few values are
         classes. By default the batch, if both coordinates exist; otherwise the report is drawn alone.
     basis, zeroed_basis
-        Entries of ``.obsm``, of which the first two columns are the coordinates of the cells before and after.
+        Entries of ``.obsm``, of which the first two columns are the coordinates of the cells before and after. A KeyError or
+        ValueError says if one is missing, has one column, or is of a model before the last training.
 
     Returns
     -------
     Figure with the cells before and after to the left, if there are coordinates, in the colors that scanpy stored in
     ``.uns[f"{color}_colors"]``, and the report to the right.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no report, no such column or no such coordinates; if coordinates have one column or are of a model before
-        the last training; if ``color`` is given with a data frame.
 
     Examples
     --------

@@ -49,7 +49,7 @@ _LOWEST_SHARE = 0.5  # of models that collapsed, from which a beta is shaded
 def beta_sweep(
     sweep: pd.DataFrame, *, metrics: str | Iterable[str] | None = None, covariate: str | None = None
 ) -> Figure:
-    """Plot the models of a sweep against beta, one panel per quantity.
+    """Plot the models of a sweep against beta: a Figure with one panel per quantity, up to four per row.
 
     A dot is a seed, the line the mean and the band its 95% t interval. Baselines and objectives without beta are horizontal
     lines. An open circle is a model that collapsed (fewer than two active dimensions); a beta is shaded where at least half
@@ -58,29 +58,31 @@ def beta_sweep(
     Parameters
     ----------
     sweep
-        Result of :func:`scbetavae.sweep.beta_sweep`.
+        Result of :func:`scbetavae.sweep.beta_sweep`; without its columns a KeyError, without a finished run a ValueError.
     metrics
         Quantities to draw, in their order; by default likelihood, KL, active dimensions, total correlation, the main scores and
         your own registered ones, as far as the sweep has them.
     covariate
         Covariate of the scores; by default all together.
 
-    Returns
-    -------
-    Figure with up to four panels per row.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If the data frame is not that of a sweep; if no run is finished, or the sweep has no such quantity.
-
     Examples
     --------
     >>> import pandas as pd, scbetavae
-    >>> runs = pd.DataFrame({"beta": [0.5, 0.5, 4.0, 4.0], "seed": [0, 1, 0, 1], "value": [500.0, 501.0, 510.0, 512.0]})
-    >>> sweep = runs.assign(
-    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
-    ... )
+    >>> constant = {
+    ...     "kind": "model",
+    ...     "method": "beta_vae",
+    ...     "metric": "nll",
+    ...     "covariate": "",
+    ...     "level": "",
+    ...     "normalized": None,
+    ... }
+    >>> runs = {
+    ...     "beta": [0.5, 0.5, 4.0, 4.0],
+    ...     "seed": [0, 1, 0, 1],
+    ...     "value": [500.0, 501.0, 510.0, 512.0],
+    ...     "status": "done",
+    ... }
+    >>> sweep = pd.DataFrame(runs | constant)
     >>> figure = scbetavae.pl.beta_sweep(sweep)
     >>> [axes.get_title() for axes in figure.axes]
     ['Held-out NLL']

@@ -34,20 +34,14 @@ def counterfactual(
     Parameters
     ----------
     data, key
-        As in :func:`batch_dimensions`: what ``BetaVAE.counterfactual`` returned, or its table of genes.
-    n_labels
-        How many of the genes that differ most are named, at least 0.
-    n_differential
-        For how many of these genes the baselines are drawn, at least 1.
+        As in :func:`batch_dimensions`, with its errors: what ``BetaVAE.counterfactual`` returned, or its table of genes. It is a
+        ValueError if no group has real target cells.
+    n_labels, n_differential
+        How many of the genes that differ most are named, at least 0, and for how many the baselines are drawn, at least 1.
 
     Returns
     -------
     Figure with up to three panels per row, held-out groups first. A group without target cells has no panel.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there are no results under ``key``; if no group has real target cells, or a number is out of range.
 
     Examples
     --------

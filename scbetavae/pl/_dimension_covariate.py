@@ -31,23 +31,19 @@ def dimension_covariate(
     The color is the mutual information of the dimension with the class against the rest, divided by its entropy: 1 if the
     dimension determines the class. A sign says whether the class is at high (+) or low (−) values, or whether a number rises or
     falls with the dimension. Dimensions are ordered by what they encode most strongly; those that encode nothing recorded follow,
-    then the inactive ones, in gray.
+    then the inactive ones, in gray. :func:`dimension_covariate_frame` is the same as text.
 
     Parameters
     ----------
     data, key
-        As in :func:`batch_dimensions`: the scores, or the dimension x covariate table; also ``key="embedding_comparison"``.
+        As in :func:`batch_dimensions`, with its errors: scores, or the dimension x covariate table; also
+        ``key="embedding_comparison"``.
     embedding
-        Which embedding, if the table holds several.
+        Which embedding, if the table holds several: a ValueError if none is named, a KeyError if it is not there.
 
     Returns
     -------
     Figure with one panel per covariate and a color bar. A covariate of more than 24 classes gets one column, without a sign.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such table, or no such embedding in it; if it holds several embeddings and none is named, or has no rows.
 
     Examples
     --------

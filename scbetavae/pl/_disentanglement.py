@@ -28,19 +28,8 @@ def disentanglement(data: AnnData | pd.DataFrame, *, key: str = keys.DISENTANGLE
     (oracle representation, one dimension per covariate): how far along it the dot lies is the normalized score. Open circles: not
     significant. Total correlation, which has no upper bound, is left out.
 
-    Parameters
-    ----------
-    data, key
-        As in :func:`batch_dimensions`.
-
-    Returns
-    -------
-    Figure with up to four panels per row; the first is for all covariates together.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there are no scores under ``key``; if none is between 0 and 1, or they are of several embeddings.
+    Parameters and errors are as in :func:`batch_dimensions`; scores of several embeddings, or none between 0 and 1, are a
+    ValueError. The Figure has up to four panels per row; the first is for all covariates together.
 
     Examples
     --------

@@ -26,19 +26,9 @@ _MARKER_LIMIT = 25
 def history(adata: AnnData, *, key: str = keys.UNS) -> Figure:
     """Draw the training curves: objective, likelihood, KL, beta, active dimensions, and everything else that was recorded.
 
-    One panel per quantity over epochs (with fractions where the history was written within epochs). Where validation ran, its
-    curve is in the same panel.
-
-    Parameters
-    ----------
-    adata
-        The AnnData a model was trained on, with the history in ``.uns[key]["history"]``.
-    key
-        Entry of ``.uns`` that the model wrote to.
-
-    Returns
-    -------
-    Figure with up to three panels per row. KeyError: there is no history. ValueError: it has no number or epoch.
+    One panel per quantity over epochs (with fractions where the history was written within epochs), up to three per row. Where
+    validation ran, its curve is in the same panel. ``adata`` is the AnnData a model was trained on, with the history in
+    ``.uns[key]["history"]``: a KeyError says that there is none, a ValueError that it has no number or epoch.
 
     Examples
     --------

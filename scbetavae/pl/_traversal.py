@@ -42,24 +42,13 @@ def traversal(
     Parameters
     ----------
     data, key
-        As in :func:`batch_dimensions`; a frame is that of :meth:`scbetavae.model.BetaVAE.traverse`.
-    dimension
-        One dimension for one panel, several for a figure; ``None`` for all that were traversed.
-    n_genes
-        Genes that increase and genes that decrease, at most, of each dimension.
-    min_expression
-        Leave out genes whose expression is below this at both ends, in counts of a cell of 10,000.
-    ax
-        Axes to draw one dimension on; the color bar is next to them.
-
-    Returns
-    -------
-    Axes for one dimension by number, a Figure otherwise.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such traversal, or not of this dimension; if a number is out of range, or axes are for several dimensions.
+        As in :func:`batch_dimensions`, with its errors; a frame is that of :meth:`scbetavae.model.BetaVAE.traverse`.
+    dimension, ax
+        One dimension, which returns Axes (``ax``, with the color bar next to them, or new ones), or several, which return a
+        Figure; ``None`` for all that were traversed. One that was not traversed is a ValueError.
+    n_genes, min_expression
+        Genes that increase and genes that decrease, at most, of each dimension, without those whose expression is below
+        ``min_expression`` (counts of a cell of 10,000) at both ends.
 
     Examples
     --------
@@ -91,13 +80,8 @@ def traversal(
     limit = max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
     meshes = [_draw_dimension(axes, part, limit) for axes, part in zip(panels, parts, strict=True)]
     beyond = "both" if frame["log_fold_change"].abs().max() > limit else "neither"
-    place = {
-        "ax": panels[0] if single else panels,
-        "shrink": 0.8 / math.ceil(len(parts) / n_columns),
-        "aspect": 16,
-        "pad": 0.03,
-    }
-    bar = panels[0].figure.colorbar(meshes[0], extend=beyond, **place)
+    place = {"ax": panels[0] if single else panels, "shrink": 0.8 / math.ceil(len(parts) / n_columns)}
+    bar = panels[0].figure.colorbar(meshes[0], extend=beyond, aspect=16, pad=0.03, **place)
     bar.set_label("log2 fold change" + ("" if frame["in_range"].all() else "\n(hatched: no cells there)"))
     return panels[0] if single else figure
 
@@ -112,9 +96,8 @@ def _frame(
     wanted = there if dimension is None else [int(d) for d in np.atleast_1d(dimension)]
     unknown = [d for d in wanted if d not in there]
     if unknown or not wanted:
-        msg = (
-            f"Dimensions {unknown or wanted} were not traversed; the table has {there}. Run model.traverse({unknown})."
-        )
+        run = f"Run model.traverse({unknown})."
+        msg = f"Dimensions {unknown or wanted} were not traversed; the table has {there}. {run}"
         raise ValueError(msg)
     parts = [_choose_genes(table[table["dimension"] == d], n_genes, min_expression) for d in wanted]
     drawn = pd.concat(parts, ignore_index=True)

@@ -17,8 +17,8 @@ from scbetavae.sweep._data import SweepData, read_data, setup_arguments, split_c
 from scbetavae.sweep._engines import make_engine
 from scbetavae.sweep._isolation import isolated
 from scbetavae.sweep._options import ProgressReport, SweepOptions, check_options
-from scbetavae.sweep._plain import to_plain
 from scbetavae.sweep._plan import Run, plan_runs
+from scbetavae.sweep._results import to_plain
 from scbetavae.sweep._store import SweepStore, table_of
 
 _BATCH_SIZE = 128

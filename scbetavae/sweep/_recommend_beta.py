@@ -85,14 +85,10 @@ def recommend_beta(
     Examples
     --------
     >>> import pandas as pd, scbetavae
-    >>> rows = [
-    ...     {"beta": beta, "metric": metric, "covariate": covariate, "value": value}
-    ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.45)]
-    ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
-    ... ]
-    >>> sweep = pd.DataFrame(rows).assign(
-    ...     kind="model", method="beta_vae", seed=0, level="", normalized=None, status="done"
-    ... )
+    >>> nll = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "nll", "covariate": "", "value": [500.0, 502.0, 520.0]})
+    >>> mig = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "mig", "covariate": "all", "value": [0.1, 0.4, 0.45]})
+    >>> constant = {"kind": "model", "method": "beta_vae", "seed": 0, "level": "", "normalized": None, "status": "done"}
+    >>> sweep = pd.concat([nll, mig]).assign(**constant)
     >>> scbetavae.sweep.recommend_beta(sweep, "mig").beta
     4.0
     """
@@ -112,7 +108,10 @@ def recommend_beta(
     settings["on_front"] = on_front(settings["nll"].to_numpy(), sign * settings["score"].to_numpy())
     front = settings[settings["on_front"]].sort_values("nll")
     knee, is_knee = _knee(front, sign)
-    group = settings[[_overlap(knee, row) or row["name"] == knee["name"] for _, row in settings.iterrows()]]
+    apart = pd.Series(data=False, index=settings.index)  # a missing interval overlaps with every other
+    for name in ("nll", "score"):
+        apart |= (settings[f"{name}_low"] > knee[f"{name}_high"]) | (knee[f"{name}_low"] > settings[f"{name}_high"])
+    group = settings[~apart | (settings["name"] == knee["name"])]
     chosen = _most_reproducible(group, knee)
     settings["recommended"] = settings["name"] == chosen["name"]
     settings["tied"] = settings["name"].isin(group["name"]) & ~settings["recommended"]
@@ -161,14 +160,6 @@ def _knee(front: pd.DataFrame, sign: float) -> tuple[pd.Series, bool]:
     best = int(gain.argmax())
     # The ends have a gain of 1, and so has every point of the line between them.
     return (front.iloc[best], True) if gain[best] > 1 + 1e-9 else (front.iloc[0], False)
-
-
-def _overlap(first: pd.Series, second: pd.Series) -> bool:
-    """Whether both intervals overlap; a missing interval overlaps with every other."""
-    return not any(
-        first[f"{name}_low"] > second[f"{name}_high"] or second[f"{name}_low"] > first[f"{name}_high"]
-        for name in ("nll", "score")
-    )
 
 
 def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ import pandas as pd
 from scbetavae import metrics
 from scbetavae._core.folders import check_folder, is_partial, remove_abandoned, staged_file, staged_folder
 from scbetavae._core.text import listed
-from scbetavae.sweep._plain import differences, package_versions
 from scbetavae.sweep._plan import Run
-from scbetavae.sweep._results import SCORE_COLUMNS, RunResult, stack_scores
+from scbetavae.sweep._results import SCORE_COLUMNS, RunResult, differences, package_versions, stack_scores
 
 _logger = logging.getLogger(__name__)
 
@@ -85,11 +84,14 @@ class SweepStore:
 
     def finished(self) -> dict[str, bool]:
         """Names of the stored runs, and whether each failed."""
-        return {name: bool(record["error"]) for name, record in self._records()}
+        return {run.name: bool(record["error"]) for run, record in self.runs()}
 
     def runs(self) -> list[tuple[Run, dict[str, Any]]]:
         """Stored runs with their records, in the order of the table."""
-        return sorted(((Run(**record["run"]), record) for _, record in self._records()), key=lambda item: item[0].order)
+        folder = self.folder / RUNS
+        entries = [entry for entry in folder.iterdir() if not is_partial(entry)] if folder.is_dir() else []
+        records = [self._record(entry.name) for entry in entries if (entry / RECORD).exists()]
+        return sorted(((Run(**record["run"]), record) for record in records), key=lambda item: item[0].order)
 
     def write(self, run: Run, result: RunResult) -> None:
         """Write a run in one step, unless another process finished it first; one that failed before is replaced."""
@@ -128,13 +130,6 @@ class SweepStore:
         with staged_file(self.folder / TABLE) as path:
             table.to_csv(path, index=False)
 
-    def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Names and records of the stored runs."""
-        folder = self.folder / RUNS
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not is_partial(entry) and (entry / RECORD).exists():
-                yield entry.name, self._record(entry.name)
-
     def _record(self, name: str) -> dict[str, Any]:
         """What is stored of a run next to its numbers."""
         return json.loads((self.folder / RUNS / name / RECORD).read_text())
@@ -145,21 +140,9 @@ def _to_json(content: Mapping[str, Any]) -> str:
 
 
 def read_sweep(out_dir: str | Path) -> pd.DataFrame:
-    """Read the table of a sweep, finished or not.
+    """Read the table of the sweep in the folder ``out_dir``, finished or not, as :func:`beta_sweep` returns it.
 
-    Parameters
-    ----------
-    out_dir
-        Folder of the sweep.
-
-    Returns
-    -------
-    Tidy DataFrame of every run in the folder, as :func:`beta_sweep` returns it.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds no sweep.
+    It is a FileNotFoundError if the folder holds no sweep, a ValueError if another version of scbetavae wrote it.
 
     Examples
     --------
