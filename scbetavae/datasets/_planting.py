@@ -109,7 +109,8 @@ def plant_batches(
     Parameters
     ----------
     adata
-        Cells x genes, raw counts in ``.X`` (dense or sparse), at least one count in every cell. It is not changed.
+        Cells x genes, raw counts in ``.X`` (dense or sparse), at least one count in every cell. It is not changed. A ValueError
+        says if ``.X`` has anything but counts, ``batch_key`` exists, or a number is out of range.
     n_batches
         Number of batches, 2 to the number of cells.
     batch_strength
@@ -129,11 +130,6 @@ def plant_batches(
     - ``.varm["planted_batch"]``: genes x batches, :math:`\log p_{gb}` (at most 0), columns in the order of the categories
     - ``.uns["betavae"]["planted_batch"]``: dict of ``strength``, ``seed``, ``batch_key``, ``n_batches`` and ``depth_factors``
       (:math:`d_b`, in the order of the categories)
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range, ``batch_key`` exists, or ``.X`` has anything but counts.
 
     Examples
     --------

@@ -54,7 +54,8 @@ def simulate_counts(
 
     Depth, gene means and dispersion are those measured on :func:`pbmc68k`. Depth grows with the number of genes, so that sparsity
     stays the same. The design follows Splatter (Zappia, Phipson and Oshlack 2017, *Genome Biology* 18, 174,
-    doi:10.1186/s13059-017-1305-0).
+    doi:10.1186/s13059-017-1305-0). A TypeError or ValueError says if an argument is out of range, a factor unknown, confounding
+    circular, or cells or genes are too few.
 
     Parameters
     ----------
@@ -91,11 +92,6 @@ def simulate_counts(
       and sine), ``program_gradient`` (genes x 1), ``program_batch`` (genes x batches): the loadings :math:`W_f`
     - ``.uns["betavae"]["simulation"]``: flat dict of all parameters
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range, a factor unknown, confounding circular, or cells or genes too few.
-
     Examples
     --------
     >>> from scbetavae.datasets import FactorEffects, simulate_counts
@@ -127,12 +123,19 @@ def simulate_counts(
     baseline = LOG_ABUNDANCE_SD * np.random.default_rng(for_baseline).standard_normal(n_genes)
     abundance = softmax(baseline)
     dispersion = DISPERSION_AT_MEAN_ONE * (median_library_size * abundance) ** -DISPERSION_EXPONENT
-    design = _code_factors(ranks, codes, n_classes)
+    angle = 2 * np.pi * ranks["phase"]
+    design = {
+        "cell_type": np.eye(n_cell_types)[codes["cell_type"]],
+        "condition": 2.0 * codes["condition"][:, None] - 1.0,
+        "phase": np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)]),
+        "gradient": np.sqrt(12) * (ranks["gradient"][:, None] - 0.5),
+        "batch": np.eye(n_batches)[codes["batch"]],
+    }
     counts = _draw_counts(design, loadings, baseline, library_size, dispersion, for_counts)
 
     classes: Any = names
     obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
-    obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
+    obs |= {"phase_angle": angle, "gradient": ranks["gradient"], "library_size": library_size}
     parameters = {**sizes, "seed": seed}
     parameters |= {"median_library_size": median_library_size, "log_library_size_sd": log_library_size_sd}
     parameters |= {f"effect_{name}": value for name, value in asdict(effects).items() if "program" not in name}
@@ -188,20 +191,6 @@ def _draw_loadings(
         loadings[name] = np.zeros((n_genes, n_columns[name]))
         loadings[name][genes] = scale * rng.standard_normal((len(genes), n_columns[name]))
     return loadings
-
-
-def _code_factors(
-    ranks: Mapping[str, np.ndarray], codes: Mapping[str, np.ndarray], n_classes: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """The codes h_f of every factor, cells x columns."""
-    angle = 2 * np.pi * ranks["phase"]
-    return {
-        "cell_type": np.eye(n_classes["cell_type"])[codes["cell_type"]],
-        "condition": 2.0 * codes["condition"][:, None] - 1.0,
-        "phase": np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)]),
-        "gradient": np.sqrt(12) * (ranks["gradient"][:, None] - 0.5),
-        "batch": np.eye(n_classes["batch"])[codes["batch"]],
-    }
 
 
 def _draw_counts(

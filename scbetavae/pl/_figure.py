@@ -49,13 +49,7 @@ def single_panel(width: float, height: float, ax: Axes | None = None) -> Axes:
 
 
 def panel_grid(
-    number: int,
-    most_columns: int,
-    width: float,
-    height: float,
-    *,
-    extra: tuple[float, float] = (0.0, 0.0),
-    **pad: float,
+    number: int, most_columns: int, width: float, height: float, *, extra: Any = (0.0, 0.0), **pad: float
 ) -> tuple[Picture, list[Axes], int]:
     """A picture with ``number`` panels of this size in rows, the panels, and the number of columns."""
     n_columns = min(most_columns, number)

@@ -151,11 +151,7 @@ class ProgressReport:
     """Counts runs, logs each, and calls the user's function; ``slots`` returns how many runs fit at the same time."""
 
     def __init__(
-        self,
-        total: int,
-        missing: list[Run],
-        slots: Callable[[], int],
-        progress: bool | Callable[[SweepProgress], object],
+        self, total: int, missing: list[Run], slots: Callable[[], int], progress: bool | Callable[..., object]
     ) -> None:
         self._counts = {"total": total, "kept": total - len(missing), "done": 0, "failed": 0}
         self._models, self._trained = sum(not run.is_baseline for run in missing), 0

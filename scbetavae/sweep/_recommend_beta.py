@@ -68,7 +68,8 @@ def recommend_beta(
     Parameters
     ----------
     sweep
-        Result of :func:`beta_sweep`.
+        Result of :func:`beta_sweep`. A KeyError says if it lacks a column, a ValueError if it has no such score, or no model with
+        this score and a likelihood.
     score, covariate
         Name of a score, of the column ``metric``, and its covariate: by default ``"all"``, or the only one.
     level, column
@@ -76,11 +77,6 @@ def recommend_beta(
         ``"value"``, by default normalized scores where there are any.
     higher_is_better
         Direction of the score; by default that of its record in ``scbetavae.metrics.SCORES``.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If ``sweep`` lacks a column; if it has no such score, or no model with this score and a likelihood.
 
     Examples
     --------
