@@ -23,12 +23,10 @@ def quiet_libraries() -> Iterator[None]:
         warnings.simplefilter("ignore")
         # A warning belongs to the module that it points to: with a right stack level that is ours or the caller.
         warnings.filterwarnings("always", category=UserWarning, module=r"(scbetavae(\.|$)|__main__$)")
-        warnings.showwarning = _show_warning
+        warnings.showwarning = lambda message, *_, **__: print(
+            f"scbetavae: warning: {' '.join(str(message).split())}", file=sys.stderr
+        )
         yield
-
-
-def _show_warning(message: Warning | str, *_args: object, **_kwargs: object) -> None:
-    print(f"scbetavae: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 class StepProgress(ProgressBar):

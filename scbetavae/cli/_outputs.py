@@ -88,4 +88,4 @@ class Outputs:
 
 def line(title: str, text: str) -> None:
     """Print a line of the report."""
-    print(f"{title:<12}{text}", flush=True)
+    print(f"{title:<11} {text}", flush=True)

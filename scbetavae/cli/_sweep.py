@@ -5,8 +5,8 @@ from argparse import Namespace
 from typing import Any
 
 from scbetavae.cli._arguments import anchor_of
-from scbetavae.cli._cells import load_cells, report_cells, set_up
 from scbetavae.cli._errors import CommandError, TerminatedError, stops_of_lightning, terminable, users_mistakes
+from scbetavae.cli._io import load_cells, report_cells, set_up
 from scbetavae.cli._outputs import NOT_MADE, Outputs, line
 from scbetavae.cli._sweep_arguments import PICTURE, TABLE, TRADEOFF, WORDS
 
@@ -18,7 +18,11 @@ def run_sweep(options: Namespace) -> int:
     with quiet_libraries(), terminable():
         try:
             table = _sweep(options)
-            _report_runs(table)
+            runs = table.drop_duplicates("run")
+            failed = runs[runs["status"] == "failed"]
+            line("runs", f"{len(runs) - len(failed)} done, {len(failed)} failed")
+            for run, error in zip(failed["run"], failed["error"], strict=True):
+                print(f"  {run}: {error}")
             outputs = _write(table, options)
         except (KeyboardInterrupt, TerminatedError) as stop:
             msg = f"finished runs are in {options.out}, and the same command resumes from there"
@@ -88,12 +92,3 @@ def _write(table: Any, options: Namespace) -> Outputs:
     outputs.picture(PICTURE, pl.beta_sweep, table)
     outputs.picture(TRADEOFF, pl.tradeoff, table, options.score)
     return outputs
-
-
-def _report_runs(table: Any) -> None:
-    """How many runs are done, and why others failed."""
-    runs = table.drop_duplicates("run")
-    failed = runs[runs["status"] == "failed"]
-    line("runs", f"{len(runs) - len(failed)} done, {len(failed)} failed")
-    for run, error in zip(failed["run"], failed["error"], strict=True):
-        print(f"  {run}: {error}")

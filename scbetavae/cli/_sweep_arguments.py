@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 
 from scbetavae.cli import _arguments as arg
-from scbetavae.cli._choices import BASELINES, objective_names, score_names
 from scbetavae.cli._outputs import NOT_MADE
 
 TABLE, WORDS, PICTURE, TRADEOFF = ("sweep.csv", "recommendation.txt", "beta_sweep.png", "tradeoff.png")
@@ -48,7 +47,7 @@ def sweep_parser() -> argparse.ArgumentParser:
     weights = "weights of the regularizer [1,2,4,10]"
     add("--betas", metavar="X,Y", type=_betas, default=(1.0, 2.0, 4.0, 10.0), help=weights)
     add("--seeds", metavar="N", type=arg.whole_number(1), default=3, help="seeds of every setting [%(default)s]")
-    known = f"{', '.join(objective_names())} [beta_tcvae]"
+    known = f"{', '.join(arg.objective_names())} [beta_tcvae]"
     several = {"type": lambda text: list(map(arg.objective, arg.names(text))), "default": ["beta_tcvae"]}
     add("--objective", metavar="A,B", help=known, **several)
     add("--baselines", metavar="A,B", type=_baselines, default=["pca", "ica"], help="pca, ica, or none [pca,ica]")
@@ -61,7 +60,7 @@ def sweep_parser() -> argparse.ArgumentParser:
     add("--covariates", metavar="A,B", type=arg.names, help=scored)
     donors = "column of .obs: donors, which classifiers hold out [cells]"
     add("--donor-key", metavar="COLUMN", help=donors)
-    weighed = f"score that is weighed against the likelihood: {', '.join(score_names())} [%(default)s]"
+    weighed = f"score that is weighed against the likelihood: {', '.join(arg.score_names())} [%(default)s]"
     add("--score", metavar="NAME", type=_score, default="mig", help=weighed)
     add = parser.add_argument_group("engine").add_argument
     add("--engine", choices=("local", "ray"), default="local", help="where runs are done [%(default)s]")
@@ -81,11 +80,11 @@ def _betas(text: str) -> tuple[float, ...]:
 
 
 def _baselines(text: str) -> list[str]:
-    return [name for name in map(arg.choice(lambda: BASELINES, "baselines"), arg.names(text)) if name != "none"]
+    return [name for name in map(arg.choice(lambda: arg.BASELINES, "baselines"), arg.names(text)) if name != "none"]
 
 
 def _score(text: str) -> str:
     """A score's name; the registry is loaded to check it."""
     from scbetavae import metrics  # noqa: F401 - registers the scores
 
-    return arg.choice(score_names, "score")(text)
+    return arg.choice(arg.score_names, "score")(text)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import check_output, staged_folder
 from scbetavae.cli import _errors as errors
-from scbetavae.cli._arguments import anchor_of
-from scbetavae.cli._cells import load_cells, report_cells, set_up
+from scbetavae.cli._arguments import anchor_of, uses_beta
+from scbetavae.cli._io import load_cells, report_cells, set_up
 from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import CELLS, MODEL, OUTPUTS, class_columns, scores_are_wanted
 
@@ -44,12 +44,12 @@ def run_train(options: Namespace) -> int:
             msg = f"{str(options.file)!r} has {adata.n_obs} cells; at least {MIN_CELLS} are needed, of which one is held out."
             raise errors.CommandError(msg)
         with errors.users_mistakes(KeyError, TypeError, ValueError):
-            changes, renamed = make_writable(adata)
-            _follow(renamed, options)
+            converted = make_writable(adata)
+            _follow(converted.renamed, options)
             model = _prepare(adata, options)
         report_cells(adata, options)
-        if changes:
-            line("converted", f"so that {CELLS} can be written: {'; '.join(changes)}")
+        if converted.changes:
+            line("converted", f"so that {CELLS} can be written: {'; '.join(converted.changes)}")
         _report_model(model, options)
         seconds = _fit(model, options)
         for name in (_keys.LATENT_ZEROED, UMAP_ZEROED):  # of an earlier model, whose results the training has removed
@@ -134,19 +134,15 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     mistakes = errors.users_mistakes(ValueError, MisconfigurationException, TrainingDivergedError)
     passed = ("max_epochs", "max_steps", "batch_size", "early_stopping", "accelerator")
     arguments = {name: getattr(options, name) for name in passed} | {"beta_schedule": options.schedule}
-    arguments["check_val_every_n_epoch"] = 1 if options.early_stopping else _epochs_between_validations(model, options)
+    # About twenty validations per run on held-out cells, a tenth, as each costs time.
+    n_cells = max(round(0.9 * cast("AnnData", model.adata).n_obs), 1)
+    n_steps = options.max_steps or 15 * math.sqrt(n_cells)  # the default length, nearly
+    n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
+    arguments["check_val_every_n_epoch"] = 1 if options.early_stopping else max(int(n_epochs // 20), 1)
     # Our progress bar replaces theirs; scvi-tools prints a line of its own when training ends early.
     with errors.stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
         model.train(**arguments, simple_progress_bar=False, callbacks=[StepProgress()])
     return time.perf_counter() - started
-
-
-def _epochs_between_validations(model: BetaVAE, options: Namespace) -> int:
-    """Epochs between validations on held-out cells, a tenth: about twenty validations per run, as each costs time."""
-    n_cells = max(round(0.9 * cast("AnnData", model.adata).n_obs), 1)
-    n_steps = options.max_steps or 15 * math.sqrt(n_cells)  # the default length, nearly
-    n_epochs = options.max_epochs or n_steps / math.ceil(n_cells / options.batch_size)
-    return max(int(n_epochs // 20), 1)
 
 
 def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
@@ -170,8 +166,6 @@ def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
 
 def _report_model(model: BetaVAE, options: Namespace) -> None:
     """The line of the report about the model."""
-    from scbetavae.cli._choices import uses_beta
-
     strength = [f"{name} {value}" for name, value in options.objective_arg]
     if uses_beta(options.objective):
         module: Any = model.module

@@ -5,7 +5,6 @@ import argparse
 from scbetavae._core import keys as _keys
 from scbetavae._core.folders import MARK
 from scbetavae.cli import _arguments as arg
-from scbetavae.cli._choices import objective_names
 from scbetavae.cli._outputs import NOT_MADE
 
 CELLS, MODEL, CURVES, UMAP = _TRAINED = (MARK, "model", "training.png", "umap.png")
@@ -73,7 +72,7 @@ def train_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", metavar="N", type=arg.whole_number(0), default=0, help="random seed [%(default)s]")
     arg.add_data(parser.add_argument_group("data"))
     model = parser.add_argument_group("model")
-    listed = f"{', '.join(objective_names())} [%(default)s]"
+    listed = f"{', '.join(arg.objective_names())} [%(default)s]"
     model.add_argument("--objective", metavar="NAME", type=arg.objective, default="beta_tcvae", help=listed)
     repeated = {"type": arg.assignment, "action": "append", "default": []}
     text = "argument of the objective, such as capacity=10 or lambda_od=5; can be repeated"
@@ -85,27 +84,21 @@ def train_parser() -> argparse.ArgumentParser:
     arg.add_training(training)
     text = "train at a constant learning rate until held-out cells no longer improve, up to 400 epochs"
     training.add_argument("--early-stopping", action="store_true", help=text)
-    _add_scores(parser.add_argument_group("scores"))
-    _add_actions(parser.add_argument_group("latent-space operations"))
-    return parser
-
-
-def _add_scores(group: argparse._ArgumentGroup) -> None:
-    which = group.add_mutually_exclusive_group()
+    scores = parser.add_argument_group("scores")
+    which = scores.add_mutually_exclusive_group()
     scored = "columns of .obs that the dimensions are scored against [batch and labels]"
     which.add_argument("--covariates", metavar="A,B", type=arg.names, help=scored)
     classes = "covariates whose numbers are names of classes; batch, labels, condition and donors always are"
-    group.add_argument("--categorical", metavar="A,B", type=arg.names, help=classes)
+    scores.add_argument("--categorical", metavar="A,B", type=arg.names, help=classes)
     which.add_argument("--no-scores", action="store_true", help="do not score")
     donors = "column of .obs: donors, over which intervals of scores are computed [cells]"
-    group.add_argument("--donor-key", metavar="COLUMN", help=donors)
-
-
-def _add_actions(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--condition", metavar="COLUMN", help="column of .obs: condition, such as disease or treatment")
-    group.add_argument("--source", metavar="VALUE", help="condition of the cells to predict from [the first of two]")
-    group.add_argument("--target", metavar="VALUE", help="condition to predict [the second of two]")
-    group.add_argument("--no-actions", action="store_true", help="no latent-space operations")
+    scores.add_argument("--donor-key", metavar="COLUMN", help=donors)
+    add = parser.add_argument_group("latent-space operations").add_argument
+    add("--condition", metavar="COLUMN", help="column of .obs: condition, such as disease or treatment")
+    add("--source", metavar="VALUE", help="condition of the cells to predict from [the first of two]")
+    add("--target", metavar="VALUE", help="condition to predict [the second of two]")
+    add("--no-actions", action="store_true", help="no latent-space operations")
+    return parser
 
 
 def class_columns(options: argparse.Namespace) -> list[str]:

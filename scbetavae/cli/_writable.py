@@ -1,9 +1,11 @@
 """Whether cells can be written to an AnnData file, known before training: convert what loses nothing, refuse the rest."""
 
+from __future__ import annotations
+
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Set
 from pathlib import PurePath
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import anndata
 import h5py
@@ -14,7 +16,6 @@ from scipy import sparse
 
 from scbetavae._core.columns import obs_of
 
-_AXIS_SLOTS = ("layers", "obsm", "varm", "obsp", "varp")
 _AS_TEXT = (dt.date, dt.time, dt.timedelta, np.datetime64, np.timedelta64, PurePath)
 _SEQUENCES = (tuple, list, range, Set, np.ndarray)
 _NAMES = (str, bool, int, float, tuple, np.generic)
@@ -24,32 +25,26 @@ _PLAIN_KINDS = "biufcU"  # of numpy: booleans, numbers and text
 _N_SHOWN = 5
 
 
-class Converted(NamedTuple):
-    """What :func:`make_writable` changed: a phrase per entry, and new names by slot (``"obs"``, ...) and old name."""
-
-    changes: list[str]
-    renamed: dict[str, dict[Any, str]]
-
-
-def make_writable(adata: AnnData) -> Converted:
+def make_writable(adata: AnnData) -> Conversion:
     """Convert, in place, what ``write_h5ad`` would refuse and what can be converted without loss.
 
     Every entry is written to a file in memory, a few rows of numeric matrices and all of the rest. A ValueError names the entries
     that can neither be written nor be converted. Text columns that repeat become categories, as in every file of anndata.
     """
-    check = _Check()
+    check = Conversion()
     adata.strings_to_categoricals()
     check.frame(obs_of(adata), "obs")
-    check.frame(cast("pd.DataFrame", adata.var), "var")
-    for slot in _AXIS_SLOTS:
+    for slot in ("layers", "obsm", "obsp", "varp"):
         check.mapping(getattr(adata, slot), slot, _few_rows)
     check.mapping(adata.uns, "uns")
-    check.take("X", adata.X, _refuse, _few_rows)
+    genes_of: list[tuple[Any, str]] = [(adata, "")]
     if adata.raw is not None:
         adata.strings_to_categoricals(adata.raw.var)
-        check.frame(adata.raw.var, "raw.var")
-        check.mapping(cast("Any", adata.raw).varm, "raw.varm", _few_rows)
-        check.take("raw.X", adata.raw.X, _refuse, _few_rows)
+        genes_of.append((adata.raw, "raw."))
+    for genes, where in genes_of:
+        check.frame(genes.var, f"{where}var")
+        check.mapping(genes.varm, f"{where}varm", _few_rows)
+        check.take(f"{where}X", genes.X, _refuse, _few_rows)
     if check.refused:
         more = len(check.refused) - _N_SHOWN
         msg = (
@@ -58,16 +53,11 @@ def make_writable(adata: AnnData) -> Converted:
             "Remove them, or convert them to text or numbers, such as adata.obs['x'] = adata.obs['x'].astype(str)."
         )
         raise ValueError(msg)
-    return Converted(check.changes, check.renamed)
+    return check
 
 
-def _all(value: Any) -> Any:
-    """All of an entry is tried."""
-    return value
-
-
-class _Check:
-    """Tries every entry, and keeps what was changed and what cannot be written."""
+class Conversion:
+    """Tries every entry; keeps a phrase per change and per refusal, and new names by slot (``"obs"``, ...) and old name."""
 
     def __init__(self) -> None:
         self.changes: list[str] = []
@@ -93,7 +83,7 @@ class _Check:
                 frame[name] = plain
         self._check_names(list(frame.columns), where)
 
-    def mapping(self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] = _all) -> None:
+    def mapping(self, mapping: MutableMapping[Any, Any], where: str, part: Callable[[Any], Any] | None = None) -> None:
         """Keys and values of ``.uns``, of a dict in it, of ``.obsm`` and the like, in place; ``part`` is what is tried."""
         names = [name for name in mapping if name is not None]  # newer versions of anndata have X as the layer None
         for old, new in self._rename(names, where).items():
@@ -113,13 +103,16 @@ class _Check:
                 mapping[name] = plain
         self._check_names(names, where)
 
-    def take(self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] = _all) -> Any:
+    def take(
+        self, entry: str, value: Any, convert: Callable[[Any], Any], part: Callable[[Any], Any] | None = None
+    ) -> Any:
         """The value, or what it was converted to."""
-        if value is None or _refusal(part(value)) is None:
+        tried = part or (lambda whole: whole)
+        if value is None or _refusal(tried(value)) is None:
             return value
         try:
             plain = convert(value)
-            reason = _refusal(plain if plain is None else part(plain))
+            reason = _refusal(plain if plain is None else tried(plain))
         except (TypeError, ValueError, OverflowError) as error:
             reason = _one_line(error)
         if reason is not None:

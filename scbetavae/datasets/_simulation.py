@@ -12,8 +12,7 @@ from scipy.special import log_softmax, ndtri, softmax
 
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
-from scbetavae.datasets._effects import FactorEffects
-from scbetavae.datasets._factors import CLASSES, check_confounding, check_proportions, draw_ranks
+from scbetavae.datasets._factors import CLASSES, FactorEffects, check_confounding, check_proportions, draw_ranks
 
 # What benchmarks/fit_simulator.py measures on the cells of `pbmc68k`, to three digits. The dispersion 1 / theta is that within
 # cell types of a gene with one count per cell, and falls with the mean to the power of minus DISPERSION_EXPONENT.
@@ -25,6 +24,7 @@ DISPERSION_EXPONENT = 0.501
 
 # Factors with a gene program; the library size scales all genes alike.
 _PROGRAMS = ("cell_type", "condition", "phase", "gradient", "batch")
+_OBS = ("cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size")
 
 _VALUES_AT_A_TIME = 4_000_000  # dense while counts are drawn: 32 MB for each of a few arrays
 
@@ -53,7 +53,9 @@ def simulate_counts(
     :math:`u`, so that one unit of effect is one standard deviation (:class:`FactorEffects`).
 
     Depth, gene means and dispersion are those measured on :func:`pbmc68k`. Depth grows with the number of genes, so that sparsity
-    stays the same.
+    stays the same. The design follows Splatter (Zappia, Phipson and Oshlack 2017, *Genome Biology* 18, 174,
+    doi:10.1186/s13059-017-1305-0). A TypeError or ValueError says if an argument is out of range, a factor unknown, confounding
+    circular, or cells or genes are too few.
 
     Parameters
     ----------
@@ -90,16 +92,6 @@ def simulate_counts(
       and sine), ``program_gradient`` (genes x 1), ``program_batch`` (genes x batches): the loadings :math:`W_f`
     - ``.uns["betavae"]["simulation"]``: flat dict of all parameters
 
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is out of range, a factor unknown, confounding circular, or cells or genes too few.
-
-    References
-    ----------
-    Zappia, L., Phipson, B. and Oshlack, A. (2017). Splatter: simulation of single-cell RNA sequencing data.
-    *Genome Biology* 18, 174. doi:10.1186/s13059-017-1305-0
-
     Examples
     --------
     >>> from scbetavae.datasets import FactorEffects, simulate_counts
@@ -131,9 +123,19 @@ def simulate_counts(
     baseline = LOG_ABUNDANCE_SD * np.random.default_rng(for_baseline).standard_normal(n_genes)
     abundance = softmax(baseline)
     dispersion = DISPERSION_AT_MEAN_ONE * (median_library_size * abundance) ** -DISPERSION_EXPONENT
-    design = _code_factors(ranks, codes, n_classes)
+    angle = 2 * np.pi * ranks["phase"]
+    design = {
+        "cell_type": np.eye(n_cell_types)[codes["cell_type"]],
+        "condition": 2.0 * codes["condition"][:, None] - 1.0,
+        "phase": np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)]),
+        "gradient": np.sqrt(12) * (ranks["gradient"][:, None] - 0.5),
+        "batch": np.eye(n_batches)[codes["batch"]],
+    }
     counts = _draw_counts(design, loadings, baseline, library_size, dispersion, for_counts)
 
+    classes: Any = names
+    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
+    obs |= {"phase_angle": angle, "gradient": ranks["gradient"], "library_size": library_size}
     parameters = {**sizes, "seed": seed}
     parameters |= {"median_library_size": median_library_size, "log_library_size_sd": log_library_size_sd}
     parameters |= {f"effect_{name}": value for name, value in asdict(effects).items() if "program" not in name}
@@ -142,7 +144,7 @@ def simulate_counts(
     parameters |= {f"confounding_{first}_{second}": value for second, (first, value) in followed.items()}
     return AnnData(
         counts,
-        obs=_describe_cells(names, codes, ranks, library_size),
+        obs=pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(n_cells)]))[list(_OBS)],
         var=pd.DataFrame(
             {"abundance": abundance, "dispersion": dispersion}, index=pd.Index([f"gene_{i}" for i in range(n_genes)])
         ),
@@ -191,20 +193,6 @@ def _draw_loadings(
     return loadings
 
 
-def _code_factors(
-    ranks: Mapping[str, np.ndarray], codes: Mapping[str, np.ndarray], n_classes: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """The codes h_f of every factor, cells x columns."""
-    angle = 2 * np.pi * ranks["phase"]
-    return {
-        "cell_type": np.eye(n_classes["cell_type"])[codes["cell_type"]],
-        "condition": 2.0 * codes["condition"][:, None] - 1.0,
-        "phase": np.sqrt(2) * np.column_stack([np.cos(angle), np.sin(angle)]),
-        "gradient": np.sqrt(12) * (ranks["gradient"][:, None] - 0.5),
-        "batch": np.eye(n_classes["batch"])[codes["batch"]],
-    }
-
-
 def _draw_counts(
     coded: Mapping[str, np.ndarray],
     loadings: Mapping[str, np.ndarray],
@@ -227,17 +215,3 @@ def _draw_counts(
             counts[cell, rng.choice(len(baseline), p=share[cell])] = 1
         blocks.append(sp.csr_matrix(counts.astype(np.float32)))
     return sp.csr_matrix(sp.vstack(blocks))
-
-
-def _describe_cells(
-    names: Mapping[str, list[str]],
-    codes: Mapping[str, np.ndarray],
-    ranks: Mapping[str, np.ndarray],
-    library_size: np.ndarray,
-) -> pd.DataFrame:
-    """The columns of ``.obs``."""
-    classes: Any = names
-    obs: dict[str, Any] = {name: pd.Categorical.from_codes(codes[name], classes[name]) for name in names}
-    obs |= {"phase_angle": 2 * np.pi * ranks["phase"], "gradient": ranks["gradient"], "library_size": library_size}
-    order = ["cell_type", "condition", "phase", "phase_angle", "gradient", "batch", "library_size"]
-    return pd.DataFrame(obs, index=pd.Index([f"cell_{i}" for i in range(len(library_size))]))[order]

@@ -7,8 +7,7 @@ from scbetavae.pl._condition_prediction import condition_prediction
 from scbetavae.pl._consensus import consensus
 from scbetavae.pl._counterfactual import counterfactual
 from scbetavae.pl._dimension_covariate import dimension_covariate, dimension_covariate_frame
-from scbetavae.pl._disentanglement import disentanglement
-from scbetavae.pl._embedding_comparison import embedding_comparison
+from scbetavae.pl._disentanglement import disentanglement, embedding_comparison
 from scbetavae.pl._history import history
 from scbetavae.pl._latent_summary import latent_summary
 from scbetavae.pl._tradeoff import tradeoff

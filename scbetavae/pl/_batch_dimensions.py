@@ -9,8 +9,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import hide_spines, single_panel, write_reason
-from scbetavae.pl._read import read_parameters, read_table
+from scbetavae.pl._figure import hide_spines, read_parameters, read_table, single_panel, write_reason
 
 _DRAWN = ("dimension", "rank", "batch_given_conserved", "conserved_given_batch")
 _COLUMNS = (*_DRAWN, "active", "batch_p_adjusted", "chosen")
@@ -35,21 +34,16 @@ def batch_dimensions(data: AnnData | pd.DataFrame, *, key: str = keys.BATCH_DIME
     key
         Name of the result.
     ax
-        Axes to draw on; by default of a new figure.
-
-    Returns
-    -------
-    Axes
+        Axes to draw on; by default of a new figure. They are returned.
 
     Raises
     ------
     KeyError, ValueError
-        If there is no such result; if no dimension is active.
+        If there is no such result, or nothing in it that can be drawn, such as an active dimension.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import scbetavae
+    >>> import numpy as np, scbetavae
     >>> adata = scbetavae.datasets.simulate_counts(400, 50, n_cell_types=2)
     >>> adata.obsm["X_betavae"] = np.random.default_rng(0).normal(size=(400, 3))
     >>> adata.obsm["X_betavae"][:, 2] += 6.0 * (adata.obs["batch"] == "batch_1")

@@ -13,8 +13,7 @@ from matplotlib.lines import Line2D
 
 from scbetavae._core import keys, palette, results
 from scbetavae._core.checks import as_list, check_key
-from scbetavae.pl._figure import ROWS_ONLY, Picture, dot_handle, hide_spines, label_rows, write_reason
-from scbetavae.pl._read import read_parameters, read_table
+from scbetavae.pl._figure import Picture, dot_handle, label_rows, read_parameters, read_table, write_reason
 
 _INTERVALS = tuple(f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high"))
 _COLUMNS = ("role", "covariate", "classifier", *_INTERVALS, "expected")
@@ -45,60 +44,52 @@ def batch_removal(
 
     Parameters
     ----------
-    data
-        Annotated data with the report in ``.uns["betavae"][key]``, or the report itself, which is then drawn alone.
+    data, key
+        As in :func:`batch_dimensions`, with its errors; a data frame is the report, which is then drawn alone, without ``color``.
     color
         Columns of ``.obs``, one or several: one row of cells before and after for each; integers with few values are
         classes. By default the batch, if both coordinates exist; otherwise the report is drawn alone.
     basis, zeroed_basis
-        Entries of ``.obsm``, of which the first two columns are the coordinates of the cells before and after.
-    key
-        Name of the result.
+        Entries of ``.obsm``, of which the first two columns are the coordinates of the cells before and after. A KeyError or
+        ValueError says if one is missing, has one column, or is of a model before the last training.
 
     Returns
     -------
-    Figure
-        Cells before and after to the left, if there are coordinates, and the report to the right. Colors that scanpy stored in
-        ``.uns[f"{color}_colors"]`` are used.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no report, no such column or no such coordinates; if coordinates have one column or are of a model before
-        the last training; if ``color`` is given with a data frame.
+    Figure with the cells before and after to the left, if there are coordinates, in the colors that scanpy stored in
+    ``.uns[f"{color}_colors"]``, and the report to the right.
 
     Examples
     --------
-    Two dimensions stand in for UMAPs, which ``scanpy.pp.neighbors(adata, use_rep=name, key_added=name)`` and
-    ``scanpy.tl.umap(adata, neighbors_key=name, key_added=umap)`` make of each of the two embeddings.
+    Two dimensions stand in for the UMAPs that ``scanpy.pp.neighbors`` and ``scanpy.tl.umap`` make of each of the two embeddings.
 
-    >>> import numpy as np
-    >>> import scbetavae
+    >>> import numpy as np, scbetavae
     >>> adata = scbetavae.datasets.simulate_counts(300, 50, n_cell_types=2, seed=0)
-    >>> z = np.random.default_rng(0).normal(size=(300, 3))
-    >>> z[:, 0] += 6.0 * (adata.obs["batch"] == "batch_1")
-    >>> z[:, 1] += 6.0 * (adata.obs["cell_type"] == "type_1")
-    >>> adata.obsm["X_example"] = z
-    >>> zeroed = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
-    >>> adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = z[:, :2], zeroed[:, 1:]
+    >>> batch, cell_type = adata.obs["batch"] == "batch_1", adata.obs["cell_type"] == "type_1"
+    >>> z = np.random.default_rng(0).normal(size=(300, 3)) + 6.0 * np.column_stack([batch, cell_type, 0 * batch])
+    >>> adata.obsm["X_example"], adata.obsm["X_umap"], adata.obsm["X_umap_zeroed"] = z, z[:, :2], z[:, 1:]
+    >>> _ = scbetavae.tl.zero_batch_dimensions(adata, 0, "batch", conserve="cell_type", obsm_key="X_example")
     >>> figure = scbetavae.pl.batch_removal(adata, ["batch", "cell_type"])
     >>> [axes.get_title() for axes in figure.axes if axes.get_title()]
     ['batch, before', 'batch, after', 'cell_type, before', 'cell_type, after']
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
-    if not _is_measured(table).any():
+    report = _frame(table)
+    if report.empty:
         flags = dict.fromkeys(flag for flag in table.get("flag", ()) if flag)
         figure = Picture(4.4, 2.4)
         reason = "; ".join(flags) or "No row of the report has a value before and after."
         write_reason(figure.subplots(), "Batch removal", reason)
         return figure
-    report = _frame(table)
     bases = {"before": basis, "after": zeroed_basis}
     names = _names_to_draw(data, color, report, bases.values())
     shades = {name: _shades(data, name) for name in names}
     points = {when: _coordinates(data, name) for when, name in bases.items()} if names else {}
     letters = max((len(label) for _, legend in shades.values() for label in legend), default=4) + 4
-    widths = [_PANEL, _PANEL, 0.2 + 0.085 * letters * max(map(_n_columns, shades.values()))] if names else []
+    widths = (
+        [_PANEL, _PANEL, 0.2 + 0.085 * letters * max(_n_columns(legend) for _, legend in shades.values())]
+        if names
+        else []
+    )
     widths.append(3.4 + 0.075 * max(report["label"].str.len()))
     height = _ROW_HEIGHT * len(report) + 1.1
     figure = Picture(sum(widths), max(_PANEL * len(names), height if len(names) < 2 else 0.0))
@@ -111,7 +102,13 @@ def batch_removal(
             dots = axes.scatter(*cells.T, c=colors, cmap=None if legend else _NUMBERS, **style)
             if not legend:
                 figure.colorbar(dots, ax=axes, pad=0.02)
-        _draw_legend(figure.add_subplot(grid[line, 2]), legend, _n_columns(shades[name]))
+        # One legend for both panels, in axes of its own, so that they stay equally wide.
+        axes = figure.add_subplot(grid[line, 2])
+        axes.set_axis_off()
+        if legend:
+            handles = [dot_handle(label, color, linestyle="") for label, color in legend.items()]
+            place = {"loc": "center left", "bbox_to_anchor": (0, 0.5)}
+            axes.legend(handles=handles, frameon=False, ncols=_n_columns(legend), **place)
     _draw_report(figure.add_subplot(grid[:, -1]), report)
     known = read_parameters(data, key)
     if known.get("status"):
@@ -123,14 +120,9 @@ def batch_removal(
 
 def _frame(report: pd.DataFrame) -> pd.DataFrame:
     """Rows of the report with a value before and after, and a column ``label``."""
-    report = report[_is_measured(report)].reset_index(drop=True)
+    report = report[report["before"].notna() & report["after"].notna()].reset_index(drop=True)
     classifiers = report["classifier"].map(lambda name: _CLASSIFIERS.get(str(name), str(name)))
     return report.assign(label=report["covariate"].astype(str) + ", " + classifiers)
-
-
-def _is_measured(report: pd.DataFrame) -> pd.Series:
-    """Rows with a value before and after."""
-    return report["before"].notna() & report["after"].notna()
 
 
 def _names_to_draw(data: Any, color: str | Iterable[str], report: pd.DataFrame, bases: Iterable[str]) -> list[str]:
@@ -181,17 +173,9 @@ def _shades(adata: Any, name: str) -> tuple[np.ndarray, dict[str, str]]:
     return shades, legend | ({"NA": palette.LIGHT} if column.isna().any() else {})
 
 
-def _n_columns(shades: tuple[np.ndarray, dict[str, str]]) -> int:
-    """Columns of the legend."""
-    return 1 + (len(shades[1]) > 14) + (len(shades[1]) > 30)
-
-
-def _draw_legend(axes: Axes, legend: dict[str, str], n_columns: int) -> None:
-    """One legend for both panels, in axes of its own, so that they stay equally wide."""
-    axes.set_axis_off()
-    handles = [dot_handle(label, color, linestyle="") for label, color in legend.items()]
-    if handles:
-        axes.legend(handles=handles, frameon=False, ncols=n_columns, loc="center left", bbox_to_anchor=(0, 0.5))
+def _n_columns(legend: dict[str, str]) -> int:
+    """Columns of a legend."""
+    return 1 + (len(legend) > 14) + (len(legend) > 30)
 
 
 def _draw_report(axes: Axes, report: pd.DataFrame) -> None:
@@ -213,7 +197,6 @@ def _draw_report(axes: Axes, report: pd.DataFrame) -> None:
     axes.set_xlim(min(-0.04, np.nanmin(report[list(_INTERVALS)].to_numpy()) - 0.03), 1.04)
     axes.set_xticks([0.0, 0.5, 1.0], ["0", "0.5", "1"])
     axes.set_xlabel("accuracy (0 chance, 1 perfect)")
-    hide_spines(axes, ROWS_ONLY)
     axes.axvline(0, color=palette.LIGHT, linewidth=0.8, zorder=0)
     n_batch = int((report["role"] == "batch").sum())
     for height in np.arange(0.5, len(report) - 1):

@@ -13,19 +13,43 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
+from scbetavae import metrics as _metrics
 from scbetavae._core import palette
 from scbetavae._core.checks import as_list
 from scbetavae._core.sweep_table import finished_runs, rows_of, seed_means
 from scbetavae.pl._figure import dot_handle, hide_spines, panel_grid
-from scbetavae.pl._sweep_tables import default_panels, styles_of, title_and_unit, title_of_method
 
+# What a sweep measures besides scores: title and unit; braces stand for the covariate. Titles of scores are in their records.
+_QUANTITIES = {
+    "nll": ("Held-out NLL", "nats per cell"),
+    "kl": ("KL from the prior", "nats per cell"),
+    "negative_elbo": ("Held-out negative ELBO", "nats per cell"),
+    "active_dimensions": ("Active dimensions", "latent dimensions"),
+    "collapsed": ("Collapsed", "share of seeds"),
+    "gaussian_total_correlation": ("Total correlation", "nats"),
+    "agreement": ("Agreement of seeds", "mean |Spearman|"),
+    "udr": ("UDR (seeds agree)", ""),
+    "kmeans_ari": ("k-means ARI, {}", "ARI"),
+    "knn_accuracy": ("k-NN accuracy, {}", "accuracy"),
+    "ilisi": ("Mixing of {}", "iLISI"),
+    "seconds": ("Training time", "seconds"),
+    "scoring_seconds": ("Scoring time", "seconds"),
+    "peak_memory": ("Peak memory", "MiB"),
+    "peak_gpu_memory": ("Peak GPU memory", "MiB"),
+    "epochs": ("Training", "epochs"),
+    "steps": ("Training", "minibatches"),
+}
+_FIRST = ("nll", "kl", "active_dimensions", "gaussian_total_correlation", "mig", "sap", "dci_completeness", "lms")
+_LAST = ("agreement", "kmeans_ari", "knn_accuracy", "ilisi")
+_ON_REQUEST = ("dci_disentanglement", "dci_informativeness", "modularity", "dcimig", "mig_sup", "explicitness")
+_BASELINES = {"pca": ("PCA", (palette.DARK, "--")), "ica": ("ICA", (palette.MIDDLE, ":"))}
 _LOWEST_SHARE = 0.5  # of models that collapsed, from which a beta is shaded
 
 
 def beta_sweep(
     sweep: pd.DataFrame, *, metrics: str | Iterable[str] | None = None, covariate: str | None = None
 ) -> Figure:
-    """Plot the models of a sweep against beta, one panel per quantity.
+    """Plot the models of a sweep against beta: a Figure with one panel per quantity, up to four per row.
 
     A dot is a seed, the line the mean and the band its 95% t interval. Baselines and objectives without beta are horizontal
     lines. An open circle is a model that collapsed (fewer than two active dimensions); a beta is shaded where at least half
@@ -34,30 +58,31 @@ def beta_sweep(
     Parameters
     ----------
     sweep
-        Result of :func:`scbetavae.sweep.beta_sweep`.
+        Result of :func:`scbetavae.sweep.beta_sweep`; without its columns a KeyError, without a finished run a ValueError.
     metrics
         Quantities to draw, in their order; by default likelihood, KL, active dimensions, total correlation, the main scores and
         your own registered ones, as far as the sweep has them.
     covariate
         Covariate of the scores; by default all together.
 
-    Returns
-    -------
-    Figure with up to four panels per row.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If the data frame is not that of a sweep; if no run is finished, or the sweep has no such quantity.
-
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
-    >>> runs = pd.DataFrame({"beta": [0.5, 0.5, 4.0, 4.0], "seed": [0, 1, 0, 1], "value": [500.0, 501.0, 510.0, 512.0]})
-    >>> sweep = runs.assign(
-    ...     kind="model", method="beta_vae", metric="nll", covariate="", level="", normalized=None, status="done"
-    ... )
+    >>> import pandas as pd, scbetavae
+    >>> constant = {
+    ...     "kind": "model",
+    ...     "method": "beta_vae",
+    ...     "metric": "nll",
+    ...     "covariate": "",
+    ...     "level": "",
+    ...     "normalized": None,
+    ... }
+    >>> runs = {
+    ...     "beta": [0.5, 0.5, 4.0, 4.0],
+    ...     "seed": [0, 1, 0, 1],
+    ...     "value": [500.0, 501.0, 510.0, 512.0],
+    ...     "status": "done",
+    ... }
+    >>> sweep = pd.DataFrame(runs | constant)
     >>> figure = scbetavae.pl.beta_sweep(sweep)
     >>> [axes.get_title() for axes in figure.axes]
     ['Held-out NLL']
@@ -84,20 +109,20 @@ def _frame(
         part = rows[["metric", "covariate", "kind", "method", "beta", "seed"]].assign(value=rows["shown"].astype(float))
         parts.append(part.assign(panel=title, unit=unit).join(seed_means(part, "value")))
     frame = pd.concat(parts, ignore_index=True)
-    collapsed = set(_runs(done[(done["metric"] == "collapsed") & (done["value"] > 0)]))
-    return frame.assign(collapsed=[run in collapsed for run in _runs(frame)])
-
-
-def _runs(frame: pd.DataFrame) -> zip:
-    """Method, beta and seed of every row."""
-    return zip(frame["method"], frame["beta"].fillna(-1.0), frame["seed"], strict=True)
+    collapsed = done[(done["metric"] == "collapsed") & (done["value"] > 0)]
+    runs = (
+        pd.MultiIndex.from_frame(rows[["method", "beta", "seed"]].fillna({"beta": -1.0})) for rows in (frame, collapsed)
+    )
+    return frame.assign(collapsed=next(runs).isin(next(runs)))
 
 
 def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covariate: str | None) -> list[pd.DataFrame]:
     """Rows of every panel."""
     present = set(done["metric"])
     chosen = []
-    for name in default_panels(done) if metrics is None else as_list(metrics):
+    own = [name for name in _metrics.SCORES if name not in (*_QUANTITIES, *_FIRST, *_LAST, *_ON_REQUEST)]
+    usual = [name for name in (*_FIRST, *own, *_LAST) if name in present]
+    for name in usual if metrics is None else as_list(metrics):
         columns = list(dict.fromkeys(done.loc[done["metric"] == name, "covariate"]))
         if metrics is None and name == "knn_accuracy" and "kmeans_ari" in present:
             labels = set(done.loc[done["metric"] == "kmeans_ari", "covariate"])
@@ -117,8 +142,10 @@ def _chosen_rows(done: pd.DataFrame, metrics: str | Iterable[str] | None, covari
 def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, str]], *, labeled: bool) -> None:
     """Dots of seeds, means, bands and horizontal lines."""
     betas = np.sort(frame["beta"].dropna().unique())
-    _scale_betas(axes, betas)
-    _shade_collapse(axes, frame, betas)
+    if len(betas):
+        _scale_betas(axes, frame, betas)
+    else:
+        axes.set_xticks([])
     for method, rows in frame.groupby("method", sort=False):
         color, style = styles[str(method)]
         level = rows[rows["beta"].isna()]
@@ -141,11 +168,8 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: dict[str, tuple[str, st
     hide_spines(axes)
 
 
-def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
-    """A logarithmic axis with a tick at every beta, and zero at its left end."""
-    if not len(betas):
-        axes.set_xticks([])
-        return
+def _scale_betas(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
+    """A logarithmic axis with a tick at every beta, and zero at its left end; where models collapsed it is shaded."""
     positive = betas[betas > 0]
     if len(positive) < len(betas):
         smallest = positive.min() if len(positive) else 1.0
@@ -162,13 +186,9 @@ def _scale_betas(axes: Axes, betas: np.ndarray) -> None:
     axes.xaxis.set_major_locator(FixedLocator(apart))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _position: f"{value:g}")
-
-
-def _shade_collapse(axes: Axes, frame: pd.DataFrame, betas: np.ndarray) -> None:
-    """Shade betas at which at least half of the models collapsed, halfway to their neighbors."""
+    # Betas at which at least half of the models collapsed are shaded, halfway to their neighbors.
     share = frame[frame["beta"].notna()].groupby("beta")["collapsed"].mean()
-    left, right = axes.get_xlim()
-    edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], right]
+    edges = np.r_[left, [math.sqrt(a * b) if a > 0 else b / 2 for a, b in pairwise(betas)], axes.get_xlim()[1]]
     for position, beta in enumerate(betas):
         if share[beta] >= _LOWEST_SHARE:
             axes.axvspan(edges[position], edges[position + 1], color=palette.PALE, linewidth=0, zorder=0)
@@ -204,3 +224,31 @@ def _legend(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Lin
     if frame["collapsed"].any():
         handles.append(dot_handle("collapsed", palette.BLUE, hollow=True, linestyle="", markersize=3.6))
     return handles
+
+
+def title_and_unit(rows: pd.DataFrame) -> tuple[str, str]:
+    """Title and unit of the quantity of these rows."""
+    metric, against, column = rows[["metric", "covariate", "column"]].iloc[0]
+    own_title = getattr(_metrics.SCORES.get(metric), "title", metric.replace("_", " ").capitalize())
+    title, unit = _QUANTITIES.get(metric, (own_title, ""))
+    if "{}" in title:
+        title = title.format(against)
+    elif against not in ("", "all"):
+        title = f"{title}, {against}"
+    return title, unit or ("normalized score" if column == "normalized" else "score")
+
+
+def styles_of(rows: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Color and line style of every method; baselines are gray."""
+    models, baselines = (
+        list(dict.fromkeys(rows.loc[rows["kind"] == kind, "method"])) for kind in ("model", "baseline")
+    )
+    styles = {name: (color, "-") for name, color in zip(models, palette.colors(len(models)), strict=True)}
+    return styles | {name: _BASELINES.get(name, ("", (palette.MIDDLE, ":")))[1] for name in baselines}
+
+
+def title_of_method(method: str) -> str:
+    """Title of an objective or a baseline."""
+    from scbetavae import module  # torch loads with it
+
+    return _BASELINES[method][0] if method in _BASELINES else getattr(module.OBJECTIVES.get(method), "title", method)

@@ -8,8 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import ROWS_ONLY, dot_handle, hide_spines, label_rows, shorten, single_panel, write_reason
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import dot_handle, label_rows, read_table, shorten, single_panel, write_reason
 
 _NUMBERS = ("accuracy", "null_low", "null_high", "ci_low", "ci_high")
 _COLUMNS = ("predictor", "dimension", "active", "covariate", *_NUMBERS, "p_adjusted", "direction", "n_classes")
@@ -34,24 +33,11 @@ def condition_prediction(
     dimensions together, and of library size and percent mitochondrial alone: a dimension to the left of the latter may encode
     nothing else. Next to a dimension is the class with its highest values, or whether a number rises (+) or falls (-).
 
-    Parameters
-    ----------
-    data, key, ax
-        As in :func:`batch_dimensions`.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no prediction under ``key``; if no dimension is active.
+    Parameters, Axes and errors are as in :func:`batch_dimensions`.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import scbetavae
+    >>> import numpy as np, scbetavae
     >>> treated = np.arange(200) % 2 > 0
     >>> z = np.random.default_rng(0).normal(size=(200, 3)) + 3.0 * treated[:, None] * [0, 0, 1]
     >>> table = scbetavae.metrics.condition_prediction(z, treated)
@@ -74,7 +60,16 @@ def condition_prediction(
         axes.plot([row["ci_low"], row["ci_high"]], [height, height], color=_COLOR, linewidth=1.6, zorder=3)
         fill = "white" if row["p_adjusted"] >= _SIGNIFICANT else _COLOR
         axes.plot(row["accuracy"], height, color=_COLOR, marker="o", markersize=5.5, markerfacecolor=fill, zorder=4)
-    handles = [*_legend(dimensions), *_draw_references(axes, frame)]
+    handles: list[Line2D | Patch] = [dot_handle("one dimension, 95% interval", _COLOR)]
+    if (dimensions["p_adjusted"] >= _SIGNIFICANT).any():
+        handles.append(dot_handle(f"corrected p ≥ {_SIGNIFICANT:g}", _COLOR, hollow=True))
+    if dimensions["null_low"].notna().any():
+        handles.append(Patch(facecolor=_NULL, label="95% of permuted labels"))
+    for predictor, accuracy in zip(frame["predictor"], frame["accuracy"], strict=True):
+        if predictor in _REFERENCES:
+            color, style, label = _REFERENCES[predictor]
+            label = f"{label}: {round(accuracy, 2) + 0.0:.2f}"
+            handles.append(axes.axvline(accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2, label=label))
     numeric = int(frame["n_classes"].iloc[0]) == 0
     label_rows(axes, dimensions["label"].tolist())
     axes.set_ylabel("dimension (rises or falls)" if numeric else "dimension (highest class)")
@@ -83,7 +78,6 @@ def condition_prediction(
     shown = frame[list(_NUMBERS)].to_numpy(dtype=float)
     low, high = min(0.0, float(np.nanmin(shown))), max(0.1, float(np.nanmax(shown)))
     axes.set_xlim(low - 0.04 * (high - low), high + 0.04 * (high - low))
-    hide_spines(axes, ROWS_ONLY)
     place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
     axes.legend(handles=handles, frameon=False, fontsize="small", **place)
     return axes
@@ -102,24 +96,3 @@ def _frame(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table["dimension"].astype(str) + names
     table.insert(0, "label", numbers.where(table["predictor"] == "dimension", table["predictor"]))
     return table
-
-
-def _draw_references(ax: Axes, frame: pd.DataFrame) -> list[Line2D]:
-    """Vertical lines of all dimensions and of the technical covariates."""
-    lines = []
-    for predictor, accuracy in zip(frame["predictor"], frame["accuracy"], strict=True):
-        if predictor in _REFERENCES:
-            color, style, label = _REFERENCES[predictor]
-            label = f"{label}: {round(accuracy, 2) + 0.0:.2f}"
-            lines.append(ax.axvline(accuracy, color=color, linestyle=style, linewidth=1.3, zorder=2, label=label))
-    return lines
-
-
-def _legend(dimensions: pd.DataFrame) -> list[Line2D | Patch]:
-    """Handles of dots and of the band."""
-    handles: list[Line2D | Patch] = [dot_handle("one dimension, 95% interval", _COLOR)]
-    if (dimensions["p_adjusted"] >= _SIGNIFICANT).any():
-        handles.append(dot_handle(f"corrected p ≥ {_SIGNIFICANT:g}", _COLOR, hollow=True))
-    if dimensions["null_low"].notna().any():
-        handles.append(Patch(facecolor=_NULL, label="95% of permuted labels"))
-    return handles

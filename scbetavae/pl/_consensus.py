@@ -7,8 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import ROWS_ONLY, dot_handle, hide_spines, single_panel
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import ROWS_ONLY, dot_handle, hide_spines, read_table, single_panel
 
 _COLUMNS = ("dimension", "embedding", "matched_dimension", "sign", "agreement")
 _MAKE = "scbetavae.tl.consensus_dimensions(adata, obsm_keys)"
@@ -22,24 +21,11 @@ def consensus(data: AnnData | pd.DataFrame, *, key: str = keys.CONSENSUS, ax: Ax
     A dot is the agreement of one embedding with the others, the mean absolute Spearman correlation of its matched dimension with
     theirs; the vertical bar is the mean over embeddings. A dimension that some embeddings lack has fewer dots.
 
-    Parameters
-    ----------
-    data, key, ax
-        As in :func:`batch_dimensions`; the data frame is that of the matches.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no consensus under ``key``; if it has no rows.
+    Parameters, Axes and errors are as in :func:`batch_dimensions`; a data frame is that of the matches.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> import scbetavae
+    >>> import numpy as np, scbetavae
     >>> adata = scbetavae.datasets.pbmc68k()
     >>> z = np.random.default_rng(0).normal(size=(adata.n_obs, 3))
     >>> adata.obsm["seed 0"], adata.obsm["seed 1"] = z, -z[:, ::-1]

@@ -8,8 +8,7 @@ from matplotlib.figure import Figure
 
 from scbetavae._core import keys, palette
 from scbetavae._core.checks import check_whole_number
-from scbetavae.pl._figure import panel_grid, shorten
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import panel_grid, read_table, shorten
 
 _COLUMNS = ("group", "gene", "source", "target", "predicted", "mean_shift", "rank", "held_out")
 _MAKE = "predicted = model.counterfactual(covariate, source, target, groupby=...)"
@@ -34,28 +33,19 @@ def counterfactual(
 
     Parameters
     ----------
-    data
-        What ``BetaVAE.counterfactual`` returned, or its table of genes.
-    n_labels
-        How many of the genes that differ most are named, at least 0.
-    n_differential
-        For how many of these genes the baselines are drawn, at least 1.
-    key
-        Name of the result.
+    data, key
+        As in :func:`batch_dimensions`, with its errors: what ``BetaVAE.counterfactual`` returned, or its table of genes. It is a
+        ValueError if no group has real target cells.
+    n_labels, n_differential
+        How many of the genes that differ most are named, at least 0, and for how many the baselines are drawn, at least 1.
 
     Returns
     -------
     Figure with up to three panels per row, held-out groups first. A group without target cells has no panel.
 
-    Raises
-    ------
-    KeyError, ValueError
-        If there are no results under ``key``; if no group has real target cells, or a number is out of range.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
-    >>> import scbetavae
+    >>> import numpy as np, pandas as pd, scbetavae
     >>> table = pd.DataFrame({"group": "B", "gene": list("abc"), "rank": [1, 2, 3], "held_out": True})
     >>> table = table.assign(source=[0.0, 1.0, 2.0], target=[2.0, 1.5, 2.0], predicted=[1.5, 1.5, 2.0], mean_shift=2.0)
     >>> figure = scbetavae.pl.counterfactual(table)

@@ -12,8 +12,7 @@ from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import Picture, dimension_labels
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import Picture, dimension_labels, read_table
 
 _COLUMNS = ("dimension", "covariate", "class", "normalized", "p_adjusted", "direction", "active")
 _MAKE = "model.score_disentanglement(covariates)` or `scbetavae.tl.score_disentanglement(adata, covariates)"
@@ -32,34 +31,23 @@ def dimension_covariate(
     The color is the mutual information of the dimension with the class against the rest, divided by its entropy: 1 if the
     dimension determines the class. A sign says whether the class is at high (+) or low (−) values, or whether a number rises or
     falls with the dimension. Dimensions are ordered by what they encode most strongly; those that encode nothing recorded follow,
-    then the inactive ones, in gray.
+    then the inactive ones, in gray. :func:`dimension_covariate_frame` is the same as text.
 
     Parameters
     ----------
-    data
-        Annotated data with scores in ``.uns["betavae"][key]``, or the dimension x covariate table itself.
-    key
-        Name of the result: also ``"embedding_comparison"``.
+    data, key
+        As in :func:`batch_dimensions`, with its errors: scores, or the dimension x covariate table; also
+        ``key="embedding_comparison"``.
     embedding
-        Which embedding, if the table holds several.
+        Which embedding, if the table holds several: a ValueError if none is named, a KeyError if it is not there.
 
     Returns
     -------
     Figure with one panel per covariate and a color bar. A covariate of more than 24 classes gets one column, without a sign.
 
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such table, or no such embedding in it; if it holds several embeddings and none is named, or has no rows.
-
-    See Also
-    --------
-    dimension_covariate_frame : the same as text.
-
     Examples
     --------
-    >>> import numpy as np, pandas as pd
-    >>> import scbetavae
+    >>> import numpy as np, pandas as pd, scbetavae
     >>> sex = np.where(np.arange(200) % 2, "f", "m")
     >>> z = np.random.default_rng(0).normal(size=(200, 3)) + 3.0 * (sex == "f")[:, None] * [0, 0, 1]
     >>> table = scbetavae.metrics.dimension_covariate_table(z, pd.DataFrame({"sex": sex}))

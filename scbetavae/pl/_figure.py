@@ -1,13 +1,18 @@
-"""Figures that a notebook shows once, made without pyplot, and the parts that several plots share."""
+"""What several plots share: the table that is drawn, figures that a notebook shows once (without pyplot), and their parts."""
 
 import math
 import textwrap
+from collections.abc import Iterable
 from io import BytesIO
-from typing import Any
+from typing import Any, cast
 
+import pandas as pd
+from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from scbetavae._core import results
 
 ROWS_ONLY = ("top", "right", "left")
 
@@ -44,13 +49,7 @@ def single_panel(width: float, height: float, ax: Axes | None = None) -> Axes:
 
 
 def panel_grid(
-    number: int,
-    most_columns: int,
-    width: float,
-    height: float,
-    *,
-    extra: tuple[float, float] = (0.0, 0.0),
-    **pad: float,
+    number: int, most_columns: int, width: float, height: float, *, extra: Any = (0.0, 0.0), **pad: float
 ) -> tuple[Picture, list[Axes], int]:
     """A picture with ``number`` panels of this size in rows, the panels, and the number of columns."""
     n_columns = min(most_columns, number)
@@ -67,7 +66,8 @@ def hide_spines(axes: Axes, sides: tuple[str, ...] = ("top", "right")) -> None:
 
 
 def label_rows(axes: Axes, labels: list[str], **text: Any) -> None:
-    """One row per label, the first at the top."""
+    """One row per label, the first at the top, and a frame at the bottom alone."""
+    hide_spines(axes, ROWS_ONLY)
     axes.set_yticks(range(len(labels)), labels, **text)
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
@@ -95,3 +95,25 @@ def write_reason(axes: Axes, title: str, reason: str) -> Axes:
     axes.set_title(title, fontsize="medium")
     axes.text(0.5, 0.5, textwrap.fill(reason, 56), transform=axes.transAxes, ha="center", va="center", fontsize="small")
     return axes
+
+
+def read_table(
+    data: AnnData | pd.DataFrame, key: str, columns: Iterable[str], make: str, suffix: str = ""
+) -> pd.DataFrame:
+    """The table ``.uns["betavae"][key + suffix]``, or the one passed; refused without rows or one of ``columns``."""
+    given = isinstance(data, pd.DataFrame)
+    table = data if given else results.read(data, key, make, suffix)
+    where = "The data frame" if given else f"The table {key + suffix!r}"
+    missing = [name for name in columns if name not in table]
+    if missing:
+        msg = f"{where} has no column {missing[0]!r}. Make it with `{make}`."
+        raise KeyError(msg)
+    if table.empty:
+        msg = f"{where} has no rows. Make it with `{make}`."
+        raise ValueError(msg)
+    return table
+
+
+def read_parameters(data: AnnData | pd.DataFrame, key: str) -> dict[str, Any]:
+    """How the result was made, as far as that is known."""
+    return dict(cast("dict[str, Any]", data.attrs)) if isinstance(data, pd.DataFrame) else results.parameters(data, key)

@@ -26,24 +26,9 @@ _MARKER_LIMIT = 25
 def history(adata: AnnData, *, key: str = keys.UNS) -> Figure:
     """Draw the training curves: objective, likelihood, KL, beta, active dimensions, and everything else that was recorded.
 
-    One panel per quantity over epochs (with fractions where the history was written within epochs). Where validation ran, its
-    curve is in the same panel.
-
-    Parameters
-    ----------
-    adata
-        The AnnData a model was trained on, with the history in ``.uns[key]["history"]``.
-    key
-        Entry of ``.uns`` that the model wrote to.
-
-    Returns
-    -------
-    Figure with up to three panels per row.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If ``adata`` holds no training history under ``key``; if the history has no numeric column, or no epoch.
+    One panel per quantity over epochs (with fractions where the history was written within epochs), up to three per row. Where
+    validation ran, its curve is in the same panel. ``adata`` is the AnnData a model was trained on, with the history in
+    ``.uns[key]["history"]``: a KeyError says that there is none, a ValueError that it has no number or epoch.
 
     Examples
     --------
@@ -81,22 +66,20 @@ def _frame(adata: AnnData, key: str = keys.UNS) -> pd.DataFrame:
     columns = stored.select_dtypes("number")
     done = columns.index.to_numpy(dtype=float)
     columns = columns.set_axis(done if (done % 1).any() else done.astype(int))
-    parts = [_long_column(str(name), columns) for name in columns]
+    parts = []
+    for name in map(str, columns):
+        column = columns[name].dropna()
+        quantity, _, split = name.rpartition("_")
+        if split not in _SPLITS:
+            quantity, split = name, "train" if f"{name}_validation" in columns else ""
+        part = {"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)}
+        parts.append(pd.DataFrame(part))
     frame = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
     if frame.empty:
         msg = f"The training history in adata.uns[{key!r}] holds no numbers. Train the model for at least one epoch."
         raise ValueError(msg)
     order = list(dict.fromkeys([*_LABELS, *frame["quantity"]]))
     return frame.iloc[frame["quantity"].map(order.index).argsort(kind="stable")].reset_index(drop=True)
-
-
-def _long_column(name: str, columns: pd.DataFrame) -> pd.DataFrame:
-    """One column of the history as long rows, its name taken apart into quantity and split."""
-    column = columns[name].dropna()
-    quantity, _, split = name.rpartition("_")
-    if split not in _SPLITS:
-        quantity, split = name, "train" if f"{name}_validation" in columns else ""
-    return pd.DataFrame({"epoch": column.index, "quantity": quantity, "split": split, "value": column.to_numpy(float)})
 
 
 def _draw_quantity(axes: Axes, frame: pd.DataFrame, quantity: str) -> None:

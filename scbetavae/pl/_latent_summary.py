@@ -13,8 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scbetavae._core import keys, palette
 from scbetavae._core.constants import ACTIVE_KL
-from scbetavae.pl._figure import ROWS_ONLY, Picture, dimension_labels, hide_spines, label_rows
-from scbetavae.pl._read import read_parameters, read_table
+from scbetavae.pl._figure import Picture, dimension_labels, label_rows, read_parameters, read_table
 
 _COLUMNS = ("dimension", "kl", "active", "reconstruction_lost", "reconstruction_lost_se", "order")
 _MAKE = "model.get_latent_summary()"
@@ -37,24 +36,11 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     a gray background. If the model has an anchor, a third panel shows the stability of each dimension's component, and
     dimensions below 0.7 are pale: other cells may give others. A sentence about posterior collapse is the title, if there is one.
 
-    Parameters
-    ----------
-    data, key
-        As in :func:`disentanglement`, of :meth:`scbetavae.model.BetaVAE.get_latent_summary`.
-
-    Returns
-    -------
-    Figure with two or three panels, in which the dimensions have the same order.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no summary under ``key``; if it has no rows.
+    Parameters and errors are as in :func:`batch_dimensions`. The Figure has two or three panels.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
+    >>> import pandas as pd, scbetavae
     >>> summary = pd.DataFrame({"dimension": [0, 1], "kl": [0.001, 1.2], "active": [False, True], "order": [2, 1]})
     >>> summary = summary.assign(reconstruction_lost=[0.0, 20.0], reconstruction_lost_se=[0.1, 2.0])
     >>> figure = scbetavae.pl.latent_summary(summary)
@@ -71,33 +57,31 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     pale = stability < _STABLE  # unknown stability is not low
     active = frame["active"].to_numpy(dtype=bool)
     for axes, name in zip(panels, _PANELS, strict=False):
-        error = 2 * np.nan_to_num(frame["reconstruction_lost_se"].to_numpy(float)) * (name != "kl")
-        _draw_bars(axes, name, frame[name].to_numpy(float), error, active, pale)
+        _draw_bars(axes, name, frame, active, pale)
     if n_panels > 2:
-        _draw_stability(panels[2], stability, pale)
+        for rows, alpha in ((np.isfinite(stability) & ~pale, None), (pale, _PALE)):
+            panels[2].scatter(stability[rows], np.flatnonzero(rows), s=28, color=palette.GREEN, alpha=alpha, zorder=2)
+        panels[2].axvline(_STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
+        panels[2].set(xlim=(-0.05, 1.05), xlabel="stability", xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes in panels:
         for row in np.flatnonzero(~active):
             axes.axhspan(row - 0.5, row + 0.5, color=palette.PALE, linewidth=0, zorder=0)
-        hide_spines(axes, ROWS_ONLY)
-    label_rows(panels[0], dimension_labels(frame), fontsize="small")
+        label_rows(axes, dimension_labels(frame), fontsize="small")
     panels[0].set_ylabel("dimension")
     if sentence:
         figure.suptitle(sentence, fontsize="small", x=0.01, ha="left")
-    handles = []
-    if not active.all():
-        label = f"inactive: {ACTIVE_KL:g} nats or less"
-        handles.append(Patch(facecolor=palette.PALE, edgecolor=palette.MIDDLE, label=label))
-    if pale.any():
-        handles.append(Patch(facecolor=palette.ORANGE_RED, alpha=_PALE, label=f"pale: stability below {_STABLE:g}"))
-    if handles:
+    inactive = Patch(facecolor=palette.PALE, edgecolor=palette.MIDDLE, label=f"inactive: {ACTIVE_KL:g} nats or less")
+    unstable = Patch(facecolor=palette.ORANGE_RED, alpha=_PALE, label=f"pale: stability below {_STABLE:g}")
+    if not active.all() or pale.any():
+        handles = [inactive] * (not active.all()) + [unstable] * bool(pale.any())
         panels[1].legend(handles=handles, loc="lower right", frameon=False, fontsize="small")
     return figure
 
 
-def _draw_bars(
-    axes: Axes, name: str, values: np.ndarray, error: np.ndarray, active: np.ndarray, pale: np.ndarray
-) -> None:
+def _draw_bars(axes: Axes, name: str, frame: pd.DataFrame, active: np.ndarray, pale: np.ndarray) -> None:
     """One bar per dimension, with its number."""
+    values = frame[name].to_numpy(float)
+    error = 2 * np.nan_to_num(frame["reconstruction_lost_se"].to_numpy(float)) * (name != "kl")
     color, label = _PANELS[name]
     style = {"height": 0.66, "color": np.where(active, color, palette.MIDDLE), "zorder": 2}
     spread = {"xerr": error, "error_kw": {"linewidth": 1.0, "ecolor": palette.DARK}} if error.any() else {}
@@ -111,13 +95,3 @@ def _draw_bars(
     axes.axvline(0.0, color=palette.DARK, linewidth=0.8, zorder=3)
     axes.set_xlabel(label)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-
-
-def _draw_stability(axes: Axes, stability: np.ndarray, pale: np.ndarray) -> None:
-    """A dot for each dimension with a component, pale where it is below the line."""
-    for rows, alpha in ((np.isfinite(stability) & ~pale, None), (pale, _PALE)):
-        axes.scatter(stability[rows], np.flatnonzero(rows), s=28, color=palette.GREEN, alpha=alpha, zorder=2)
-    axes.axvline(_STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
-    axes.set_xlim(-0.05, 1.05)
-    axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
-    axes.set_xlabel("stability")

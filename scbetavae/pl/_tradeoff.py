@@ -11,8 +11,8 @@ from matplotlib.patheffects import withStroke
 from scbetavae import metrics
 from scbetavae._core import palette
 from scbetavae._core.sweep_table import finished_runs, on_front, rows_of, seed_means
+from scbetavae.pl._beta_sweep import styles_of, title_and_unit, title_of_method
 from scbetavae.pl._figure import hide_spines, single_panel
-from scbetavae.pl._sweep_tables import styles_of, title_and_unit, title_of_method
 
 _RUN = ["kind", "method", "beta", "seed"]
 _FRONT: dict[str, Any] = {"color": palette.BLACK, "linewidth": 0.9, "linestyle": (0, (4, 2))}
@@ -34,32 +34,18 @@ def tradeoff(
 
     Parameters
     ----------
-    sweep
-        Result of :func:`scbetavae.sweep.beta_sweep`.
+    sweep, ax
+        Result of :func:`scbetavae.sweep.beta_sweep`, and axes to draw on, by default of a new figure; they are returned.
     score, covariate, level, higher_is_better
-        As in :func:`scbetavae.sweep.recommend_beta`, which chooses the setting at the knee.
-    ax
-        Axes to draw on; by default of a new figure.
-
-    Returns
-    -------
-    Axes
-
-    Raises
-    ------
-    KeyError, ValueError
-        If the data frame is not that of a sweep; if no run is finished, or no model has such a score and a likelihood.
+        As in :func:`scbetavae.sweep.recommend_beta`, which chooses the setting at the knee, and with its errors.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
-    >>> rows = [
-    ...     {"beta": beta, "seed": 0, "metric": metric, "covariate": covariate, "value": value}
-    ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.3)]
-    ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
-    ... ]
-    >>> sweep = pd.DataFrame(rows).assign(kind="model", method="beta_vae", level="", normalized=None, status="done")
+    >>> import pandas as pd, scbetavae
+    >>> nll = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "nll", "covariate": "", "value": [500.0, 502.0, 520.0]})
+    >>> mig = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "mig", "covariate": "all", "value": [0.1, 0.4, 0.3]})
+    >>> constant = {"kind": "model", "method": "beta_vae", "seed": 0, "level": "", "normalized": None, "status": "done"}
+    >>> sweep = pd.concat([nll, mig]).assign(**constant)
     >>> axes = scbetavae.pl.tradeoff(sweep)
     >>> axes.get_xlabel()
     'held-out NLL (nats per cell)'

@@ -14,8 +14,7 @@ from matplotlib.patches import Rectangle
 
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
-from scbetavae.pl._figure import panel_grid, single_panel
-from scbetavae.pl._read import read_table
+from scbetavae.pl._figure import panel_grid, read_table, single_panel
 
 _COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "expression", "in_range")
 _MAKE = "model.traverse()"
@@ -42,33 +41,18 @@ def traversal(
 
     Parameters
     ----------
-    data
-        Annotated data with a traversal in ``.uns["betavae"][key]``, or the frame that :meth:`BetaVAE.traverse` returned.
-    dimension
-        One dimension for one panel, several for a figure; ``None`` for all that were traversed.
-    n_genes
-        Genes that increase and genes that decrease, at most, of each dimension.
-    min_expression
-        Leave out genes whose expression is below this at both ends, in counts of a cell of 10,000.
-    key
-        Name of the result.
-    ax
-        Axes to draw one dimension on; the color bar is next to them.
-
-    Returns
-    -------
-    Axes for one dimension by number, a Figure otherwise.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If there is no such traversal; if a dimension was not traversed, a number is out of range, or axes are given for several
-        dimensions.
+    data, key
+        As in :func:`batch_dimensions`, with its errors; a frame is that of :meth:`scbetavae.model.BetaVAE.traverse`.
+    dimension, ax
+        One dimension, which returns Axes (``ax``, with the color bar next to them, or new ones), or several, which return a
+        Figure; ``None`` for all that were traversed. One that was not traversed is a ValueError.
+    n_genes, min_expression
+        Genes that increase and genes that decrease, at most, of each dimension, without those whose expression is below
+        ``min_expression`` (counts of a cell of 10,000) at both ends.
 
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
+    >>> import pandas as pd, scbetavae
     >>> frame = pd.DataFrame({"dimension": 2, "step": [0, 0, 1, 1], "value": [-1.0, -1.0, 1.0, 1.0]})
     >>> frame["gene"], frame["log_fold_change"] = ["IFI6", "CD14", "IFI6", "CD14"], [-1.0, 0.5, 2.0, -0.5]
     >>> frame = frame.assign(standard_error=0.1, expression=3.0, in_range=True)
@@ -86,18 +70,18 @@ def traversal(
     width = max(part["step"].nunique() for part in parts) * _CELL_WIDTH + letters * _CHARACTER + 0.3
     height = max(part["gene"].nunique() for part in parts) * _CELL_HEIGHT + 0.9
     if single:
-        panels = [single_panel(width + 1.0, max(height, 2.0), ax)]
-        n_rows = 1
+        panels, n_columns = [single_panel(width + 1.0, max(height, 2.0), ax)], 1
     else:
-        figure, panels, n_columns = panel_grid(
-            len(parts), 4, width, max(height, 1.2), extra=(1.2, 0), w_pad=0.05, wspace=0.02
-        )
-        n_rows = math.ceil(len(parts) / n_columns)
-    limit = _color_limit(frame)
+        size = width, max(height, 1.2)
+        figure, panels, n_columns = panel_grid(len(parts), 4, *size, extra=(1.2, 0), w_pad=0.05, wspace=0.02)
+    # Few strong genes, and steps where no cells are, must not make all others pale.
+    seen = frame.loc[frame["in_range"] & (frame["log_fold_change"] != 0), "log_fold_change"]
+    seen = (frame["log_fold_change"] if seen.empty else seen).abs()
+    limit = max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
     meshes = [_draw_dimension(axes, part, limit) for axes, part in zip(panels, parts, strict=True)]
     beyond = "both" if frame["log_fold_change"].abs().max() > limit else "neither"
-    place = {"ax": panels[0] if single else panels, "shrink": 0.8 / n_rows, "aspect": 16, "pad": 0.03}
-    bar = panels[0].figure.colorbar(meshes[0], extend=beyond, **place)
+    place = {"ax": panels[0] if single else panels, "shrink": 0.8 / math.ceil(len(parts) / n_columns)}
+    bar = panels[0].figure.colorbar(meshes[0], extend=beyond, aspect=16, pad=0.03, **place)
     bar.set_label("log2 fold change" + ("" if frame["in_range"].all() else "\n(hatched: no cells there)"))
     return panels[0] if single else figure
 
@@ -112,9 +96,8 @@ def _frame(
     wanted = there if dimension is None else [int(d) for d in np.atleast_1d(dimension)]
     unknown = [d for d in wanted if d not in there]
     if unknown or not wanted:
-        msg = (
-            f"Dimensions {unknown or wanted} were not traversed; the table has {there}. Run model.traverse({unknown})."
-        )
+        run = f"Run model.traverse({unknown})."
+        msg = f"Dimensions {unknown or wanted} were not traversed; the table has {there}. {run}"
         raise ValueError(msg)
     parts = [_choose_genes(table[table["dimension"] == d], n_genes, min_expression) for d in wanted]
     drawn = pd.concat(parts, ignore_index=True)
@@ -138,17 +121,9 @@ def _choose_genes(part: pd.DataFrame, n_genes: int, min_expression: float) -> pd
     rows = part.assign(gene=part["gene"].astype(str))
     rows = rows[rows["gene"].isin(chosen.index)]
     rows = rows.assign(change=rows["gene"].map(chosen), place=rows["gene"].map(list(chosen.index).index))
-    rows = rows.sort_values(["place", "step"], kind="stable").assign(direction="up")
-    rows["direction"] = rows["direction"].where(rows["change"] > 0, "down")
+    rows["direction"] = np.where(rows["change"] > 0, "up", "down")
+    rows = rows.sort_values(["place", "step"], kind="stable")
     return rows[["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "in_range"]]
-
-
-def _color_limit(frame: pd.DataFrame) -> float:
-    """End of the colors: few strong genes, and steps where no cells are, must not make all others pale."""
-    seen = frame.loc[frame["in_range"], "log_fold_change"].abs()
-    seen = seen[seen > 0]
-    seen = frame["log_fold_change"].abs() if seen.empty else seen
-    return max(math.ceil(10 * float(seen.quantile(_COLORED))) / 10, 0.1)
 
 
 def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:

@@ -16,12 +16,10 @@ from scbetavae.model import BetaVAE
 from scbetavae.sweep._data import SweepData, read_data, setup_arguments, split_cells
 from scbetavae.sweep._engines import make_engine
 from scbetavae.sweep._isolation import isolated
-from scbetavae.sweep._options import SweepOptions, check_options
-from scbetavae.sweep._plain import to_plain
+from scbetavae.sweep._options import ProgressReport, SweepOptions, check_options
 from scbetavae.sweep._plan import Run, plan_runs
-from scbetavae.sweep._progress import ProgressReport
-from scbetavae.sweep._store import SweepStore
-from scbetavae.sweep._table import table_of
+from scbetavae.sweep._results import to_plain
+from scbetavae.sweep._store import SweepStore, table_of
 
 _BATCH_SIZE = 128
 
@@ -37,7 +35,7 @@ def beta_sweep(
     n_jobs: int = 1,
     options: SweepOptions | None = None,
 ) -> pd.DataFrame:
-    """Train a model for every objective, beta and seed, score all of them alike, and keep every finished run.
+    """Train a model for every objective, beta and seed, score all alike, and keep every run :cite:p:`Higgins2017,Duan2020`.
 
     Each run is written to ``out_dir`` when it ends. The same call again trains only what is missing: after an interruption, and
     with more betas, objectives or seeds. A run that fails becomes a row with its error, and the next call repeats it. Cells,
@@ -47,17 +45,15 @@ def beta_sweep(
     ----------
     adata
         Cells on which ``BetaVAE.setup_anndata`` was called. They are not changed.
-    betas
-        Weights of the regularizer, at least 0. ``"beta_tcvae"`` weighs total correlation by ``beta - 1``: start at 1. An
-        objective without beta is trained once per seed.
+    betas, seeds
+        Weights of the regularizer, at least 0: ``"beta_tcvae"`` weighs total correlation by ``beta - 1``, so start at 1. Seeds of
+        training and scoring. An objective without beta is trained once per seed.
     covariates
         Columns of ``.obs`` that the dimensions are scored against.
     out_dir
         Folder of the sweep: a new one, or one of a sweep with these cells and settings.
     objective
         One or several registered objectives (``scbetavae.module.OBJECTIVES``), also your own.
-    seeds
-        Seeds of training and scoring.
     n_jobs
         Processes of this machine; with 1 the runs are done in this process. Other processes receive your registered
         objectives and scores with each run; what a class imports must be importable there.
@@ -81,8 +77,8 @@ def beta_sweep(
     ``status``, ``error``
         ``"done"``, or ``"failed"`` with the error.
 
-    The same table is in ``out_dir/sweep.csv``, and every run in ``out_dir/runs``, with its parameters, package versions,
-    embedding and history.
+    The same table is in ``out_dir/sweep.csv`` (:func:`read_sweep`), and every run in ``out_dir/runs``, with its parameters,
+    package versions, embedding and history. :func:`recommend_beta` and :func:`scbetavae.pl.beta_sweep` take it.
 
     Raises
     ------
@@ -91,14 +87,6 @@ def beta_sweep(
         stored; if the folder holds a sweep of other cells or settings (the message names the difference).
     FileExistsError, ModuleNotFoundError
         If the folder holds something other than a sweep; if Ray is requested and not installed.
-
-    See Also
-    --------
-    recommend_beta, read_sweep, scbetavae.pl.beta_sweep, scbetavae.pl.tradeoff
-
-    References
-    ----------
-    :cite:p:`Higgins2017,Duan2020`
 
     Examples
     --------

@@ -1,5 +1,7 @@
-"""Options of a sweep, and the arguments that it passes on."""
+"""Options of a sweep, the arguments that it passes on, and its progress."""
 
+import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -12,8 +14,11 @@ from scvi.train import Trainer
 from scbetavae import metrics
 from scbetavae._core.checks import as_list, check_arguments, check_number
 from scbetavae.model import BetaVAE
-from scbetavae.sweep._progress import SweepProgress
+from scbetavae.sweep._plan import Run
+from scbetavae.sweep._results import RunResult
 from scbetavae.tl import score_disentanglement
+
+_logger = logging.getLogger(__name__)
 
 _TRAIN_SIZE = "train_size: all runs share one split"
 _SET_BY_SWEEP = {
@@ -23,6 +28,38 @@ _SET_BY_SWEEP = {
     "score_kwargs": {"covariates": "covariates", "seed": "seeds"},
 }
 _QUICK_SCORES = {"n_permutations": 20, "n_bootstrap": 0, "donor_key": None}
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """Progress of a sweep, passed to the function in ``SweepOptions(progress=...)`` at the start and when a run ends.
+
+    Attributes
+    ----------
+    total, kept
+        Runs that were requested, and of them those that an earlier call finished.
+    done, failed, running
+        Runs that ended in this call, and those running now, as far as the workers have room.
+    seconds_left
+        Estimated seconds for the others; ``nan`` before the first model is trained.
+    latest
+        Name of the run that ended last; empty at the start.
+    """
+
+    total: int
+    kept: int
+    done: int
+    failed: int
+    running: int
+    seconds_left: float
+    latest: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.kept + self.done} of {self.total} runs done, {self.running} running, {self.failed} failed"
+        if self.seconds_left != self.seconds_left or not self.running:
+            return text
+        minutes, seconds = divmod(round(self.seconds_left), 60)
+        return f"{text}, about {f'{minutes} min' if minutes else f'{seconds} s'} left"
 
 
 @dataclass(frozen=True)
@@ -108,3 +145,35 @@ def _train_arguments() -> list[str]:
     takers = (BetaVAE.train, SCVI.train, Trainer.__init__, lightning.pytorch.Trainer.__init__)
     names = dict.fromkeys(name for taker in takers for name in signature(taker).parameters)
     return [name for name in names if name not in ("self", "kwargs", "trainer_kwargs")]
+
+
+class ProgressReport:
+    """Counts runs, logs each, and calls the user's function; ``slots`` returns how many runs fit at the same time."""
+
+    def __init__(
+        self, total: int, missing: list[Run], slots: Callable[[], int], progress: bool | Callable[..., object]
+    ) -> None:
+        self._counts = {"total": total, "kept": total - len(missing), "done": 0, "failed": 0}
+        self._models, self._trained = sum(not run.is_baseline for run in missing), 0
+        self._slots, self._report = slots, progress if callable(progress) else None
+        self._started = time.monotonic()
+        self._emit("")
+
+    def ended(self, run: Run, result: RunResult) -> None:
+        """Report that a run ended."""
+        self._counts["failed" if result.failed else "done"] += 1
+        if result.failed:
+            _logger.warning("Run %s failed; the next call repeats it: %s", run.name, result.error)
+        self._trained += not run.is_baseline
+        self._emit(run.name)
+
+    def _emit(self, latest: str) -> None:
+        """Log the state and pass it on."""
+        left = 2 * self._counts["total"] - sum(self._counts.values())
+        # Baselines take next to nothing and would make the rest look short.
+        per_model = (time.monotonic() - self._started) / self._trained if self._trained else float("nan")
+        seconds = per_model * (self._models - self._trained) if left else 0.0
+        state = SweepProgress(**self._counts, running=min(left, self._slots()), seconds_left=seconds, latest=latest)
+        _logger.info("%s%s", f"{latest}: " if latest else "", state)
+        if self._report is not None:
+            self._report(state)

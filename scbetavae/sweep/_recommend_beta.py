@@ -62,58 +62,38 @@ def recommend_beta(
 
     the farthest from the straight line between the ends of the front :cite:p:`Das1999`. A setting is tied with it where the 95% t
     intervals over seeds overlap in both; with one seed per setting no difference is significant. Of the tied settings, the one
-    whose seeds agree most on their dimensions (``agreement`` in :func:`beta_sweep`) is recommended.
+    whose seeds agree most on their dimensions (``agreement`` in :func:`beta_sweep`) is recommended. :func:`scbetavae.pl.tradeoff`
+    draws it.
 
     Parameters
     ----------
     sweep
-        Result of :func:`beta_sweep`.
-    score
-        Name of a score, of the column ``metric``.
-    covariate
-        Covariate of the score; by default ``"all"``, or the only one.
-    level
-        Level of the score, where it has several, such as ``"means"`` and ``"samples"`` of total correlation.
-    column
-        ``"normalized"`` or ``"value"``; by default normalized scores where there are any.
+        Result of :func:`beta_sweep`. A KeyError says if it lacks a column, a ValueError if it has no such score, or no model with
+        this score and a likelihood.
+    score, covariate
+        Name of a score, of the column ``metric``, and its covariate: by default ``"all"``, or the only one.
+    level, column
+        Level, where there are several, such as ``"means"`` and ``"samples"`` of total correlation; ``"normalized"`` or
+        ``"value"``, by default normalized scores where there are any.
     higher_is_better
         Direction of the score; by default that of its record in ``scbetavae.metrics.SCORES``.
 
-    Returns
-    -------
-    The recommendation.
-
-    Raises
-    ------
-    KeyError, ValueError
-        If ``sweep`` lacks a column; if it has no such score, or no model with this score and a likelihood.
-
-    See Also
-    --------
-    scbetavae.pl.tradeoff : the plot.
-
-    References
-    ----------
-    :cite:p:`Das1999`
-
     Examples
     --------
-    >>> import pandas as pd
-    >>> import scbetavae
-    >>> rows = [
-    ...     {"beta": beta, "metric": metric, "covariate": covariate, "value": value}
-    ...     for beta, nll, mig in [(1.0, 500.0, 0.1), (4.0, 502.0, 0.4), (10.0, 520.0, 0.45)]
-    ...     for metric, covariate, value in (("nll", "", nll), ("mig", "all", mig))
-    ... ]
-    >>> sweep = pd.DataFrame(rows).assign(
-    ...     kind="model", method="beta_vae", seed=0, level="", normalized=None, status="done"
-    ... )
+    >>> import pandas as pd, scbetavae
+    >>> nll = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "nll", "covariate": "", "value": [500.0, 502.0, 520.0]})
+    >>> mig = pd.DataFrame({"beta": [1.0, 4.0, 10.0], "metric": "mig", "covariate": "all", "value": [0.1, 0.4, 0.45]})
+    >>> constant = {"kind": "model", "method": "beta_vae", "seed": 0, "level": "", "normalized": None, "status": "done"}
+    >>> sweep = pd.concat([nll, mig]).assign(**constant)
     >>> scbetavae.sweep.recommend_beta(sweep, "mig").beta
     4.0
     """
     done = finished_runs(sweep)
     scores = rows_of(done, score, covariate, level, column)
-    title = _title(scores, score)
+    against, column = scores[["covariate", "column"]].iloc[0] if len(scores) else ("", "value")
+    title = (
+        f"{'normalized ' if column == 'normalized' else ''}{score}{'' if against in ('', 'all') else f' of {against}'}"
+    )
     record = metrics.SCORES.get(score)
     higher = (record is None or record.higher_is_better) if higher_is_better is None else higher_is_better
     sign = 1.0 if higher else -1.0
@@ -124,7 +104,10 @@ def recommend_beta(
     settings["on_front"] = on_front(settings["nll"].to_numpy(), sign * settings["score"].to_numpy())
     front = settings[settings["on_front"]].sort_values("nll")
     knee, is_knee = _knee(front, sign)
-    group = settings[[_overlap(knee, row) or row["name"] == knee["name"] for _, row in settings.iterrows()]]
+    apart = pd.Series(data=False, index=settings.index)  # a missing interval overlaps with every other
+    for name in ("nll", "score"):
+        apart |= (settings[f"{name}_low"] > knee[f"{name}_high"]) | (knee[f"{name}_low"] > settings[f"{name}_high"])
+    group = settings[~apart | (settings["name"] == knee["name"])]
     chosen = _most_reproducible(group, knee)
     settings["recommended"] = settings["name"] == chosen["name"]
     settings["tied"] = settings["name"].isin(group["name"]) & ~settings["recommended"]
@@ -132,19 +115,12 @@ def recommend_beta(
     sentences = [
         _why(front, knee, title, len(settings), is_knee=is_knee),
         _ties(settings, [name for name in group["name"] if name != knee["name"]]),
-        _tie_broken(knee, chosen),
+        _tie_broken(knee, chosen) if chosen["name"] != knee["name"] else "",
         _baselines(scores, chosen, title, sign),
         f"{n_left_out} settings have no such score and are left out." if n_left_out else "",
     ]
     tied, reason = tuple(settings.loc[settings["tied"], "name"]), " ".join(filter(None, sentences))
     return BetaRecommendation(chosen["method"], float(chosen["beta"]), tied, reason, settings)
-
-
-def _title(scores: pd.DataFrame, score: str) -> str:
-    """Name of a score in a sentence."""
-    against, column = scores[["covariate", "column"]].iloc[0] if len(scores) else ("", "value")
-    title = f"{'normalized ' if column == 'normalized' else ''}{score}"
-    return title if against in ("", "all") else f"{title} of {against}"
 
 
 def _summarize(done: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -182,14 +158,6 @@ def _knee(front: pd.DataFrame, sign: float) -> tuple[pd.Series, bool]:
     return (front.iloc[best], True) if gain[best] > 1 + 1e-9 else (front.iloc[0], False)
 
 
-def _overlap(first: pd.Series, second: pd.Series) -> bool:
-    """Whether both intervals overlap; a missing interval overlaps with every other."""
-    return not any(
-        first[f"{name}_low"] > second[f"{name}_high"] or second[f"{name}_low"] > first[f"{name}_high"]
-        for name in ("nll", "score")
-    )
-
-
 def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:
     """The tied setting whose seeds agree most; the knee where that is unknown, or no more than there."""
     known = group[group["agreement"].notna()]
@@ -201,8 +169,6 @@ def _most_reproducible(group: pd.DataFrame, knee: pd.Series) -> pd.Series:
 
 def _tie_broken(knee: pd.Series, chosen: pd.Series) -> str:
     """Why a setting other than the knee is recommended."""
-    if chosen["name"] == knee["name"]:
-        return ""
     return (
         f"Recommended is {chosen['name']}: of the tied settings, its seeds agree most on their dimensions (mean absolute "
         f"correlation {chosen['agreement']:.2f}, compared with {knee['agreement']:.2f} for {knee['name']}); it has held-out NLL "

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from scipy import sparse
+from sklearn.decomposition import PCA, FastICA
 
 from scbetavae import metrics, module, tl
 from scbetavae._core import keys as _keys
@@ -19,7 +21,6 @@ from scbetavae._core.checks import as_list
 from scbetavae._core.columns import class_columns
 from scbetavae._core.constants import ACTIVE_KL
 from scbetavae.model import BetaVAE
-from scbetavae.sweep._baselines import baseline_embedding
 from scbetavae.sweep._data import SweepData
 from scbetavae.sweep._isolation import PeakMemory, isolated
 from scbetavae.sweep._plan import Run
@@ -34,18 +35,16 @@ def registered() -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     return dict(module.OBJECTIVES), dict(metrics.SCORES)
 
 
-def execute_elsewhere(
+def execute(
     run: Run, entries: tuple[Mapping[str, Any], ...], data: SweepData, settings: Mapping[str, Any], save_model: bool
-) -> RunResult:
-    """Register what is `registered` where the sweep was called, and do the run."""
+) -> tuple[Run, RunResult]:
+    """Register what is `registered` where the sweep was called, do one run, and return it with its result.
+
+    An error becomes the result, and a KeyboardInterrupt does not: a run that the user stopped did not fail.
+    """
     for registry, there in zip((module.OBJECTIVES, metrics.SCORES), entries, strict=True):
         for name in there.keys() - registry.keys():
             registry[name] = there[name]
-    return execute(data, run, settings, save_model=save_model)
-
-
-def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_model: bool = False) -> RunResult:
-    """Do one run; an error becomes its result, and a KeyboardInterrupt does not: a run that the user stopped did not fail."""
     try:
         with isolated(run.seed, settings["num_threads"]) as warnings:
             result = _baseline(data, run, settings) if run.is_baseline else _model(data, run, settings, save_model)
@@ -55,9 +54,9 @@ def execute(data: SweepData, run: Run, settings: Mapping[str, Any], *, save_mode
             raise KeyboardInterrupt from stop
         raise
     except Exception as error:  # noqa: BLE001 - any error becomes a row of the table, and the sweep goes on
-        return RunResult.of_error(error)
+        return run, RunResult.of_error(error)
     result.warnings.extend(warnings)
-    return result
+    return run, result
 
 
 def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: bool) -> RunResult:
@@ -119,7 +118,7 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
     with PeakMemory() as memory:
         started = time.perf_counter()
         n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
-        codes = baseline_embedding(run.method, data, n_dims, run.seed)
+        codes = _embed_linearly(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
         adata = AnnData(obs=data.obs.copy())
         adata.obsm[_keys.LATENT] = codes
@@ -134,6 +133,30 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
     return RunResult(
         stack_scores([*scores, *integration, quantity_rows(costs)]), codes=np.asarray(codes, dtype=np.float32)
     )
+
+
+def _embed_linearly(method: str, data: SweepData, n_dims: int, seed: int) -> np.ndarray:
+    """``"pca"`` or ``"ica"`` of log-normalized counts, (n_cells, n_dims), fitted on the training cells.
+
+    Independent components are a rotation of the whitened principal components.
+    """
+    import scanpy as sc
+
+    n_most = min(len(data.train), len(data.genes))
+    if n_dims >= n_most:
+        msg = f"{method} of {n_dims} components needs more than {n_dims} training cells and genes, but there are {n_most}."
+        raise ValueError(msg)
+    adata = AnnData(sparse.csr_matrix(data.counts, dtype=np.float64, copy=True))
+    sc.pp.normalize_total(adata, target_sum=1e4)
+    sc.pp.log1p(adata)
+    # arpack takes sparse matrices and centers them on the fly.
+    logs: Any = adata.X
+    pca = PCA(n_dims, svd_solver="arpack", random_state=seed).fit(logs[data.train])
+    components = pca.transform(logs)
+    if method == "pca":
+        return components
+    ica = FastICA(n_dims, whiten="unit-variance", random_state=seed, max_iter=1000)
+    return ica.fit(components[data.train]).transform(components)
 
 
 def _score_arguments(settings: Mapping[str, Any]) -> dict[str, Any]:

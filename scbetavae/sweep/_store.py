@@ -1,8 +1,8 @@
-"""The folder of a sweep: its settings and every finished run, each written whole or not at all."""
+"""The folder of a sweep: settings and finished runs, each written whole or not at all, and one tidy frame of them."""
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from scbetavae import metrics
 from scbetavae._core.folders import check_folder, is_partial, remove_abandoned, staged_file, staged_folder
 from scbetavae._core.text import listed
-from scbetavae.sweep._plain import differences, package_versions
 from scbetavae.sweep._plan import Run
-from scbetavae.sweep._results import SCORE_COLUMNS, RunResult
+from scbetavae.sweep._results import SCORE_COLUMNS, RunResult, differences, package_versions, stack_scores
 
 _logger = logging.getLogger(__name__)
 
 MANIFEST, SPLIT, RUNS, TABLE = "sweep.json", "split.npz", "runs", "sweep.csv"
 RECORD, SCORES, CODES, HISTORY, MODEL = "run.json", "scores.csv", "codes.npz", "history.csv", "model"
 _FORMAT = 2
+_AGREEMENT_CELLS = 10_000  # at most, so that memory does not grow with the data
+_ENOUGH_SEEDS = 5
 
 
 class SweepStore:
@@ -82,11 +84,14 @@ class SweepStore:
 
     def finished(self) -> dict[str, bool]:
         """Names of the stored runs, and whether each failed."""
-        return {name: bool(record["error"]) for name, record in self._records()}
+        return {run.name: bool(record["error"]) for run, record in self.runs()}
 
     def runs(self) -> list[tuple[Run, dict[str, Any]]]:
         """Stored runs with their records, in the order of the table."""
-        return sorted(((Run(**record["run"]), record) for _, record in self._records()), key=lambda item: item[0].order)
+        folder = self.folder / RUNS
+        entries = [entry for entry in folder.iterdir() if not is_partial(entry)] if folder.is_dir() else []
+        records = [self._record(entry.name) for entry in entries if (entry / RECORD).exists()]
+        return sorted(((Run(**record["run"]), record) for record in records), key=lambda item: item[0].order)
 
     def write(self, run: Run, result: RunResult) -> None:
         """Write a run in one step, unless another process finished it first; one that failed before is replaced."""
@@ -125,13 +130,6 @@ class SweepStore:
         with staged_file(self.folder / TABLE) as path:
             table.to_csv(path, index=False)
 
-    def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Names and records of the stored runs."""
-        folder = self.folder / RUNS
-        for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not is_partial(entry) and (entry / RECORD).exists():
-                yield entry.name, self._record(entry.name)
-
     def _record(self, name: str) -> dict[str, Any]:
         """What is stored of a run next to its numbers."""
         return json.loads((self.folder / RUNS / name / RECORD).read_text())
@@ -139,3 +137,74 @@ class SweepStore:
 
 def _to_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_sweep(out_dir: str | Path) -> pd.DataFrame:
+    """Read the table of the sweep in the folder ``out_dir``, finished or not, as :func:`beta_sweep` returns it.
+
+    It is a FileNotFoundError if the folder holds no sweep, a ValueError if another version of scbetavae wrote it.
+
+    Examples
+    --------
+    >>> import scbetavae
+    >>> scbetavae.sweep.read_sweep("nowhere")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: 'nowhere' holds no sweep: it has no sweep.json. Make one with scbetavae.sweep.beta_sweep.
+    """
+    store = SweepStore(Path(out_dir))
+    store.manifest()
+    return table_of(store)
+
+
+def table_of(store: SweepStore) -> pd.DataFrame:
+    """Every run of a folder, models first; a failed run has one row without a score."""
+    runs = store.runs()
+    agreement = _seed_agreement(store, [run for run, record in runs if not record["error"]])
+    blank = stack_scores([pd.DataFrame(index=[0])])
+    if not runs:
+        return _described(blank, Run("", None, 0), "").iloc[:0]
+    frames = []
+    for run, record in runs:
+        scores = blank if record["error"] else stack_scores([store.scores(run), agreement.get(run, blank.iloc[:0])])
+        frames.append(_described(scores, run, record["error"]))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _described(scores: pd.DataFrame, run: Run, error: str) -> pd.DataFrame:
+    """Scores with the columns of their run."""
+    front = {"run": run.name, "kind": "baseline" if run.is_baseline else "model", "method": run.method}
+    front |= {"beta": np.nan if run.beta is None else run.beta, "seed": run.seed}
+    described = scores.assign(**front, status="failed" if error else "done", error=error)
+    return described[[*front, *scores.columns, "status", "error"]]
+
+
+def _seed_agreement(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
+    """Rows for every model of a setting with several seeds."""
+    settings: dict[tuple[str, float | None], list[Run]] = {}
+    for run in runs:
+        if not run.is_baseline:
+            settings.setdefault((run.method, run.beta), []).append(run)
+    several = (members for members in settings.values() if len(members) > 1)
+    return {run: rows for members in several for run, rows in _agreement_of(store, members).items()}
+
+
+def _agreement_of(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
+    """Two rows per run: how well its active dimensions agree with those of the other seeds, and its UDR."""
+    codes, active = zip(*map(store.codes, runs), strict=True)
+    # The same cells for every seed, spread over the data.
+    n_cells = len(codes[0])
+    cells = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _AGREEMENT_CELLS)).astype(int))
+    codes = [array[cells].astype(np.float64) for array in codes]
+    n_active = np.array([mask.sum() for mask in active])
+    agreement = udr = np.full(len(runs), np.nan)
+    if n_active.any():
+        matched = metrics.match_dimensions(codes, active=active).agreement
+        agreement = np.nansum(matched, axis=1) / np.where(n_active > 0, n_active, np.nan)
+        udr = metrics.udr(codes, active=active, minimum_seeds=2).to_numpy()
+    few = f"over only {len(runs) - 1} other seeds" if len(runs) < _ENOUGH_SEEDS else ""
+    common = {"metric": ["agreement", "udr"], "covariate": "all", "level": "seeds", "n_cells": float(len(cells))}
+    return {
+        run: pd.DataFrame({**common, "value": values, "flag": few if n else "no active dimension"})
+        for run, n, *values in zip(runs, n_active, agreement, udr, strict=True)
+    }

@@ -192,6 +192,6 @@ def test_ray_refuses_what_it_does_not_take(cells, quick, tmp_path, kwargs, error
 
 
 def test_without_ray_it_says_how_to_install_it(cells, quick, tmp_path, monkeypatch):
-    monkeypatch.setattr("scbetavae.sweep._ray.find_spec", lambda name: None)
+    monkeypatch.setattr("scbetavae.sweep._engines.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install \"scbetavae\[ray\]\""):
         beta_sweep(cells, out_dir=tmp_path / "s", ray={}, **quick)

@@ -59,7 +59,7 @@ def test_help_lists_every_registered_objective(own, capsys):
 
 def test_help_that_loads_nothing_lists_those_of_the_package():
     say = "print(*c.objective_names())"
-    code = f"from scbetavae.cli import _choices as c; {say}; import scbetavae.module; {say}"
+    code = f"from scbetavae.cli import _arguments as c; {say}; import scbetavae.module; {say}"
     first, second = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -77,9 +77,9 @@ def test_in_tl_and_in_the_plot(registered, cells):
 
 
 def test_in_the_sweep_and_in_help(registered):
-    from scbetavae.cli import _choices
+    from scbetavae.cli import _arguments
 
-    assert "separation" in _choices.score_names()
+    assert "separation" in _arguments.score_names()
     assert metrics.score_names(["separation", "dci"])[0] == "separation"
     with pytest.raises(ValueError, match="separations"):
         metrics.score_names(["separations"])
