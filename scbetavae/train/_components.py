@@ -21,7 +21,7 @@ SCALE = 1e4  # counts to which a cell is scaled before the logarithm
 _HORN_CELLS = 3000
 _MOST_COMPONENTS = 50
 _ITERATIONS = 50  # FastICA never stops turning Gaussian components; the others have converged by then
-_RESTARTS, _RESTART_CELLS = 40, 5000
+_RESTARTS, _RESTART_CELLS = 20, 5000
 _CELLS_PER_PAIR = 5  # k components have k^2 parameters: with fewer cells, factors are split over components
 _BOOTSTRAPS = 10
 _BOOTSTRAP_CELLS = 5000
@@ -58,7 +58,7 @@ def independent_components(
 ) -> Components:
     """Independent components of the leading principal components, without a dense copy of the cells.
 
-    The rotation is that of FastICA, the restart that agrees best with the others; components are ordered by the variance
+    The rotation is that of FastICA, the mean of several restarts; components are ordered by the variance
     that they explain and signed so that their third moment is positive. ``logs`` are log-normalized counts, sparse rows
     (n_cells, n_genes), centered within ``groups`` (n_cells,), numbered from 0. There are at most ``most`` components, by default
     as many as :func:`parallel_analysis` finds; fewer where the rank is lower, none where cells do not differ.
@@ -70,7 +70,7 @@ def independent_components(
     left, axes = _whitened(logs, groups, means, k, seed)
     if left.shape[1] == 0:
         return Components(np.zeros((logs.shape[1], 0)), np.zeros((n_groups, 0)), np.zeros(0))
-    rotation = _best_rotation(left, seed)
+    rotation = _consensus_rotation(left, seed)
     values = left @ rotation
     # The mixing column of a component is how the logarithms move with it: its norm is what it explains.
     mixing = (logs.T @ values - means.T @ _sums(values, groups, n_groups)) / len(values)
@@ -174,21 +174,25 @@ def _permute_genes(logs: SparseRows, groups: np.ndarray, rng: np.random.Generato
     return columns.tocsr()
 
 
-def _best_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
-    """The most central FastICA rotation of several restarts on some cells, refined on all of them.
+def _consensus_rotation(whitened: np.ndarray, seed: int) -> np.ndarray:
+    """Mean of several FastICA rotations of some cells, each matched to the most central of them, made orthogonal.
 
-    The restart with the largest contrast may miss a factor of two levels, because sparse components have a larger contrast. The
-    factor is in most restarts, and so in the one that agrees best with the others (Icasso's idea of a centrotype).
+    No single restart is safe: the one with the largest contrast may miss a factor of two levels, because sparse components have
+    a larger contrast. Most restarts find the factor, so their mean contains it (Icasso's idea).
     """
-    n_cells = len(whitened)
-    some = whitened[:: -(-n_cells // _RESTART_CELLS)]
+    some = whitened[:: -(-len(whitened) // _RESTART_CELLS)]
     rotations = [_rotate(some, seed + restart) for restart in range(_RESTARTS)]
-    agreement = [sum(_matched(np.abs(one.T @ other)).sum() for other in rotations) for one in rotations]
-    best = rotations[int(np.argmax(agreement))]
-    return best if len(some) == n_cells else _rotate(whitened, seed, best)
+    agreement = [sum(np.abs(_match(one.T @ other)[2]).sum() for other in rotations) for one in rotations]
+    central = rotations[int(np.argmax(agreement))]
+    total = np.zeros_like(central)
+    for rotation in rotations:
+        _, columns, correlation = _match(central.T @ rotation)
+        total += rotation[:, columns] * np.sign(correlation)
+    left, _, right = np.linalg.svd(total)
+    return left @ right
 
 
-def _rotate(whitened: np.ndarray, seed: int, start: np.ndarray | None = None) -> np.ndarray:
+def _rotate(whitened: np.ndarray, seed: int) -> np.ndarray:
     """One FastICA rotation of whitened scores (n_cells, k), an orthogonal matrix of shape (k, k)."""
     from sklearn.decomposition import fastica
     from sklearn.exceptions import ConvergenceWarning
@@ -196,7 +200,7 @@ def _rotate(whitened: np.ndarray, seed: int, start: np.ndarray | None = None) ->
     k = whitened.shape[1]
     if k == 1:
         return np.ones((1, 1))
-    unmixing = np.random.default_rng(seed).normal(size=(k, k)) if start is None else start.T
+    unmixing = np.random.default_rng(seed).normal(size=(k, k))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # Gaussian components have no unique rotation
         options: dict[str, Any] = {"whiten": False, "max_iter": _ITERATIONS, "tol": 1e-4, "w_init": unmixing}
@@ -215,18 +219,17 @@ def _stability(logs: SparseRows, groups: np.ndarray, means: np.ndarray, values: 
         left, axes = _whitened(logs[drawn], groups[drawn], own_means, k, seed)
         weights = axes @ _rotate(left, seed + repeat) if left.shape[1] else axes
         others = logs @ weights - (means @ weights)[groups]
-        total += _matched(_absolute_correlation(values, others))
+        rows, _, agreement = _match(_absolute_correlation(values, others))
+        total[rows] += agreement
     return np.clip(total / _BOOTSTRAPS, 0.0, 1.0)
 
 
-def _matched(agreement: np.ndarray) -> np.ndarray:
-    """Agreement of each row with its column where the sum over pairs is largest."""
+def _match(correlation: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of rows and columns whose absolute correlations have the largest sum, and the correlations of the pairs."""
     from scipy.optimize import linear_sum_assignment
 
-    rows, columns = linear_sum_assignment(-agreement)
-    matched = np.zeros(len(agreement))
-    matched[rows] = agreement[rows, columns]
-    return matched
+    rows, columns = linear_sum_assignment(-np.abs(correlation))
+    return rows, columns, correlation[rows, columns]
 
 
 def _absolute_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
