@@ -1,5 +1,6 @@
 """Scores of single latent dimensions, their registry `SCORES`, and the frame of them all."""
 
+from scbetavae.metrics.disentanglement._betavae_score import betavae_score
 from scbetavae.metrics.disentanglement._class_alignment import (
     ClassAlignment,
     class_alignment,
@@ -11,10 +12,12 @@ from scbetavae.metrics.disentanglement._dci import (
     dci,
     disentanglement_from_importance,
 )
+from scbetavae.metrics.disentanglement._dcimig import dcimig
 from scbetavae.metrics.disentanglement._explicitness import explicitness
-from scbetavae.metrics.disentanglement._fixed_factor_scores import betavae_score, factorvae_score
-from scbetavae.metrics.disentanglement._joint_scores import dcimig, mig_sup, modularity, modularity_from_mi
+from scbetavae.metrics.disentanglement._factorvae_score import factorvae_score
 from scbetavae.metrics.disentanglement._mig import mig, mutual_information_matrix
+from scbetavae.metrics.disentanglement._mig_sup import mig_sup
+from scbetavae.metrics.disentanglement._modularity import modularity, modularity_from_mi
 from scbetavae.metrics.disentanglement._records import SCORES, Score, register_score, score_names
 from scbetavae.metrics.disentanglement._sap import sap
 from scbetavae.metrics.disentanglement._score_frame import score_frame

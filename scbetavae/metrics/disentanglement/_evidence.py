@@ -15,8 +15,10 @@ from scbetavae.metrics._contingency import Tables
 from scbetavae.metrics._information import CodeBins, Confounded, LabeledCells, label_against_confounder, label_cells
 from scbetavae.metrics._resampling import Blocks
 from scbetavae.metrics.disentanglement._class_alignment import CLASS_SCORES, alignment_of_similarity, usable_classes
-from scbetavae.metrics.disentanglement._joint_scores import dcimig_of_matrix, mig_sup_of_matrix, modularity_of_matrix
+from scbetavae.metrics.disentanglement._dcimig import dcimig_of_matrix
 from scbetavae.metrics.disentanglement._mig import top_gap
+from scbetavae.metrics.disentanglement._mig_sup import mig_sup_of_matrix
+from scbetavae.metrics.disentanglement._modularity import modularity_of_matrix
 
 JOINT_SCORES = ("modularity", "dcimig", "mig_sup")
 
