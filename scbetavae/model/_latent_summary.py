@@ -57,25 +57,34 @@ def get_latent_summary(
 
     Returns
     -------
-    DataFrame with one row per dimension: ``dimension`` from 0; ``kl``, KL divergence from the prior, mean over all cells, in
-    nats; ``sd_of_means``, standard deviation of the posterior means over all cells, about 1 for a dimension that is used in full;
-    ``mean_posterior_sd``, mean of the posterior's standard deviation, 1 for a dimension that is not used; ``active``, whether
-    ``kl`` is above 0.01 nats and the means vary, see :func:`scbetavae.metrics.active_dimensions`; ``reconstruction_lost``, nats
-    per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured, below 0 where held-out
-    cells are explained better without the dimension; ``reconstruction_lost_se``, its standard error over these cells, NaN for a
-    single one; ``order``, 1 for the dimension that loses most; ``stability``, how well the component that the dimension was
-    anchored to is found again in resampled cells, in [0, 1]; ``anchor_correlation``, Pearson correlation of the posterior means
-    with that component over all cells, within batches for a batch-conditioned decoder: near 1 where training kept place and sign
-    of the dimension, below 0 where it turned the sign; both NaN without a component, the correlation also for constant means;
-    ``anchor``, the start of the dimension: ``"independent component"``, ``"program"``, ``"two-level factor shared by all
-    classes"``, a candidate for batch or condition that no label was needed for, or ``""``. With ``latent_distribution="ln"`` all
-    of it is about the normal variable behind the simplex.
+    DataFrame with one row per dimension, with ``latent_distribution="ln"`` of the normal variable behind the simplex:
+
+    ``dimension``, ``kl``
+        Number from 0; KL divergence from the prior, mean over all cells, in nats.
+    ``sd_of_means``, ``mean_posterior_sd``
+        Standard deviation of the posterior means over all cells, about 1 for a dimension that is used in full; mean of the
+        posterior's standard deviation, 1 for a dimension that is not used.
+    ``active``
+        Whether ``kl`` is above 0.01 nats and the means vary, see :func:`scbetavae.metrics.active_dimensions`.
+    ``reconstruction_lost``, ``reconstruction_lost_se``
+        Nats per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured and its
+        standard error (NaN for one cell). Below 0 where held-out cells are explained better without the dimension.
+    ``order``
+        1 for the dimension that loses most.
+    ``stability``
+        How well the component that the dimension was anchored to is found again in resampled cells, in [0, 1], or NaN.
+    ``anchor_correlation``
+        Pearson correlation of the posterior means with that component over all cells, within batches for a batch-conditioned
+        decoder: near 1 where training kept the place and sign of the dimension. NaN without a component or for constant means.
+    ``anchor``
+        Start of the dimension: ``"independent component"``, ``"program"``, ``""``, or
+        ``"two-level factor shared by all classes"``, a candidate for batch or condition that is found without labels.
 
     Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict: ``collapse_status``
-    (``"none"``, ``"usual"``, ``"collapsed"``: more than half of the dimensions are inactive, ``"too early"``, ``"training
-    unknown"``), ``collapse``, a sentence about inactive dimensions, empty if there are none; the cells on which the loss was
-    measured (``measured_on``: ``"validation"``, ``"all"`` or ``"given"``), their number (``n_measured``) and the number of
-    dimensions with a component (``n_anchored``).
+    (``"none"``, ``"usual"``, ``"collapsed"`` for more than half of the dimensions inactive, ``"too early"`` or
+    ``"training unknown"``); ``collapse``, a sentence about inactive dimensions, empty if there are none; ``measured_on``
+    (``"validation"``, ``"all"`` or ``"given"``), the cells on which the loss was measured, and ``n_measured``, their number; and
+    ``n_anchored``, the number of dimensions with a component.
 
     Raises
     ------
