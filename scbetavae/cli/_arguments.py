@@ -182,7 +182,7 @@ def score_names() -> list[str]:
 
         names = list(metrics.SCORES)
     else:
-        names = _declared("metrics/_*.py", r'^register_score\(\s*Score\(\s*"(\w+)"')
+        names = _declared("metrics/**/_*.py", r'^register_score\(\s*Score\(\s*"(\w+)"')
     return list(dict.fromkeys([*names, *_SWEEP_SCORES]))
 
 

@@ -11,7 +11,7 @@ from anndata import AnnData
 from matplotlib.figure import Figure
 
 from scbetavae import pl, tl
-from scbetavae._core import keys, results
+from scbetavae._core import keys, palette, results
 from scbetavae._core.columns import as_classes, class_name, obs_of
 from scbetavae.cli._outputs import Outputs, line
 from scbetavae.cli._train_arguments import ACTED, CURVES, SCORED, UMAP, class_columns, scores_are_wanted
@@ -212,6 +212,8 @@ def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
     obs = {name: as_classes(obs_of(adata)[name], "column").astype("category") for name in colors}
     cells = AnnData(obs=obs_of(adata)[[]].assign(**obs))
     cells.obsm[keys.LATENT_UMAP] = adata.obsm[keys.LATENT_UMAP]
-    figure: Any = sc.pl.embedding(cells, keys.LATENT_UMAP, color=colors or None, show=False, return_fig=True)
+    shades = palette.colors(max((column.nunique() for column in obs.values()), default=1))
+    # One panel per row, so that no legend reaches into the next panel.
+    figure: Any = sc.pl.umap(cells, color=colors or None, palette=shades, ncols=1, show=False, return_fig=True)
     plt.close(figure)  # it stays out of pyplot's list
     return figure

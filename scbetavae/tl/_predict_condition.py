@@ -128,7 +128,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     mask = embedding.active
     technical = read_technical(adata, technical_covariates, layer)
     kept, note = leave_out_small(labels, "class")
-    is_possible = not note.startswith("not possible")
+    is_possible = not note or kept.nunique() > 1  # of classes that are large enough
     if is_possible:
         cells = (kept.notna() | labels.isna()).to_numpy()
         frame = metrics.condition_prediction(

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
+from scbetavae.cli import _results
 from scbetavae.model import BetaVAE
 
 ESSENTIAL = ["betavae.h5ad", "model"]
@@ -221,3 +222,16 @@ def test_signal_while_the_model_is_written_leaves_nothing(number, exit_code, wor
     assert code == exit_code
     assert errors.splitlines()[-1] == f"scbetavae: {word}, nothing was written"
     assert names_in(".") == []
+
+
+def test_no_legend_reaches_into_another_panel():
+    names = [f"a cell type with a long name {i % 10}" for i in range(60)]
+    cells = anndata.AnnData(
+        obs=pd.DataFrame({"type": names, "batch": ["a", "b"] * 30}, index=[str(i) for i in range(60)])
+    )
+    cells.obsm["X_umap"] = np.random.default_rng(0).normal(size=(60, 2))
+    figure = _results._draw_umap(cells, ["type", "batch"])
+    figure.canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent()
+        assert not any(legend.overlaps(other.get_window_extent()) for other in figure.axes if other is not axes)

@@ -57,9 +57,10 @@ def test_help_lists_every_registered_objective(own, capsys):
         assert "squared" in text
 
 
-def test_help_that_loads_nothing_lists_those_of_the_package():
-    say = "print(*c.objective_names())"
-    code = f"from scbetavae.cli import _arguments as c; {say}; import scbetavae.module; {say}"
+@pytest.mark.parametrize(("names", "registry"), [("objective_names", "module"), ("score_names", "metrics")])
+def test_help_that_loads_nothing_lists_those_of_the_package(names, registry):
+    say = f"print(*sorted(c.{names}()))"
+    code = f"from scbetavae.cli import _arguments as c; {say}; import scbetavae.{registry}; {say}"
     first, second = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.splitlines()

@@ -4,6 +4,7 @@ import scanpy as sc
 from anndata import AnnData
 from scipy import sparse
 
+from scbetavae.train import _components
 from scbetavae.train._components import independent_components, log_normalize, parallel_analysis
 
 ONE_GROUP = np.zeros(900, dtype=int)
@@ -30,7 +31,7 @@ def test_planted_sources_come_back_in_order_with_sign_and_unit_variance():
     assert (found.stability > 0.95).all()
 
 
-def test_the_same_cells_give_the_same_components_whatever_the_random_state():
+def test_the_same_cells_give_the_same_components_for_any_random_state():
     _, logs = planted(np.random.default_rng(1))
     np.random.seed(0)  # noqa: NPY002 - the state that must not matter
     first = independent_components(logs, ONE_GROUP, 10)
@@ -113,3 +114,19 @@ def test_log_normalization_is_that_of_scanpy(counts_adata):
     sc.pp.normalize_total(expected, target_sum=1e4)
     sc.pp.log1p(expected)
     np.testing.assert_allclose(log_normalize(counts_adata.X).toarray(), expected.X.toarray(), rtol=1e-5)
+
+
+def test_restarts_that_miss_a_factor_are_outvoted(monkeypatch):
+    """The first and every seventh restart mix two components; order and sign differ in all of them."""
+    rng = np.random.default_rng(0)
+    half = np.sqrt(0.5)
+    mixed = np.array([[half, -half, 0, 0], [half, half, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+    def restart(_whitened, seed):
+        found = mixed if seed % 7 == 0 else np.eye(4)
+        return found[:, rng.permutation(4)] * rng.choice([-1, 1], 4)
+
+    monkeypatch.setattr(_components, "_rotate", restart)
+    rotation = _components._consensus_rotation(rng.normal(size=(50, 4)), seed=0)
+    np.testing.assert_allclose(rotation.T @ rotation, np.eye(4), atol=1e-12)
+    assert np.abs(rotation).max(axis=0).min() > 0.98

@@ -1,6 +1,7 @@
 """Class level: do single dimensions mark single classes? LMS, MSAS and MSGS of DRVI."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,11 +16,15 @@ from scbetavae.metrics.disentanglement._mig import top_gap
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
 CLASS_SCORES = ("lms", "msas", "msgs")
-for _name in CLASS_SCORES:
-    _title = f"{_name.upper()} (classes)"
-    register_score(
-        Score(_name, _title, level="class", per_covariate=True, family="class_alignment", reference="Moinfar2024")
-    )
+_SHARED: dict[str, Any] = {
+    "level": "class",
+    "per_covariate": True,
+    "family": "class_alignment",
+    "reference": "Moinfar2024",
+}
+register_score(Score("lms", "LMS (classes)", **_SHARED))
+register_score(Score("msas", "MSAS (classes)", **_SHARED))
+register_score(Score("msgs", "MSGS (classes)", **_SHARED))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Disentanglement, completeness, informativeness."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,10 @@ from scbetavae.metrics._checks import check_inputs, check_matrix
 from scbetavae.metrics.disentanglement._dci_fits import Fit, bin_for_trees, fit_all
 from scbetavae.metrics.disentanglement._records import Score, register_score
 
-for _name, _per_covariate in (("disentanglement", False), ("completeness", True), ("informativeness", True)):
-    _score = Score(
-        f"dci_{_name}", f"DCI {_name}", per_covariate=_per_covariate, family="dci", reference="EastwoodWilliams2018"
-    )
-    register_score(_score)
+_SHARED: dict[str, Any] = {"family": "dci", "reference": "EastwoodWilliams2018"}
+register_score(Score("dci_disentanglement", "DCI disentanglement", **_SHARED))
+register_score(Score("dci_completeness", "DCI completeness", per_covariate=True, **_SHARED))
+register_score(Score("dci_informativeness", "DCI informativeness", per_covariate=True, **_SHARED))
 
 
 @dataclass(frozen=True)
