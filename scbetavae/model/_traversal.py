@@ -33,7 +33,7 @@ _STORED_GENES = 100
 
 def traverse(  # noqa: PLR0913 - independent choices, each with a default
     self: BetaVAE,
-    dims: int | Sequence[int] | None = None,
+    dimensions: int | Sequence[int] | None = None,
     *,
     low: float | None = None,
     high: float | None = None,
@@ -58,7 +58,7 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
 
     Parameters
     ----------
-    dims
+    dimensions
         Dimensions by number; ``None`` for all active ones. An inactive one that is named is traversed, with a warning.
     low, high
         First and last value: in standard deviations of the prior around its mean, by default -3 and 3; for ``scale="quantile"``,
@@ -119,10 +119,10 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     True
     """
     self._check_if_trained(warn=False)
-    adata = cells_of(self, adata, "traverse(dims, adata=...)")
+    adata = cells_of(self, adata, "traverse(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
     ends = read_range(low, high, n_steps, scale)
-    named = None if dims is None else check_dimensions(dims, self.module.n_latent, "dims")
+    named = None if dimensions is None else check_dimensions(dimensions, self.module.n_latent)
     anchors = read_anchors(adata, around, n_anchors, seed)
     var_names = np.asarray(self.get_var_names())
     genes = gene_positions(gene_list, var_names)

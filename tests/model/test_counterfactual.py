@@ -175,7 +175,7 @@ def test_nearest_neighbors_differ_where_the_group_mean_does_not(planted):
 def test_dimension_moves_what_carries_the_covariate_and_nothing_else(planted):
     model, _ = planted
     predicted = model.counterfactual(*ASK, groupby="labels", method="dimension")
-    assert predicted.uns["betavae"]["counterfactual_params"]["carrying_dimensions"] == "0"
+    assert predicted.uns["betavae"]["counterfactual_params"]["encoding_dimensions"] == "0"
     assert (shifts(predicted)[:, 0] > 0.5).all()
     np.testing.assert_array_equal(shifts(predicted)[:, 1:], 0)
 
@@ -242,7 +242,7 @@ def test_table_is_what_the_layers_and_the_real_cells_say(model):
     assert first["gene"] == adata.var_names[np.abs(source - target).argmax()]
 
 
-def test_mean_shift_reproduces_a_group_that_it_was_learnt_from(model):
+def test_mean_shift_reproduces_a_group_that_it_was_estimated_from(model):
     """Shares of a group with target cells become theirs; of many cells, the drawn counts have the same mean."""
     predicted = model.counterfactual(*ASK)
     adata = model.adata

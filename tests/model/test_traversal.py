@@ -208,11 +208,11 @@ def test_inactive_dimensions(model, monkeypatch):
 @pytest.mark.parametrize(
     ("kwargs", "error", "message"),
     [
-        ({"dims": [0, 3]}, ValueError, "dims has 3, but dimensions are numbered from 0 to 2"),
-        ({"dims": [-1]}, ValueError, "numbered from 0 to 2"),
-        ({"dims": [0, 0]}, ValueError, "twice"),
-        ({"dims": []}, ValueError, "dims is empty"),
-        ({"dims": ["z0"]}, KeyError, "names no dimension"),
+        ({"dimensions": [0, 3]}, ValueError, "dimensions has 3, but dimensions are numbered from 0 to 2"),
+        ({"dimensions": [-1]}, ValueError, "numbered from 0 to 2"),
+        ({"dimensions": [0, 0]}, ValueError, "twice"),
+        ({"dimensions": []}, ValueError, "dimensions is empty"),
+        ({"dimensions": ["z0"]}, KeyError, "names no dimension"),
         ({"low": 1, "high": 1}, ValueError, "low below high"),
         ({"low": 4}, ValueError, "low below high"),
         ({"high": np.inf}, ValueError, "high=inf is not allowed"),
