@@ -268,7 +268,7 @@ def test_cells_to_compare_and_to_start_from(model):
         scvi.settings.seed = 0
         tables.append(model.differential_expression(idx1=one, idx2=two, silent=True))
     pd.testing.assert_frame_equal(*tables)
-    kwargs = {"dims": [0], "n_steps": 3}
+    kwargs = {"dimensions": [0], "n_steps": 3}
     with warnings.catch_warnings(action="ignore"):
         pd.testing.assert_frame_equal(
             model.traverse(around=[-1, 7], **kwargs),
