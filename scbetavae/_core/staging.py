@@ -38,3 +38,17 @@ def staged(
             adata.layers[name] = matrix
     if keys.UNS in copy.uns:
         adata.uns[keys.UNS] = copy.uns[keys.UNS]
+
+
+@contextmanager
+def results_kept(adata: AnnData) -> Iterator[None]:
+    """Put back ``.uns["betavae"]`` if the block fails: results are replaced there, never changed in place."""
+    before = adata.uns.get(keys.UNS)
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            adata.uns.pop(keys.UNS, None)
+        else:
+            adata.uns[keys.UNS] = before
+        raise

@@ -15,6 +15,7 @@ from . import _registered_cells as _cells
 from ._checks import check_integer_counts
 from ._counterfactual import counterfactual
 from ._decoding import decode
+from ._describe_dimensions import describe_dimensions
 from ._encoding import get_latent_representation, make_data_loader
 from ._find_batch_dimensions import find_batch_dimensions
 from ._fingerprint import check_unchanged
@@ -123,6 +124,7 @@ class BetaVAE(SCVI):
 
     get_latent_summary = get_latent_summary
     to_latent_adata = to_latent_adata
+    describe_dimensions = describe_dimensions
     score_disentanglement = score_disentanglement
     predict_condition = predict_condition
     find_batch_dimensions = find_batch_dimensions
@@ -135,6 +137,8 @@ class BetaVAE(SCVI):
     """Whether the weights were loaded, so that training goes on from them."""
     minibatches_per_epoch_: int | None = None
     """Minibatches in an epoch of the last training."""
+    dimension_names_: dict[int, str] | None = None
+    """Names that the user gave to dimensions."""
 
     if TYPE_CHECKING:  # scvi-tools declares them as None, of several types, or not at all
         module: Any

@@ -11,6 +11,7 @@ from anndata import AnnData
 from scvi import REGISTRY_KEYS
 
 from scbetavae._core.columns import obs_of
+from scbetavae._core.genes import IDENTIFIER
 from scbetavae._core.text import listed
 
 from ._checks import counts_of
@@ -18,7 +19,6 @@ from ._checks import counts_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-_IDS = re.compile(r"(ENS[A-Z]*G|FBgn|WBGene)\d+")
 _MUCH = 0.5  # share of the missing genes that a hint has to explain
 
 
@@ -100,7 +100,7 @@ def _explain(adata: AnnData, missing: pd.Index, unknown: pd.Index) -> str:
                 f"adata.var[{column!r}] holds the names of the model's genes: adata.var_names = adata.var[{column!r}]"
                 ".astype(str), then adata.var_names_make_unique()."
             )
-    ids = [bool(len(genes)) and bool(_IDS.match(str(genes[0]))) for genes in (missing, unknown)]
+    ids = [bool(len(genes)) and bool(IDENTIFIER.match(str(genes[0]))) for genes in (missing, unknown)]
     if ids[0] != ids[1] and len(unknown):
         kinds = ("ids", "symbols") if ids[0] else ("symbols", "ids")
         return f"The model identifies genes by {kinds[0]}, adata by {kinds[1]}: translate adata.var_names."

@@ -95,7 +95,8 @@ def compute_latent(
         with torch.inference_mode():
             posterior = torch.distributions.Normal(located, spread, validate_args=False)
             kl = self.module.kl_divergence(posterior).mean(dim=0).numpy()
-    names = tuple(f"dim_{d}" for d in range(means.shape[1]))
+    given = self.dimension_names_ or {}
+    names = tuple(given.get(d, f"dim_{d}") for d in range(means.shape[1]))
     active = metrics.active_dimensions(means, kl=kl)
     return Latent(means, variances, kl, active, (FREE,) * len(names), names)
 

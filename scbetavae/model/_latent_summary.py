@@ -69,6 +69,9 @@ def get_latent_summary(
     ``reconstruction_lost``, ``reconstruction_lost_se``
         Nats per cell lost when the dimension is set to the prior mean, mean over the cells on which it is measured and its
         standard error (NaN for one cell). Below 0 where held-out cells are explained better without the dimension.
+    ``deviance_explained``
+        The same as a share of what is lost when all dimensions are set to the prior mean. Shares of dimensions that explain the
+        same counts do not add up to 1. NaN for a model whose dimensions explain nothing.
     ``order``
         1 for the dimension that loses most.
     ``stability``
@@ -172,10 +175,19 @@ def to_latent_adata(
             (compute_latent(self, adata, batch_size=batch_size) if is_simplex else latent).means, dtype=np.float32
         ),
         obs=obs_of(adata).drop(columns=[name for name in adata.obs if str(name).startswith("_scvi_")]),
-        var=frame.set_index(pd.Index(latent.names)),
+        var=frame.set_index(pd.Index(_names(adata, latent))),
         obsm=cast("Any", {name: value.copy() for name, value in adata.obsm.items() if name not in own}),
         uns=uns | {keys.UNS: {key: frame.copy(), f"{key}{keys.PARAMS_SUFFIX}": parameters}},
     )
+
+
+def _names(adata: AnnData, latent: Latent) -> list[str]:
+    """Names of the dimensions in the data, if they were described, or those of the model."""
+    table = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
+    current = isinstance(table, pd.DataFrame) and len(table) == len(latent.names)
+    if current and np.allclose(table["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6):
+        return [str(name) for name in table["name"]]
+    return list(latent.names)
 
 
 def _cells_to_summarize(self: BetaVAE, adata: AnnData | None, method: str) -> AnnData:
@@ -197,7 +209,7 @@ def _summarize(
     """The summary and its parameters. Moves no global random state."""
     rows, measured_on = _cells_to_measure_on(self, adata, indices)
     with random_state_kept(self.device), torch.inference_mode():
-        lost, lost_se = _ablate(self, adata, rows, batch_size)
+        (lost, lost_of_all), lost_se = _ablate(self, adata, rows, batch_size)
         stability, correlation = _describe_anchor(self, adata, latent.means, batch_size)
     kl, anchor = np.asarray(latent.kl), self.module.anchor
     order = np.empty(len(kl), dtype=np.int64)
@@ -211,6 +223,7 @@ def _summarize(
             "active": latent.active,
             "reconstruction_lost": lost,
             "reconstruction_lost_se": lost_se,
+            "deviance_explained": lost / lost_of_all if lost_of_all > 0 else np.full(len(lost), np.nan),
             "order": order,
             "stability": stability,
             "anchor_correlation": correlation,
@@ -244,8 +257,10 @@ def _was_trained_on(self: BetaVAE, adata: AnnData) -> bool:
     return adata is self.adata and sum(len(part) for part in split if part is not None) == adata.n_obs
 
 
-def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean over cells of what the ablation of each dimension loses, and its standard error, in nats."""
+def _ablate(
+    self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None
+) -> tuple[tuple[np.ndarray, float], np.ndarray]:
+    """Mean over cells of what the ablation of each dimension and of all loses, and the former's standard error, in nats."""
     adata = self._validate_anndata(adata)
     manager: Any = self.get_anndata_manager(adata)
     counts = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
@@ -257,10 +272,11 @@ def _ablate(self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None) ->
         raise ValueError(msg)
     loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
     with evaluating(self):
-        lost = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
+        losses = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
+    lost = losses[:-1]
     n_cells = lost.shape[1]
     error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
-    return lost.mean(axis=1), error
+    return (lost.mean(axis=1), float(losses[-1].mean())), error
 
 
 def _describe_anchor(

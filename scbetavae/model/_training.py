@@ -157,8 +157,10 @@ def _fit(self: BetaVAE, key_added: str, arguments: Mapping[str, Any]) -> None:
             SCVI.train(self, **arguments)
     finally:  # an interrupted training has changed the latent representation, too
         replaces = was_trained or (self.is_trained_ and key_added == keys.UNS)
-        if self.adata is not None and replaces and not _equal(weights, _weights(self)):
-            results.retire(self.adata)
+        if replaces and not _equal(weights, _weights(self)):
+            self.dimension_names_ = None
+            if self.adata is not None:
+                results.retire(self.adata)
 
 
 def _weights(self: BetaVAE) -> dict[str, torch.Tensor]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
+from scbetavae import tl
 from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata, check_dimensions
-from scbetavae.tl import keep_top_genes
 
 from ._decoding import decode_hidden, evaluating, rows_at_once
 from ._decoding_inputs import gene_positions, read_conditions
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
     from ._decoding_inputs import DecoderConditions
 
+N_STEPS, N_ANCHORS = 7, 100
 _STORED_ROWS = 500_000
 _STORED_GENES = 100
 
@@ -37,10 +38,10 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     *,
     low: float | None = None,
     high: float | None = None,
-    n_steps: int = 7,
+    n_steps: int = N_STEPS,
     around: str | Mapping[str, Any] | Sequence[Any] | np.ndarray = "cells",
     scale: Literal["prior", "quantile"] = "prior",
-    n_anchors: int = 100,
+    n_anchors: int = N_ANCHORS,
     gene_list: Sequence[str] | None = None,
     adata: AnnData | None = None,
     seed: int = 0,
@@ -134,32 +135,61 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
         inactive = [int(d) for d in wanted if not latent.active[d]]
         msg = f"Dimensions {inactive} are inactive: the decoder hardly reads them, and genes that respond to them are noise."
         warnings.warn(msg, UserWarning, stacklevel=2)
+    frame = _run(self, latent, anchors, conditions, wanted, genes, (ends, n_steps, scale))
+    how = {"around": anchors.text, "n_anchors": 1 if anchors.is_mean else len(anchors.rows), "seed": int(seed)}
+    how |= {"scale": scale, "low": ends[0], "high": ends[1], "n_steps": int(n_steps)}
+    store_traversal(self, adata, latent, frame, how, key_added)
+    return frame
+
+
+def store_traversal(
+    self: BetaVAE, adata: AnnData, latent: Latent, frame: pd.DataFrame, how: dict[str, Any], key_added: str
+) -> None:
+    """Store a traversal and how it was made; of a large one the top genes."""
+    whole = len(frame) <= _STORED_ROWS
+    how = {
+        **how,
+        "reference": "prior mean" if how["scale"] == "prior" else "median of the cells",
+        "stored": tl.STORED_WHOLE if whole else f"top {_STORED_GENES} genes of each dimension and direction",
+    }
+    table = frame.copy() if whole else tl.keep_top_genes(frame, _STORED_GENES)
+    results.store(adata, key_added, {"": table}, how, describing(self, latent))
+
+
+def default_traversal(self: BetaVAE, adata: AnnData, latent: Latent) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The traversal of all active dimensions with the defaults of `traverse`, and how it was made; not stored."""
+    anchors = read_anchors(adata, "cells", N_ANCHORS, 0)
+    conditions = _conditions_of_anchors(self, adata, anchors)
+    ends = read_range(None, None, N_STEPS, "prior")
+    how = {"around": anchors.text, "n_anchors": len(anchors.rows), "seed": 0}
+    how |= {"scale": "prior", "low": ends[0], "high": ends[1], "n_steps": N_STEPS}
+    wanted = np.flatnonzero(latent.active)
+    return _run(self, latent, anchors, conditions, wanted, None, (ends, N_STEPS, "prior")), how
+
+
+def _run(
+    self: BetaVAE,
+    latent: Latent,
+    anchors: Anchors,
+    conditions: DecoderConditions,
+    wanted: np.ndarray,
+    genes: np.ndarray | None,
+    path: tuple[tuple[float, float], int, str],
+) -> pd.DataFrame:
+    """The frame of a traversal of these dimensions; ``path`` is the ends, the number of steps and the scale."""
+    ends, n_steps, scale = path
     paths = [path_of(latent.means[anchors.population, d], ends, n_steps, scale) for d in wanted]
     starts = latent.means[anchors.rows]
     starts = starts.mean(axis=0, keepdims=True) if anchors.is_mean else starts
-    names = var_names if genes is None else var_names[genes]
+    names = np.asarray(self.get_var_names())
+    names = names if genes is None else names[genes]
     responses = np.empty((len(COLUMNS), len(wanted), n_steps, len(names)), dtype=np.float32)
     counts = 1.0 if self.module.use_size_factor_key else COUNTS  # expression at a size factor has no fixed sum
     with evaluating(self):
-        for place, (dimension, path) in enumerate(zip(wanted, paths, strict=True)):
-            responses[:, place] = _responses(self, starts, conditions, int(dimension), path, genes).columns(counts)
-    frame = long_frame(wanted, paths, names, responses)
-
-    whole = len(frame) <= _STORED_ROWS
-    params = {
-        "around": anchors.text,
-        "n_anchors": len(starts),
-        "scale": scale,
-        "low": ends[0],
-        "high": ends[1],
-        "n_steps": int(n_steps),
-        "reference": "prior mean" if scale == "prior" else "median of the cells",
-        "seed": int(seed),
-        "stored": "all genes" if whole else f"top {_STORED_GENES} genes of each dimension and direction",
-    }
-    table = frame.copy() if whole else keep_top_genes(frame, _STORED_GENES)
-    results.store(adata, key_added, {"": table}, params, describing(self, latent))
-    return frame
+        for place, (dimension, of_dimension) in enumerate(zip(wanted, paths, strict=True)):
+            found = _responses(self, starts, conditions, int(dimension), of_dimension, genes)
+            responses[:, place] = found.columns(counts)
+    return long_frame(wanted, paths, names, responses)
 
 
 def _conditions_of_anchors(self: BetaVAE, adata: AnnData, anchors: Anchors) -> DecoderConditions:

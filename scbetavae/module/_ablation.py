@@ -1,4 +1,4 @@
-"""Log-likelihood lost when one latent dimension is set to 0: the decoder, many times on one minibatch."""
+"""Log-likelihood lost when one latent dimension, or all of them, are set to 0: the decoder, many times on one minibatch."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def ablation_losses(
 
     with :math:`m_i` the posterior means of cell i, and those of a latent library size where there is one. With a logistic
     normal, the values before the map to the simplex are changed. Takes the tensors of a minibatch, counts included, in
-    evaluation mode, and a bound on the entries of cells x genes arrays held at once. Returns nats of shape ``(dims, cells)``
-    in double precision on the CPU, negative where a cell's counts are more likely without the dimension.
+    evaluation mode, and a bound on the entries of cells x genes arrays held at once. Returns nats of shape ``(dims + 1, cells)``
+    in double precision on the CPU, negative where a cell's counts are more likely without the dimension; in the last row all
+    dimensions are set to 0.
     """
     tensors = {name: value.to(module.device) for name, value in tensors.items() if value is not None}
     inferred = module.inference(**module._get_inference_input({**tensors}, full_forward_pass=True))
@@ -37,14 +38,15 @@ def ablation_losses(
     if max_entries is None:
         max_entries = _MAX_ENTRIES if means.device.type == "cpu" else _MAX_ENTRIES_ON_ACCELERATOR
     n_cells, n_dims = means.shape
-    at_once = min(max(1, max_entries // max(n_cells * module.n_input, 1)), n_dims + 1)
+    at_once = min(max(1, max_entries // max(n_cells * module.n_input, 1)), n_dims + 2)
     repeated: dict[str, torch.Tensor] = {}
     losses, n_repeated = [], 0
-    for dimensions in torch.arange(n_dims + 1).split(at_once):  # the last is the unchanged representation
+    for dimensions in torch.arange(n_dims + 2).split(at_once):  # the last two: without any dimension, and unchanged
         n = len(dimensions)
         z = means.repeat(n, 1, 1)
         changed = dimensions[dimensions < n_dims]
         z[torch.arange(len(changed)), :, changed] = 0.0
+        z[dimensions == n_dims] = 0.0
         if n != n_repeated:
             n_repeated = n
             repeated = {name: _repeat_rows(value, n) for name, value in {**tensors, "log_library": library}.items()}

@@ -7,8 +7,17 @@ from scbetavae.tl._batch_inputs import check_target as check_target
 from scbetavae.tl._batch_inputs import read_cells as read_cells
 from scbetavae.tl._compare_embeddings import compare_embeddings
 from scbetavae.tl._consensus_dimensions import consensus_dimensions
+from scbetavae.tl._describe_dimensions import Sources as Sources
+from scbetavae.tl._describe_dimensions import check_description as check_description
+from scbetavae.tl._describe_dimensions import describe_dimensions
+from scbetavae.tl._describe_dimensions import run_description as run_description
+from scbetavae.tl._dimension_names import read_names as read_names
+from scbetavae.tl._enrich_dimensions import GeneSets as GeneSets
+from scbetavae.tl._enrich_dimensions import enrich_dimensions
 from scbetavae.tl._find_batch_dimensions import find_batch_dimensions
 from scbetavae.tl._find_batch_dimensions import run_search as run_search
+from scbetavae.tl._gene_changes import STORED_WHOLE as STORED_WHOLE
+from scbetavae.tl._gene_changes import gene_changes as gene_changes
 from scbetavae.tl._predict_condition import predict_condition
 from scbetavae.tl._rank_dimension_genes import keep_top_genes as keep_top_genes
 from scbetavae.tl._rank_dimension_genes import rank_dimension_genes
@@ -21,6 +30,8 @@ from scbetavae.tl._zero_batch_dimensions import zero_batch_dimensions
 __all__ = [
     "compare_embeddings",
     "consensus_dimensions",
+    "describe_dimensions",
+    "enrich_dimensions",
     "find_batch_dimensions",
     "predict_condition",
     "rank_dimension_genes",

@@ -19,7 +19,7 @@ _logger = logging.getLogger(__name__)
 
 _COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "standard_error", "expression", "in_range")
 _MAKE = "model.traverse()"
-_MIN_EXPRESSION = 0.1
+MIN_EXPRESSION = 0.1
 
 
 def rank_dimension_genes(
@@ -27,7 +27,7 @@ def rank_dimension_genes(
     *,
     n_genes: int | None = 50,
     rank_by: Literal["log_fold_change", "score"] = "log_fold_change",
-    min_expression: float = _MIN_EXPRESSION,
+    min_expression: float = MIN_EXPRESSION,
     in_range_only: bool = True,
     key: str = keys.TRAVERSAL,
     key_added: str = keys.DIMENSION_GENES,
@@ -150,7 +150,7 @@ def keep_top_genes(frame: pd.DataFrame, n_genes: int) -> pd.DataFrame:
             changes = _changes(part, in_range_only=False)
         if changes is None:  # one step alone
             continue
-        top = _rank(changes[changes["expression"] >= _MIN_EXPRESSION], n_genes, "log_fold_change")["gene"]
+        top = _rank(changes[changes["expression"] >= MIN_EXPRESSION], n_genes, "log_fold_change")["gene"]
         kept.append(part[part["gene"].isin(top)])
     table = pd.concat(kept, ignore_index=True)
     table["gene"] = table["gene"].cat.remove_unused_categories()

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from scbetavae._core.checks import as_list, check_keys
 from scbetavae._core.columns import obs_of
+from scbetavae._core.genes import SYMBOL_COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,19 +23,21 @@ LIBRARY_SIZE_COLUMNS = (
 MITOCHONDRIAL_COLUMNS = (
     "pct_counts_mt", "pct_counts_mito", "percent_mito", "percent_mt", "percent.mt", "percent.mito", "mito_frac"
 )  # fmt: skip
-SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "gene_names", "feature_name")
 _CHUNK = 4096  # cells read at once
 
 
-def read_technical(adata: AnnData, technical_covariates: str | Iterable[str] | None, layer: str | None) -> pd.DataFrame:
+def read_technical(
+    adata: AnnData, technical_covariates: str | Iterable[str] | None, layer: str | None, *, genes_detected: bool = False
+) -> pd.DataFrame:
     """Technical covariates as columns of finite numbers, named for what they are; refused with the nearest name or the cells.
 
     ``None`` looks for two: the logarithm of the library size (from counts, otherwise from a column with a usual name) and percent
-    mitochondrial (from a column with a usual name, otherwise from counts of genes whose name begins with ``MT-``).
+    mitochondrial (from a column with a usual name, otherwise from counts of genes whose name begins with ``MT-``); with
+    ``genes_detected`` also for the logarithm of the number of genes with counts.
     """
     check_keys({"layer": layer}, adata.layers, "adata.layers")
     if technical_covariates is None:
-        return _find(adata, layer)
+        return _find(adata, layer, genes_detected)
     names = as_list(technical_covariates)
     for name in names:
         check_keys({"technical_covariates": name}, adata.obs.columns, "adata.obs")
@@ -62,7 +65,7 @@ def _read_column(adata: AnnData, name: str) -> np.ndarray:
     return values
 
 
-def _find(adata: AnnData, layer: str | None) -> pd.DataFrame:
+def _find(adata: AnnData, layer: str | None, genes_detected: bool) -> pd.DataFrame:
     """Log library size and percent mitochondrial, as far as they can be found."""
     found = {}
     column = _first_usable(adata, MITOCHONDRIAL_COLUMNS)
@@ -76,6 +79,8 @@ def _find(adata: AnnData, layer: str | None) -> pd.DataFrame:
         raise ValueError(msg)
     if totals is not None and totals["total_counts"].any():  # a minified AnnData holds zeros
         found["log library size"] = np.log1p(totals["total_counts"].to_numpy(np.float64))
+        if genes_detected:
+            found["log genes detected"] = np.log1p(totals["n_genes_by_counts"].to_numpy(np.float64))
     else:
         size = _first_usable(adata, LIBRARY_SIZE_COLUMNS)
         if size is not None:

@@ -1,0 +1,122 @@
+"""A card for every latent dimension of a model: what it encodes, its genes and gene sets, and a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from scbetavae import tl
+from scbetavae._core import keys, results
+from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.columns import scored_columns
+from scbetavae._core.staging import results_kept, staged
+
+from ._latent import cells_of, class_overrides, compute_latent, registered_classes, write_latent
+from ._registered_cells import COUNT_LIKELIHOODS
+from ._traversal import default_traversal, store_traversal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+
+    from scbetavae.tl import GeneSets
+
+    from ._betavae import BetaVAE
+
+
+def describe_dimensions(
+    self: BetaVAE,
+    covariates: str | Iterable[str] | None = None,
+    *,
+    gene_sets: GeneSets | None = None,
+    gene_symbols: str | None = None,
+    names: Mapping[int | str, str] | None = None,
+    adata: AnnData | None = None,
+    key_added: str = keys.DIMENSIONS,
+) -> pd.DataFrame:
+    """Describe every active dimension and name it: :func:`scbetavae.tl.describe_dimensions`.
+
+    The latent summary and a traversal of all active dimensions are made unless they are there. Names are kept with the model,
+    also when it is saved, until it is trained again.
+
+    Parameters
+    ----------
+    covariates
+        Columns of ``.obs`` that dimensions may encode; by default the batch, labels and categorical covariates of
+        :meth:`setup_anndata`.
+    gene_sets, gene_symbols, names, key_added
+        As in :func:`scbetavae.tl.describe_dimensions`.
+    adata
+        Cells; those of the model unless given. Not a view.
+
+    Returns
+    -------
+    DataFrame with one row per active dimension, see :func:`scbetavae.tl.describe_dimensions`; empty if none is active.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        As :func:`scbetavae.tl.describe_dimensions`, before anything is computed.
+
+    See Also
+    --------
+    scbetavae.pl.dimensions : the cards as a figure. write_report : the cards and all other results as one page.
+
+    Examples
+    --------
+    >>> import scbetavae
+    >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
+    >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch", labels_key="bulk_labels")
+    >>> model = scbetavae.model.BetaVAE(adata, n_latent=4).train(max_epochs=20, enable_progress_bar=False)
+    >>> cards = model.describe_dimensions(names={0: "my dimension"})
+    >>> cards["name"].iloc[0]
+    'my dimension'
+    """
+    adata = cells_of(self, adata, "describe_dimensions(adata=...)")
+    check_adata(adata, key_added=key_added)
+    columns = registered_classes(self) if covariates is None else as_list(covariates)
+    overrides = class_overrides(self, adata, columns)
+    if columns:
+        scored_columns(adata, columns, registered=registered_classes(self))
+    network, symbols = tl.check_description(adata, gene_sets, gene_symbols)
+    known = self.dimension_names_ or {}
+    labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_latent)]
+    given = known | tl.read_names(names, _labels(adata, labels))
+    setup = self.registry_.get("setup_args", {})
+    layer = setup.get("layer") if self.module.gene_likelihood in COUNT_LIKELIHOODS else None
+    technical = tl.read_technical(adata, None, layer if layer in list(adata.layers) else None, genes_detected=True)
+    with results_kept(adata):
+        _summarize_once(self, adata)
+        with staged(adata, obs=overrides) as copy:
+            write_latent(self, adata, copy)
+            latent = compute_latent(self, adata, normal=True)
+            traversal, how = default_traversal(self, adata, latent) if latent.active.any() else (None, {})
+            if traversal is not None and not _has_traversal(copy):
+                store_traversal(self, copy, latent, traversal, how, keys.TRAVERSAL)
+            changes = None if traversal is None else tl.gene_changes(traversal)
+            sources = tl.Sources(changes, technical, symbols, network, {"gene_symbols": gene_symbols})
+            cards = tl.run_description(copy, columns, sources, obsm_key=keys.LATENT, names=given, key_added=key_added)
+    self.dimension_names_ = given or None
+    return cards
+
+
+def _summarize_once(self: BetaVAE, adata: AnnData) -> None:
+    """Make the latent summary unless that of this latent representation is there."""
+    made = results.parameters(adata, keys.LATENT_SUMMARY)
+    if not made or not results.describes(adata, keys.LATENT_SUMMARY, keys.LATENT):
+        self.get_latent_summary(adata=adata)
+
+
+def _has_traversal(adata: AnnData) -> bool:
+    """Whether there is a traversal of this latent representation, which stays."""
+    made = results.parameters(adata, keys.TRAVERSAL)
+    return bool(made) and results.describes(adata, keys.TRAVERSAL, keys.LATENT)
+
+
+def _labels(adata: AnnData, labels: list[str]) -> list[str]:
+    """Current names of the dimensions in the data, or those of the model."""
+    table = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
+    known = isinstance(table, pd.DataFrame) and len(table) == len(labels)
+    return [str(name) for name in table["name"]] if known else labels
