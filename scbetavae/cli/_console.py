@@ -60,7 +60,7 @@ def quiet_libraries() -> Iterator[Progress]:
 
 
 class StepProgress(ProgressBar):
-    """Minibatches with the time left: on a terminal the progress line, in a log a line for about every tenth of them.
+    """Minibatches with the time left: in the progress line of a terminal; in a log, one line for about every tenth of them.
 
     A subclass of Lightning's bars, so that training may proceed in steps of several minibatches.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
@@ -27,7 +27,8 @@ def choose_symbols(adata: AnnData, options: Namespace) -> str:
         return f"symbols from .var[{options.gene_symbols!r}]"
     if not _are_ensembl(adata.var_names):
         return ""
-    options.gene_symbols = next((name for name in SYMBOL_COLUMNS if _has_symbols(adata.var, name)), None)
+    var = cast("pd.DataFrame", adata.var)
+    options.gene_symbols = next((name for name in SYMBOL_COLUMNS if _has_symbols(var, name)), None)
     if options.gene_symbols is None:
         return "Ensembl ids; if a column of .var holds symbols, name it: --gene-symbols COLUMN"
     return f"Ensembl ids; symbols from .var[{options.gene_symbols!r}], another column with --gene-symbols"

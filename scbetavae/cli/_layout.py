@@ -52,7 +52,8 @@ class Layout(NamedTuple):
         elif self.name == "tsne":
             adata.obsm[self.zeroed_key] = _tsne(zeroed, self.seed)
         else:  # in a copy, because the neighbors in the file are those of the latent representation
-            cells = AnnData(obs=obs_of(adata)[[]], obsm={keys.LATENT_ZEROED: zeroed})
+            cells = AnnData(obs=obs_of(adata)[[]])
+            cells.obsm[keys.LATENT_ZEROED] = zeroed
             _umap(cells, keys.LATENT_ZEROED, self.seed)
             adata.obsm[self.zeroed_key] = cells.obsm[keys.LATENT_UMAP]
         return ""
@@ -63,7 +64,8 @@ class Layout(NamedTuple):
         from matplotlib import pyplot as plt
 
         obs = {name: as_classes(obs_of(adata)[name], "column").astype("category") for name in colors}
-        cells = AnnData(obs=obs_of(adata)[[]].assign(**obs), obsm={self.key: np.asarray(adata.obsm[self.key])})
+        cells = AnnData(obs=obs_of(adata)[[]].assign(**obs))
+        cells.obsm[self.key] = adata.obsm[self.key]
         shades = palette.colors(max((column.nunique() for column in obs.values()), default=1))
         # One panel per row, so that no legend reaches into the next panel.
         settings: dict[str, Any] = {"palette": shades, "ncols": 1, "show": False, "return_fig": True}

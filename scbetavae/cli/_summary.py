@@ -70,11 +70,9 @@ def describe_removal(adata: AnnData) -> str:
     expected = batch["expected"].dropna().unique()
     if changes and len(expected):
         changes[-1] += f" ({expected[0]:.2f} expected from composition)"
-    kept = conserved[conserved["kept"].notna()]
-    changes += [
-        f"{'clusters' if name == _CLUSTERS else name} keeps {' and '.join(f'{r.kept:.0%} ({_CLASSIFIERS[str(r.classifier)]})' for r in part.itertuples())}"
-        for name, part in kept.groupby("covariate", sort=False)
-    ]
+    for name, part in conserved[conserved["kept"].notna()].groupby("covariate", sort=False):
+        shares = [f"{row.kept:.0%} ({_CLASSIFIERS[str(row.classifier)]})" for row in part.itertuples()]
+        changes.append(f"{'clusters' if name == _CLUSTERS else name} keeps {' and '.join(shares)}")
     several = "s" if ", " in dimensions else ""
     return f"{known['status']}: without dimension{several} {dimensions}, {'; '.join(changes)}"
 

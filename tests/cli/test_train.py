@@ -11,6 +11,7 @@ import warnings
 from pathlib import Path
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 
 import scbetavae
 from scbetavae.__main__ import main
+from scbetavae.cli._results import keep_top_genes
 
 TRAINED = ["betavae.h5ad", "figures/cells.png", "figures/training.png", "model"]
 
@@ -140,6 +142,30 @@ def test_users_file(first):
     assert titles == ["data", "model", "training", "stability", "encodes", "batch", "written to"]
 
 
+def test_the_file_is_compressed_and_holds_the_top_genes_alone(first):
+    with h5py.File(first[3] / "betavae.h5ad") as file:
+        assert file["X"].compression == "gzip"
+        assert file["obsm/X_betavae"].compression == "gzip"
+    stored = anndata.read_h5ad(first[3] / "betavae.h5ad").uns["betavae"]
+    assert stored["traversal_params"]["stored"] == "top 50 genes of each dimension and direction"
+
+
+def test_top_genes_of_the_traversal():
+    genes = pd.Categorical([f"g{i}" for i in range(200)])
+    steps = [
+        pd.DataFrame({"step": step, "gene": genes, "log_fold_change": step * np.arange(200.0)}) for step in (-1, 0, 1)
+    ]
+    frame = pd.concat(steps, ignore_index=True).assign(dimension=0, in_range=True, standard_error=0.1, expression=1.0)
+    frame["value"] = frame["step"].astype(float)
+    frame["log_fold_change"] -= 100.0 * frame["step"]  # half of the genes fall
+    adata = AnnData(np.ones((2, 1), dtype=np.float32))
+    adata.uns["betavae"] = {"traversal": frame, "traversal_params": {"stored": "all genes"}}
+    keep_top_genes(adata)
+    kept = adata.uns["betavae"]["traversal"]
+    assert set(kept["gene"]) == {f"g{i}" for i in [*range(50), *range(150, 200)]}
+    assert len(kept) == 300
+
+
 def test_log_has_plain_lines_and_nothing_of_the_libraries(first):
     _, report, progress, _ = first
     lines = progress.splitlines()
@@ -222,6 +248,39 @@ def test_held_out_cells_are_looked_at_about_twenty_times(folder, run):
         assert "held-out negative log-likelihood" in report
         history = anndata.read_h5ad("scbetavae-out/betavae.h5ad").uns["betavae"]["history"]
         assert history["nll_validation"].notna().sum() == looks
+
+
+@pytest.mark.parametrize("layout", ["umap", "none"])
+def test_other_layouts(layout, folder, run, monkeypatch):
+    monkeypatch.setattr("scanpy.pp.neighbors", lambda adata, **_: None)  # UMAP takes long to compile
+    monkeypatch.setattr(
+        "scanpy.tl.umap", lambda adata, **_: adata.obsm.update(X_umap=next(iter(adata.obsm.values()))[:, :2])
+    )
+    arguments = [*QUICK, "--batch-key", "donor", "--no-scores", "--layout", layout]
+    code, _, errors = run(folder / "cells.h5ad", *arguments)
+    assert code == 0, errors
+    adata = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
+    expected = {"X_pca", "X_betavae", "X_betavae_zeroed"} | ({"X_umap", "X_umap_zeroed"} if layout == "umap" else set())
+    assert set(adata.obsm) == expected
+    assert ("figures/cells.png" in outputs_in()) == (layout == "umap")
+    assert "figures/batch_removal.png" in outputs_in()
+
+
+def test_ensembl_ids_are_shown_as_symbols(cells, folder, run):
+    adata = cells.copy()
+    adata.var["feature_name"] = [f"SYMBOL{i}" for i in range(20)]
+    adata.var_names = [f"ENSG{i:011d}" for i in range(20)]
+    adata.write_h5ad(folder / "ensembl.h5ad")
+    quick = ["--max-epochs", "20", "--n-latent", "3", "--accelerator", "cpu", "--layout", "none"]
+    code, report, errors = run(folder / "ensembl.h5ad", *quick)
+    assert code == 0, errors
+    lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
+    assert lines["gene names"].startswith("Ensembl ids; symbols from .var['feature_name']")
+    assert "genes SYMBOL" in lines["encodes"]
+    assert "ENSG" not in lines["encodes"]
+    code, _, errors = run(folder / "ensembl.h5ad", *quick, "--gene-symbols", "feature", "--out", "other")
+    assert code == 2
+    assert "Did you mean 'feature_name'" in errors
 
 
 def test_every_option_reaches_the_model(folder, run):
@@ -604,11 +663,9 @@ def test_actions_are_reported_written_and_stored(first):
         assert len(pd.read_csv(out / "tables" / f"{name}.csv")) == len(stored.uns["betavae"][key]) > 0
     assert stored.obsm["X_betavae_zeroed"].shape == (60, 3)
     lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
-    status = stored.uns["betavae"]["batch_removal_params"]["status"]
-    assert lines["batch"].startswith(f"{status}: without dimension")
-    removal = stored.uns["betavae"]["batch_removal"].set_index(["covariate", "classifier"])
-    before, after = removal.loc[("donor", "knn"), ["before", "after"]]
-    assert f"k-NN accuracy for donor {before:.2f} -> {after:.2f}" in lines["batch"]
+    parameters = stored.uns["betavae"]["batch_removal_params"]
+    assert parameters["status"] == "nothing zeroed"
+    assert lines["batch"] == parameters["summary"]
     stability = stored.uns["betavae"]["latent_summary"]["stability"]
     assert lines["stability"].startswith(f"{(stability >= 0.7).sum()} of {stability.notna().sum()} dimension")
     traversed = stored.uns["betavae"]["dimension_genes"]["dimension"].unique()
