@@ -5,44 +5,22 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 import scvi  # noqa: F401  (it sets its logger's level when it loads, so it has to load before we do)
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from scbetavae._core.logs import LIGHTNING, quiet
+from scbetavae.cli._progress import Progress
 
 _BAR = 24  # characters
 _SECONDS = 0.1  # between two texts of the progress line
 
 
-class Progress:
-    """One line on a terminal, which is replaced by the next; nothing elsewhere."""
-
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = sys.stderr if stream is None else stream
-        self.is_live = self.stream.isatty()
-        self._is_shown = False
-
-    def show(self, text: str) -> None:
-        """Replace the line."""
-        if self.is_live:
-            self.stream.write(f"\r\x1b[K{text}")
-            self.stream.flush()
-            self._is_shown = True
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._is_shown:
-            self.show("")
-            self._is_shown = False
-
-
 @contextmanager
-def quiet_libraries() -> Iterator[Progress]:
-    """Silence the logging and the warnings of other packages; show our own warnings as one line each. Yields the progress."""
-    progress = Progress()
+def quiet_libraries(progress: Progress) -> Iterator[None]:
+    """Silence the logging and the warnings of other packages; show our own warnings as one line each."""
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         progress.clear()
@@ -54,7 +32,7 @@ def quiet_libraries() -> Iterator[Progress]:
         warnings.filterwarnings("always", category=UserWarning, module=r"(scbetavae(\.|$)|__main__$)")
         warnings.showwarning = show_warning
         try:
-            yield progress
+            yield
         finally:
             progress.clear()
 

@@ -9,6 +9,7 @@ from scbetavae.cli._arguments import Parser
 from scbetavae.cli._commands import EXIT_CODES_TEXT
 from scbetavae.cli._errors import terminable, users_mistakes
 from scbetavae.cli._outputs import CELLS, REPORT, line
+from scbetavae.cli._progress import Progress
 
 _DESCRIPTION = f"""\
 Write the HTML report of a finished run: what every dimension encodes, with genes, stability and the batch-removal report.
@@ -38,11 +39,13 @@ def run(options: Namespace) -> int:
     out = options.out or source.parent / REPORT
     with users_mistakes(OSError):
         check_folder(out.absolute().parent, "--out")
+    progress = Progress()
+    progress.show("loading")
     from scbetavae.cli._console import quiet_libraries
     from scbetavae.cli._explain import page_writer
     from scbetavae.cli._io import read_cells
 
-    with quiet_libraries(), terminable(), users_mistakes(OSError, KeyError, ValueError, ModuleNotFoundError):
+    with quiet_libraries(progress), terminable(), users_mistakes(OSError, KeyError, ValueError, ModuleNotFoundError):
         write = page_writer()
         adata = read_cells(source)
         if keys.UNS not in adata.uns:

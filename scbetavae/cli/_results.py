@@ -30,7 +30,7 @@ from scbetavae.cli._train_arguments import (
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scbetavae.cli._console import Progress
+    from scbetavae.cli._progress import Progress
     from scbetavae.model import BetaVAE
 
 # Results, and files, that are written as a table and as a plot: `pl` names its functions after results.
@@ -42,19 +42,21 @@ _KEPT_GENES = 50  # of each dimension and direction, in the file: those of the t
 def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs, progress: Progress) -> None:
     """Make every output after the training."""
     actions = None if options.no_actions else _Actions(model, options, outputs)
-    progress.show("scores")
+    progress.count(_n_stages(options))
     if scores_are_wanted(options):
+        progress.stage("scores")
         _score(adata, model, options, outputs)
     if actions is not None:
-        actions.act(progress.show)
-    progress.show("picture of the cells")
+        actions.act(progress.stage)
     layout = choose_layout(options.layout, adata.n_obs, options.seed)
     coordinates = {}
+    if layout is not None:
+        progress.stage("picture of the cells")
     if layout is not None and outputs.compute("layout", [LAYOUT], lambda: layout.add(adata)) is not None:
         zeroed = actions is not None and actions.batch_was_removed
         if zeroed and outputs.compute("layout", [], lambda: layout.add_zeroed(adata)) is not None:
             coordinates = {"basis": layout.key, "zeroed_basis": layout.zeroed_key}
-    progress.show("tables and plots")
+    progress.stage("tables and plots")
     outputs.picture(CURVES, pl.history, adata)
     if layout is not None and layout.key in adata.obsm and LAYOUT not in outputs.not_made:
         outputs.picture(LAYOUT, layout.draw, adata, list(filter(None, (options.labels_key, options.batch_key))))
@@ -62,6 +64,12 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Ou
         actions.write(coordinates)
         if explain.page_is_there():
             outputs.write(REPORT, lambda path: explain.page_writer()(adata, path))
+
+
+def _n_stages(options: Namespace) -> int:
+    """Stages of the progress line: scores, operations, picture, and what is written."""
+    acted = 0 if options.no_actions else 2 + (options.batch_key is not None) + (options.condition is not None)
+    return scores_are_wanted(options) + acted + (options.layout != "none") + 1
 
 
 def keep_top_genes(adata: AnnData) -> None:
@@ -104,9 +112,9 @@ class _Actions:
 
     def act(self, show: Callable[[str], object]) -> None:
         """Apply every operation; results go to ``adata``."""
-        show("stability and importance of the dimensions")
+        show("stability and importance")
         self._act("stability", ("latent_summary",), self._summarize)
-        show("genes of the dimensions")
+        show("genes")
         self._act("genes", ("dimension_genes", "traversal"), self._traverse)
         if explain.cards_are_there():
             self._act("cards", (explain.CARDS,), self._describe)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scbetavae.cli._arguments import anchor_of
 from scbetavae.cli._errors import CommandError, TerminatedError, stops_of_lightning, terminable, users_mistakes
 from scbetavae.cli._io import load_cells, report_cells, set_up
 from scbetavae.cli._outputs import NOT_MADE, Outputs, line
+from scbetavae.cli._progress import Progress
 from scbetavae.cli._sweep_arguments import PICTURE, TABLE, TRADEOFF, WORDS
-
-if TYPE_CHECKING:
-    from scbetavae.cli._console import Progress
 
 
 def run(options: Namespace) -> int:
     """Sweep the file, or the bundled cells; write the table, the recommendation and the plots."""
+    progress = Progress()
+    progress.show("loading")
     from scbetavae.cli._console import quiet_libraries
 
-    with quiet_libraries() as progress, terminable():
+    with quiet_libraries(progress), terminable():
         try:
             table = _sweep(options, progress)
             progress.clear()
@@ -47,6 +47,7 @@ def _sweep(options: Namespace, progress: Progress) -> Any:
         if not options.covariates:
             msg = "no column was named to score against: --covariates cell_type,donor, or --batch-key and --labels-key."
             raise ValueError(msg)
+        progress.clear()
         report_cells(adata, options, " sweep")
         betas = ", ".join(f"{beta:g}" for beta in options.betas)
         line("grid", f"{', '.join(options.objective)}; beta {betas}; {options.seeds} seeds")

@@ -27,12 +27,12 @@ from scbetavae.cli._outputs import (
     remove_empty,
     staged_outputs,
 )
+from scbetavae.cli._progress import Progress
 from scbetavae.cli._train_arguments import OUTPUTS, class_columns, scores_are_wanted
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from scbetavae.cli._console import Progress
     from scbetavae.model import BetaVAE
 
 MIN_CELLS = 10  # a tenth of the cells is held out
@@ -47,13 +47,14 @@ def run(options: Namespace) -> int:
         check_output(options.out, OUTPUTS, source=options.file)
         for name in (TABLES, FIGURES):
             check_folder(options.out / name, "--out")
+    progress = Progress()
+    progress.show("loading")
     # Below this line the heavy packages load.
     from scbetavae.cli._console import quiet_libraries
 
-    with quiet_libraries() as progress, errors.terminable():
-        progress.show("reading")
+    with quiet_libraries(progress), errors.terminable():
         adata = load_cells(options)
-        model = _start(adata, options)
+        model = _start(adata, options, progress)
         seconds = _fit(model, options, progress)
         _save(adata, model, options.out)
         saved = f"the model and the cells with their latent representation are in {options.out}/"
@@ -65,12 +66,13 @@ def run(options: Namespace) -> int:
             raise errors.CommandError(msg) from error
         except (KeyboardInterrupt, errors.TerminatedError) as stop:
             raise type(stop)(saved) from stop
+        progress.clear()
         _report(adata, model, seconds, lines)
     line("written to", _described(options.out, outputs.made))
     return outputs.exit_code(options.out, strict=options.strict)
 
 
-def _start(adata: AnnData, options: Namespace) -> BetaVAE:
+def _start(adata: AnnData, options: Namespace, progress: Progress) -> BetaVAE:
     """Check the cells, say what they are, and make the model."""
     from scbetavae.cli._genes import choose_symbols
     from scbetavae.cli._writable import make_writable
@@ -85,6 +87,7 @@ def _start(adata: AnnData, options: Namespace) -> BetaVAE:
         _follow(converted.renamed, options)
         symbols = choose_symbols(adata, options)
         model = _prepare(adata, options)
+    progress.clear()
     report_cells(adata, options)
     if converted.changes:
         line("converted", f"so that {CELLS} can be written: {'; '.join(converted.changes)}")

@@ -183,8 +183,17 @@ def test_progress_is_one_line_on_a_terminal(folder, run, monkeypatch):
     assert code == 0
     parts = progress.split("\r\x1b[K")
     assert "training [########################] step 2 of 2, 0 s left" in parts
-    stages = ["scores", "batch removal", "picture of the cells", "tables and plots"]
-    assert [part for part in parts if part in stages] == stages
+    stages = [
+        "scores",
+        "stability and importance",
+        "genes",
+        "batch removal",
+        "picture of the cells",
+        "tables and plots",
+    ]
+    shown = [part for part in parts if part.endswith(" of 6)")]
+    assert shown == [f"{stage} ({number} of 6)" for number, stage in enumerate(stages, 1)]
+    assert parts[1] == "loading"
     # Every text replaces the one before, warnings stand on a line of their own, and nothing is left at the end.
     assert all("\n" not in part or part.startswith("scbetavae: warning: ") for part in parts)
     assert parts[-1] == ""
