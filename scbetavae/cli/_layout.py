@@ -69,7 +69,7 @@ class Layout(NamedTuple):
         shades = palette.colors(max((column.nunique() for column in obs.values()), default=1))
         # One panel per row, so that no legend reaches into the next panel.
         settings: dict[str, Any] = {"palette": shades, "ncols": 1, "show": False, "return_fig": True}
-        figure: Any = sc.pl.embedding(cells, self.key, color=colors or None, **settings)
+        figure: Any = sc.pl.embedding(cells, self.key.removeprefix("X_"), color=colors or None, **settings)
         plt.close(figure)  # it stays out of pyplot's list
         return figure
 

@@ -69,6 +69,7 @@ def test_no_legend_reaches_into_another_panel():
     adata.obsm["X_tsne"] = np.random.default_rng(0).normal(size=(60, 2))
     figure = choose_layout("tsne", 60, 0).draw(adata, ["type", "batch"])
     assert not any(name.endswith("_colors") for name in adata.uns)
+    assert figure.axes[0].get_xlabel() == "tSNE1"
     figure.canvas.draw()
     for axes in figure.axes:
         legend = axes.get_legend().get_window_extent()
