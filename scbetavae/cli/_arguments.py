@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from scbetavae import __version__
+from scbetavae.cli._commands import DEFAULT, usage
 from scbetavae.cli._outputs import NOT_MADE
 
 SCHEDULES = ("linear", "cosine", "sigmoid", "cyclical", "constant")
@@ -17,30 +18,33 @@ BASELINES = ("pca", "ica", "none")
 _SWEEP_SCORES = ("agreement", "udr", "kmeans_ari", "ilisi")  # of a sweep, besides registered scores
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake on one line, without the usage above it."""
+class Parser(argparse.ArgumentParser):
+    """Of one command. It reports a mistake on one line, without the usage above it."""
+
+    def __init__(self, command: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog="scbetavae" if command == DEFAULT else f"scbetavae {command}",
+            usage=usage(command),
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_argument("--debug", action="store_true", help="show the traceback of a mistake")
+        self.add_argument("--version", action="version", version=f"scbetavae {__version__}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"scbetavae: error: {' '.join(message.split())} (see `scbetavae --help`)\n")
 
 
-def make_parser(prog: str, description: str, epilog: str, out: str) -> argparse.ArgumentParser:
-    """A parser with the arguments of every command."""
-    parser = _Parser(
-        prog=prog,
-        usage=f"{prog} [file] [options]",
-        description=description,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def make_parser(command: str, description: str, epilog: str, out: str) -> Parser:
+    """A parser with the arguments of every command that trains."""
+    parser = Parser(command, description, epilog)
     add = parser.add_argument
     add("file", nargs="?", type=Path, help="cells: .h5ad, .zarr, .loom, or .h5 from 10x Cell Ranger")
     add("--out", metavar="DIR", type=Path, default=Path(out), help="output folder [%(default)s]")
     strict = f"exit with code 1 if an output could not be made, not only with a warning; {NOT_MADE} has the reasons"
     add("--strict", action="store_true", help=strict)
-    add("--debug", action="store_true", help="show the traceback of a mistake")
-    add("--version", action="version", version=f"scbetavae {__version__}")
     return parser
 
 
@@ -94,10 +98,11 @@ def choice(allowed: Callable[[], Iterable[str]], argument: str) -> Callable[[str
 
 
 def objective(text: str) -> str:
-    """An objective's name; the registry is loaded to check it."""
-    from scbetavae import module  # noqa: F401 - registers the objectives
+    """An objective's name; the registry is loaded to check one that is not of the package."""
+    if text not in objective_names():
+        from scbetavae import module  # noqa: F401 - registers the objectives
 
-    return choice(objective_names, "objective")(text)
+    return text if text in objective_names() else choice(objective_names, "objective")(text)
 
 
 def whole_number(lowest: int) -> Callable[[str], int]:

@@ -2,15 +2,20 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
 
+from scbetavae._core.text import did_you_mean
+from scbetavae.cli import _report, _sweep_arguments, _train_arguments
+from scbetavae.cli._commands import DEFAULT, USAGE
 from scbetavae.cli._errors import CommandError, TerminatedError
-from scbetavae.cli._sweep import run_sweep
-from scbetavae.cli._sweep_arguments import sweep_parser
-from scbetavae.cli._train import run_train
-from scbetavae.cli._train_arguments import train_parser
 
-COMMANDS = {"train": (train_parser, run_train), "sweep": (sweep_parser, run_sweep)}
+_PARSERS = {
+    "train": _train_arguments.train_parser,
+    "sweep": _sweep_arguments.sweep_parser,
+    "report": _report.report_parser,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,11 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # run then takes ten times as long. OpenMP reads it when torch loads, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    name = arguments.pop(0) if arguments[:1] and arguments[0] in COMMANDS else "train"
-    make_parser, run = COMMANDS[name]
-    options = make_parser().parse_args(arguments)
+    name = arguments.pop(0) if arguments[:1] and arguments[0] in USAGE else DEFAULT
+    parser = _PARSERS[name]()
+    if name == DEFAULT:
+        _check_command(arguments, parser.error)
+    options = parser.parse_args(arguments)
     try:
-        return run(options)
+        return import_module(f"scbetavae.cli._{name}").run(options)
     except CommandError as error:
         if options.debug:
             raise
@@ -44,3 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         word, code = ("interrupted", 130) if isinstance(stop, KeyboardInterrupt) else ("terminated", 143)
         print(f"scbetavae: {word}, {stop.args[0] if stop.args else 'nothing was written'}", file=sys.stderr)
         return code
+
+
+def _check_command(arguments: list[str], refuse: Callable[[str], object]) -> None:
+    """Refuse a first word that looks like a mistyped command: no option, no file, without an ending."""
+    word = arguments[0] if arguments else ""
+    if not word or word.startswith("-") or Path(word).suffix or Path(word).exists():
+        return
+    hint = did_you_mean(word, USAGE)
+    if hint:
+        refuse(f"there is no command and no file {word!r}.{hint}")

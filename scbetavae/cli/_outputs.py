@@ -1,42 +1,73 @@
 """Outputs after a finished training: each is made separately, so that one that fails does not affect the others."""
 
 import csv
+import shutil
 import sys
+import textwrap
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from scbetavae._core.folders import MARK, staged_folder
 from scbetavae.cli._errors import reason_of
+
+CELLS, MODEL, REPORT, TABLES, FIGURES = MARK, "model", "report.html", "tables", "figures"
 
 NOT_MADE = "not_made.csv"
 """Table of the outputs that were not made, and why."""
 
 _RESOLUTION = 150  # dots per inch of the plots
+_TITLE, _WIDTH = 12, 120  # of a line of the report
+
+
+@contextmanager
+def staged_outputs(out: Path) -> Iterator[Callable[[str], Path]]:
+    """Yield the temporary place of an output by its name, such as ``tables/scores.csv``; all move to ``out`` on success.
+
+    Each file replaces its predecessor; other files stay, also in the folders of tables and figures.
+    """
+    with ExitStack() as stack:
+        folders = {name: stack.enter_context(staged_folder(out / name)) for name in ("", TABLES, FIGURES)}
+        yield lambda name: folders[str(Path(name).parent).strip(".")] / Path(name).name
+    remove_empty(out)
+
+
+def remove_empty(out: Path) -> None:
+    """Remove the folders of tables and figures where they hold nothing."""
+    for name in (TABLES, FIGURES):
+        with suppress(OSError):  # it is not there, or not empty
+            (out / name).rmdir()
 
 
 class Outputs:
-    """Makes outputs in a folder, and keeps what was made, what was not, and the reason."""
+    """Makes outputs, and keeps what was made, what was not, and the reason.
 
-    def __init__(self, folder: Path, *, debug: bool = False) -> None:
+    ``place`` gives the path of an output by its name, and ``say`` takes the title and the text of a line of the report.
+    """
+
+    def __init__(
+        self, place: Callable[[str], Path], say: Callable[[str, str], object] | None = None, *, debug: bool = False
+    ) -> None:
         self.made: list[str] = []
         self.not_made: dict[str, str] = {}
         """Reasons by output."""
-        self._folder, self._debug = folder, debug
+        self._place, self._say, self._debug = place, say or line, debug
 
     def compute(self, title: str, outputs: Iterable[str], action: Callable[[], str]) -> str | None:
         """Do what ``outputs`` need; its text is a line of the report, and so is the reason if it fails (then ``None``)."""
         text, reason = self._attempt(action)
         if reason is not None:
             self.not_made |= dict.fromkeys(outputs, reason)
-            line(title, f"not possible: {reason}")
+            self._say(title, f"not possible: {reason}")
         elif text:
-            line(title, text)
+            self._say(title, text)
         return text
 
     def write(self, name: str, write: Callable[[Path], object], label: str | None = None) -> None:
         """Write one file, named ``label`` in the report; an incomplete file is removed."""
-        path, label = self._folder / name, label or name
+        path, label = self._place(name), label or name
         _, reason = self._attempt(lambda: write(path))
         if reason is None:
             self.made.append(name)
@@ -44,17 +75,17 @@ class Outputs:
             return
         path.unlink(missing_ok=True)
         self.not_made[label] = reason
-        line("not made", f"{label}: {reason}")
+        self._say("not made", f"{label}: {reason}")
 
     def table(self, name: str, table: Any) -> None:
         """Write a table."""
         self.write(name, lambda path: table.to_csv(path, index=False))
 
-    def picture(self, name: str, draw: Callable[..., Any], *arguments: Any) -> None:
+    def picture(self, name: str, draw: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
         """Write a plot; ``draw`` returns Axes or a Figure."""
 
         def save(path: Path) -> None:
-            draw(*arguments).get_figure().savefig(path, dpi=_RESOLUTION, bbox_inches="tight")
+            draw(*arguments, **settings).get_figure().savefig(path, dpi=_RESOLUTION, bbox_inches="tight")
 
         self.write(name, save)
 
@@ -62,7 +93,7 @@ class Outputs:
         """Write the table of what was not made, if there is anything, and return its name."""
         if not self.not_made:
             return []
-        with (self._folder / NOT_MADE).open("w", newline="", encoding="utf-8") as file:
+        with self._place(NOT_MADE).open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("output", "reason"), *self.not_made.items()])
         return [NOT_MADE]
 
@@ -87,5 +118,9 @@ class Outputs:
 
 
 def line(title: str, text: str) -> None:
-    """Print a line of the report."""
-    print(f"{title:<11} {text}", flush=True)
+    """Print a line of the report; on a terminal, a long one is folded."""
+    text = f"{title:<{_TITLE}}{text}"
+    if sys.stdout.isatty():
+        width = min(shutil.get_terminal_size().columns, _WIDTH)
+        text = textwrap.fill(text, max(width, 2 * _TITLE), subsequent_indent=" " * _TITLE, break_long_words=False)
+    print(text, flush=True)

@@ -1,51 +1,85 @@
-"""Results of a trained model: scores, latent-space operations, curves and UMAP, each made separately."""
+"""Results of a trained model: scores, latent-space operations, curves and the picture of the cells, each made separately."""
 
-import sys
+from __future__ import annotations
+
 from argparse import Namespace
 from collections.abc import Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import pandas as pd
-from anndata import AnnData
-from matplotlib.figure import Figure
 
 from scbetavae import pl, tl
-from scbetavae._core import keys, palette, results
-from scbetavae._core.columns import as_classes, class_name, obs_of
-from scbetavae.cli._outputs import Outputs, line
-from scbetavae.cli._train_arguments import ACTED, CURVES, SCORED, UMAP, class_columns, scores_are_wanted
-from scbetavae.model import BetaVAE
+from scbetavae._core import keys, results
+from scbetavae._core.columns import class_name
+from scbetavae.cli import _explain as explain
+from scbetavae.cli._genes import symbols_of
+from scbetavae.cli._layout import choose_layout
+from scbetavae.cli._outputs import REPORT, Outputs
+from scbetavae.cli._summary import describe_dimensions, describe_removal, describe_stability
+from scbetavae.cli._train_arguments import (
+    ACTED,
+    CURVES,
+    LAYOUT,
+    SCORED,
+    class_columns,
+    figure,
+    scores_are_wanted,
+    table,
+)
 
-UMAP_ZEROED = f"{keys.LATENT_UMAP}_zeroed"
+if TYPE_CHECKING:
+    from anndata import AnnData
 
-_HEADLINE = "0 is the null, 1 the ceiling of these covariates; in brackets 95% intervals"
-# MIG, SAP and DCI reward one dimension per covariate, LMS one per class: each sees what the others miss.
-_METRICS = {"mig": "MIG", "sap": "SAP", "lms": "LMS", "dci_completeness": "DCI"}
-_WIDTH = 17
+    from scbetavae.cli._progress import Progress
+    from scbetavae.model import BetaVAE
 
 # Results, and files, that are written as a table and as a plot: `pl` names its functions after results.
 _PLOTS = (keys.LATENT_SUMMARY, keys.BATCH_DIMENSIONS, keys.BATCH_REMOVAL, keys.TRAVERSAL, keys.CONDITION_PREDICTION)
-_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES)
+_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES, explain.CARDS)
+_KEPT_GENES = 50  # of each dimension and direction, in the file: those of the table of genes
 
 
-def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
+def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs, progress: Progress) -> None:
     """Make every output after the training."""
-    if scores_are_wanted(options):
-        print("scores ...", file=sys.stderr, flush=True)
-        _score(adata, model, options, outputs)
-    elif not options.no_scores:
-        line("scores", "none, as no column was named: --covariates cell_type,donor")
     actions = None if options.no_actions else _Actions(model, options, outputs)
+    progress.count(_n_stages(options))
+    if scores_are_wanted(options):
+        progress.stage("scores")
+        _score(adata, model, options, outputs)
     if actions is not None:
-        print("summary, batch dimensions, traversal, predictions ...", file=sys.stderr, flush=True)
-        actions.act()
-    print("neighbors and UMAP ...", file=sys.stderr, flush=True)
+        actions.act(progress.stage)
+    layout = choose_layout(options.layout, adata.n_obs, options.seed)
+    coordinates = {}
+    if layout is not None:
+        progress.stage("picture of the cells")
+    if layout is not None and outputs.compute("layout", [LAYOUT], lambda: layout.add(adata)) is not None:
+        zeroed = actions is not None and actions.batch_was_removed
+        if zeroed and outputs.compute("layout", [], lambda: layout.add_zeroed(adata)) is not None:
+            coordinates = {"basis": layout.key, "zeroed_basis": layout.zeroed_key}
+    progress.stage("tables and plots")
     outputs.picture(CURVES, pl.history, adata)
-    if outputs.compute("UMAP", [UMAP], lambda: _umap(adata, keys.LATENT, options.seed)) is not None:
-        outputs.picture(UMAP, _draw_umap, adata, list(filter(None, (options.labels_key, options.batch_key))))
+    if layout is not None and layout.key in adata.obsm and LAYOUT not in outputs.not_made:
+        outputs.picture(LAYOUT, layout.draw, adata, list(filter(None, (options.labels_key, options.batch_key))))
     if actions is not None:
-        actions.write()
+        actions.write(coordinates)
+        if explain.page_is_there():
+            outputs.write(REPORT, lambda path: explain.page_writer()(adata, path))
+
+
+def _n_stages(options: Namespace) -> int:
+    """Stages of the progress line: scores, operations, picture, and what is written."""
+    acted = 0 if options.no_actions else 2 + (options.batch_key is not None) + (options.condition is not None)
+    return scores_are_wanted(options) + acted + (options.layout != "none") + 1
+
+
+def keep_top_genes(adata: AnnData) -> None:
+    """Leave the top genes of the traversal, by far the largest result: the plot and the table need no others."""
+    stored = adata.uns[keys.UNS]
+    if keys.TRAVERSAL in stored and results.describes(adata, keys.TRAVERSAL, keys.LATENT):
+        described = f"{keys.TRAVERSAL}{keys.PARAMS_SUFFIX}"
+        kept = tl.keep_top_genes(stored[keys.TRAVERSAL], _KEPT_GENES)
+        said = stored[described] | {"stored": f"top {_KEPT_GENES} genes of each dimension and direction"}
+        adata.uns[keys.UNS] = stored | {keys.TRAVERSAL: kept, described: said}
 
 
 def _score(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs) -> None:
@@ -53,7 +87,8 @@ def _score(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs)
 
     def score() -> str:
         columns = {"donor_key": options.donor_key, "categorical": class_columns(options)}
-        return "\n".join(score_lines(model.score_disentanglement(options.covariates, **columns, seed=options.seed)))
+        model.score_disentanglement(options.covariates, **columns, seed=options.seed)
+        return ""
 
     if outputs.compute("scores", SCORED, score) is not None:
         stored = adata.uns[keys.UNS]
@@ -61,26 +96,6 @@ def _score(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Outputs)
         outputs.picture(SCORED[1], pl.disentanglement, adata)
         outputs.table(SCORED[2], stored[f"{keys.DISENTANGLEMENT}{keys.DIMENSIONS_SUFFIX}"])
         outputs.picture(SCORED[3], pl.dimension_covariate, adata)
-
-
-def score_lines(scores: pd.DataFrame) -> list[str]:
-    """A headline and a table of normalized scores, one line per covariate and one for all, from the frame of scores."""
-    by_name = scores[scores["metric"].isin(_METRICS)].set_index(["covariate", "metric"])
-    covariates = [*(name for name in dict.fromkeys(scores["covariate"]) if name != "all"), "all"]
-    width = max(map(len, covariates)) + 2
-    rows = {"": list(_METRICS.values())}
-    rows |= {name: [_cell(by_name.loc[(name, metric)]) for metric in _METRICS] for name in covariates}
-    texts = ("  " + name.ljust(width) + " ".join(text.ljust(_WIDTH) for text in row) for name, row in rows.items())
-    return [_HEADLINE, *(text.rstrip() for text in texts)]
-
-
-def _cell(row: pd.Series) -> str:
-    """Normalized score and its interval on the same scale."""
-    if np.isnan(row["normalized"]):
-        return "-"
-    scaled = (row[["value", "ci_low", "ci_high"]].astype(float) - row["null"]) / (row["ceiling"] - row["null"])
-    value, low, high = (round(number, 2) + 0.0 for number in scaled)  # a little below 0 would read as "-0.00"
-    return f"{value:.2f}" if np.isnan(low) else f"{value:.2f} [{low:.2f} {high:.2f}]"
 
 
 class _Actions:
@@ -93,63 +108,68 @@ class _Actions:
         self._model, self._options, self._outputs = model, options, outputs
         self._adata = cast("AnnData", model.adata)
         self._predicted: AnnData | None = None
+        self.batch_was_removed = False
 
-    def act(self) -> None:
+    def act(self, show: Callable[[str], object]) -> None:
         """Apply every operation; results go to ``adata``."""
-        self._act("summary", ("latent_summary",), self._summarize)
+        show("stability and importance")
+        self._act("stability", ("latent_summary",), self._summarize)
+        show("genes")
+        self._act("genes", ("dimension_genes", "traversal"), self._traverse)
+        if explain.cards_are_there():
+            self._act("cards", (explain.CARDS,), self._describe)
+        self._act("encodes", (), lambda: describe_dimensions(self._adata, symbols_of(self._adata, self._options)))
         if self._options.batch_key is not None:
+            show("batch removal")
             self._act("batch", ("batch_dimensions", "batch_removal"), self._remove_batch)
-        self._act("traversal", ("dimension_genes", "traversal"), self._traverse)
         if self._options.condition is not None:
+            show("condition")
             self._act("condition", ("condition_prediction",), self._predict)
             self._act("effect", ("counterfactual",), self._predict_counterfactual)
 
-    def write(self) -> None:
-        """Write tables and plots; the plot of batch removal needs the UMAP."""
+    def write(self, coordinates: dict[str, str]) -> None:
+        """Write tables and plots; ``coordinates`` of the cells before and after batch removal, if there are any."""
         outputs, adata = self._outputs, self._adata
         # The file may hold results of other embeddings, under the same names.
         stored = {key: e for key, e in adata.uns[keys.UNS].items() if results.describes(adata, key, keys.LATENT)}
         for name in _TABLES:
             if name in stored:
-                outputs.table(f"{name}.csv", stored[name])
+                outputs.table(table(name), stored[name])
         colors = list(dict.fromkeys(filter(None, (self._options.batch_key, self._options.labels_key))))
         for name in _PLOTS:
-            if name in stored:
-                arguments = [colors] if name == keys.BATCH_REMOVAL else []
-                outputs.picture(f"{name}.png", getattr(pl, name), adata, *arguments)
+            if name not in stored:
+                continue
+            removal = name == keys.BATCH_REMOVAL and coordinates
+            outputs.picture(
+                figure(name), getattr(pl, name), adata, **({"color": colors} | coordinates if removal else {})
+            )
         if self._predicted is not None:
-            outputs.table("counterfactual.csv", self._predicted.uns[keys.UNS][keys.COUNTERFACTUAL])
-            outputs.picture("counterfactual.png", pl.counterfactual, self._predicted)
+            outputs.table(table("counterfactual"), self._predicted.uns[keys.UNS][keys.COUNTERFACTUAL])
+            outputs.picture(figure("counterfactual"), pl.counterfactual, self._predicted)
 
     def _act(self, title: str, outputs: tuple[str, ...], action: Callable[[], str]) -> None:
         """Apply one operation, and report it in one line."""
-        names = [name for name in ACTED if name.rpartition(".")[0] in outputs]
+        names = [name for name in ACTED if name.rpartition("/")[2].rpartition(".")[0] in outputs]
         self._outputs.compute(title, names, lambda: " ".join(action().split()))
 
     def _summarize(self) -> str:
-        best = self._model.get_latent_summary().sort_values("order").head(3)
-        lost = zip(best["dimension"], best["reconstruction_lost"], strict=True)
-        parts = ", ".join(f"{dimension} ({value:.1f})" for dimension, value in lost)
-        collapse = results.parameters(self._adata, keys.LATENT_SUMMARY).get("collapse", "")
-        return f"most important dimensions: {parts}; in brackets, nats lost per cell without it. {collapse}"
+        return describe_stability(self._model.get_latent_summary())
 
     def _remove_batch(self) -> str:
-        options, adata = self._options, self._adata
+        options = self._options
         self._model.zero_batch_dimensions(donor_key=options.donor_key, seed=options.seed)
-        cells = AnnData(obs=obs_of(adata)[[]])
-        cells.obsm[keys.LATENT_ZEROED] = adata.obsm[keys.LATENT_ZEROED]
-        _umap(cells, keys.LATENT_ZEROED, options.seed)
-        adata.obsm[UMAP_ZEROED] = cells.obsm[keys.LATENT_UMAP]
-        return results.parameters(adata, keys.BATCH_REMOVAL)["summary"]
+        self.batch_was_removed = True
+        return describe_removal(self._adata)
 
     def _traverse(self) -> str:
         self._model.traverse(scale="quantile", seed=self._options.seed)
-        genes = tl.rank_dimension_genes(self._adata)
-        if genes.empty:
-            return "no dimension changes a gene within the observed range"
-        up = genes[(genes["direction"] == "up") & (genes["rank"] <= 3)]
-        parts = [f"{d}: {' '.join(part['gene'].astype(str))}" for d, part in up.groupby("dimension", sort=True)]
-        return f"genes that increase along {'; '.join(parts[:5])}" + (" ..." if len(parts) > 5 else "")
+        symbols = explain.symbols_for(tl.rank_dimension_genes, self._options.gene_symbols)
+        genes = tl.rank_dimension_genes(self._adata, **symbols)
+        return "no dimension changes a gene within the observed range" if genes.empty else ""
+
+    def _describe(self) -> str:
+        explain.describe(self._adata, self._options.gene_symbols)
+        return ""
 
     def _predict(self) -> str:
         options, condition = self._options, self._options.condition
@@ -167,8 +187,8 @@ class _Actions:
     def _predict_counterfactual(self) -> str:
         options, (source, target) = self._options, self._ends()
         groupby = options.labels_key if options.labels_key != options.condition else None
-        arguments = {"groupby": groupby, "seed": options.seed}
-        self._predicted = predicted = self._model.counterfactual(options.condition, source, target, **arguments)
+        settings = {"groupby": groupby, "seed": options.seed}
+        self._predicted = predicted = self._model.counterfactual(options.condition, source, target, **settings)
         errors = _errors(predicted.uns[keys.UNS][keys.COUNTERFACTUAL])
         return f"{options.condition} {source} -> {target}: error {errors}; 1 is no change, 0 perfect"
 
@@ -193,27 +213,3 @@ def _errors(frame: pd.DataFrame) -> str:
     if predicted.empty:
         return f"unknown: {'; '.join(frame['flag'].unique())}"
     return f"{predicted.mean():.2f}, of a mean shift of expression {shifted.mean():.2f}"
-
-
-def _umap(adata: AnnData, obsm_key: str, seed: int) -> str:
-    """Neighbors and UMAP of an embedding, an action without a line in the report."""
-    import scanpy as sc
-
-    sc.pp.neighbors(adata, use_rep=obsm_key, random_state=seed)
-    sc.tl.umap(adata, random_state=seed)
-    return ""
-
-
-def _draw_umap(adata: AnnData, colors: list[str]) -> Figure:
-    """Scanpy's plot of the cells, batch and labels as classes; ``adata`` receives no colors."""
-    import scanpy as sc
-    from matplotlib import pyplot as plt
-
-    obs = {name: as_classes(obs_of(adata)[name], "column").astype("category") for name in colors}
-    cells = AnnData(obs=obs_of(adata)[[]].assign(**obs))
-    cells.obsm[keys.LATENT_UMAP] = adata.obsm[keys.LATENT_UMAP]
-    shades = palette.colors(max((column.nunique() for column in obs.values()), default=1))
-    # One panel per row, so that no legend reaches into the next panel.
-    figure: Any = sc.pl.umap(cells, color=colors or None, palette=shades, ncols=1, show=False, return_fig=True)
-    plt.close(figure)  # it stays out of pyplot's list
-    return figure

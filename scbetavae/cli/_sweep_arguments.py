@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from scbetavae.cli import _arguments as arg
+from scbetavae.cli._commands import EXIT_CODES_TEXT
 from scbetavae.cli._outputs import NOT_MADE
 
 TABLE, WORDS, PICTURE, TRADEOFF = ("sweep.csv", "recommendation.txt", "beta_sweep.png", "tradeoff.png")
@@ -33,15 +34,13 @@ examples
   scbetavae sweep cells.h5ad --batch-key plate --covariates cell_type --engine ray --address auto --num-gpus 1
       on a Ray cluster, one GPU per run
 
-exit codes
-  0 done, 1 with --strict if an output could not be made, 2 a mistake in the arguments or the data, 3 all models failed,
-  130 interrupted, 143 terminated
+{EXIT_CODES_TEXT}
 """
 
 
 def sweep_parser() -> argparse.ArgumentParser:
     """Arguments of ``scbetavae sweep``."""
-    parser = arg.make_parser("scbetavae sweep", _DESCRIPTION, _EPILOG, "scbetavae-sweep")
+    parser = arg.make_parser("sweep", _DESCRIPTION, _EPILOG, "scbetavae-sweep")
     arg.add_data(parser.add_argument_group("data"))
     add = parser.add_argument_group("grid").add_argument
     weights = "weights of the regularizer [1,2,4,10]"

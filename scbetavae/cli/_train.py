@@ -12,12 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from scbetavae._core import keys as _keys
-from scbetavae._core.folders import check_output, staged_folder
+from scbetavae._core.folders import check_folder, check_output, staged_folder
+from scbetavae._core.text import counted
 from scbetavae.cli import _errors as errors
 from scbetavae.cli._arguments import anchor_of, uses_beta
 from scbetavae.cli._io import load_cells, report_cells, set_up
-from scbetavae.cli._outputs import Outputs, line
-from scbetavae.cli._train_arguments import CELLS, MODEL, OUTPUTS, class_columns, scores_are_wanted
+from scbetavae.cli._outputs import (
+    CELLS,
+    FIGURES,
+    MODEL,
+    TABLES,
+    Outputs,
+    line,
+    remove_empty,
+    staged_outputs,
+)
+from scbetavae.cli._progress import Progress
+from scbetavae.cli._train_arguments import OUTPUTS, class_columns, scores_are_wanted
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,58 +36,101 @@ if TYPE_CHECKING:
     from scbetavae.model import BetaVAE
 
 MIN_CELLS = 10  # a tenth of the cells is held out
+_COMPRESSION = "gzip"
 _COLUMNS = ("batch_key", "labels_key", "size_factor_key", "donor_key", "condition")
 _COLUMNS += ("covariates", "categorical_covariate_keys", "continuous_covariate_keys")
 
 
-def run_train(options: Namespace) -> int:
+def run(options: Namespace) -> int:
     """Train on the file, or on the bundled cells; write the model and the cells, then all other results."""
     with errors.users_mistakes(OSError):
         check_output(options.out, OUTPUTS, source=options.file)
+        for name in (TABLES, FIGURES):
+            check_folder(options.out / name, "--out")
+    progress = Progress()
+    progress.show("loading")
     # Below this line the heavy packages load.
     from scbetavae.cli._console import quiet_libraries
-    from scbetavae.cli._results import UMAP_ZEROED, make_results
-    from scbetavae.cli._writable import make_writable
 
-    with quiet_libraries(), errors.terminable():
+    with quiet_libraries(progress), errors.terminable():
         adata = load_cells(options)
-        if adata.n_obs < MIN_CELLS:
-            msg = f"{str(options.file)!r} has {adata.n_obs} cells; at least {MIN_CELLS} are needed, of which one is held out."
-            raise errors.CommandError(msg)
-        with errors.users_mistakes(KeyError, TypeError, ValueError):
-            converted = make_writable(adata)
-            _follow(converted.renamed, options)
-            model = _prepare(adata, options)
-        report_cells(adata, options)
-        if converted.changes:
-            line("converted", f"so that {CELLS} can be written: {'; '.join(converted.changes)}")
-        _report_model(model, options)
-        seconds = _fit(model, options)
-        for name in (_keys.LATENT_ZEROED, UMAP_ZEROED):  # of an earlier model, whose results the training has removed
-            adata.obsm.pop(name, None)
+        model = _start(adata, options, progress)
+        seconds = _fit(model, options, progress)
         _save(adata, model, options.out)
         saved = f"the model and the cells with their latent representation are in {options.out}/"
         saved += ", nothing else was written"
         try:
-            _report_training(adata.uns[_keys.UNS], model, seconds)
-            with errors.users_mistakes(OSError), staged_folder(options.out) as folder:
-                outputs = Outputs(folder, debug=options.debug)
-                make_results(adata, model, options, outputs)
-                outputs.write(CELLS, lambda path: (make_writable(adata), adata.write_h5ad(path)), f"results in {CELLS}")
-                written = dict.fromkeys([CELLS, MODEL, *outputs.made, *outputs.write_reasons()])
+            outputs, lines = _finish(adata, model, options, progress)
         except errors.CommandError as error:
             msg = f"{error}; {saved}"
             raise errors.CommandError(msg) from error
         except (KeyboardInterrupt, errors.TerminatedError) as stop:
             raise type(stop)(saved) from stop
-    names = (f"{MODEL}/" if name == MODEL else name for name in sorted(written, key=OUTPUTS.index))
-    line("written to", f"{options.out}/: {', '.join(names)}")
+        progress.clear()
+        _report(adata, model, seconds, lines)
+    line("written to", _described(options.out, outputs.made))
     return outputs.exit_code(options.out, strict=options.strict)
+
+
+def _start(adata: AnnData, options: Namespace, progress: Progress) -> BetaVAE:
+    """Check the cells, say what they are, and make the model."""
+    from scbetavae.cli._genes import choose_symbols
+    from scbetavae.cli._writable import make_writable
+
+    if adata.n_obs < MIN_CELLS:
+        msg = (
+            f"{str(options.file)!r} has {adata.n_obs} cells; at least {MIN_CELLS} are needed, of which one is held out."
+        )
+        raise errors.CommandError(msg)
+    with errors.users_mistakes(KeyError, TypeError, ValueError):
+        converted = make_writable(adata)
+        _follow(converted.renamed, options)
+        symbols = choose_symbols(adata, options)
+        model = _prepare(adata, options)
+    progress.clear()
+    report_cells(adata, options)
+    if converted.changes:
+        line("converted", f"so that {CELLS} can be written: {'; '.join(converted.changes)}")
+    if symbols:
+        line("gene names", symbols)
+    _report_model(model, options)
+    return model
+
+
+def _finish(
+    adata: AnnData, model: BetaVAE, options: Namespace, progress: Progress
+) -> tuple[Outputs, list[tuple[str, str]]]:
+    """Make and write all results after the training; with them, lines of the report, which follow when all is done."""
+    from scbetavae.cli._results import keep_top_genes, make_results
+    from scbetavae.cli._writable import make_writable
+
+    def write(path: Path) -> None:
+        keep_top_genes(adata)
+        make_writable(adata)
+        adata.write_h5ad(path, compression=_COMPRESSION)
+
+    lines: list[tuple[str, str]] = []
+    with errors.users_mistakes(OSError), staged_outputs(options.out) as place:
+        outputs = Outputs(place, lambda *texts: lines.append(texts), debug=options.debug)
+        make_results(adata, model, options, outputs, progress)
+        outputs.write(CELLS, write, f"results in {CELLS}")
+        outputs.made += outputs.write_reasons()
+    return outputs, lines
+
+
+def _described(out: Path, made: list[str]) -> str:
+    """The folder, and what is in it."""
+    single = [name for name in OUTPUTS if name == CELLS or ("/" not in name and name in made)]
+    single.insert(1, f"{MODEL}/")
+    for folder, noun in ((TABLES, "table"), (FIGURES, "plot")):
+        n = sum(name.startswith(f"{folder}/") for name in made)
+        single += [f"{counted(n, noun)} in {folder}/"] if n else []
+    return f"{out}/: {', '.join(single)}"
 
 
 def _follow(renamed: Mapping[str, Mapping[str, str]], options: Namespace) -> None:
     """Replace what was renamed in the options."""
-    slots = {"obs": _COLUMNS, "layers": ("layer",), "obsm": ("encoder_obsm_key",)}
+    slots = {"obs": _COLUMNS, "var": ("gene_symbols",), "layers": ("layer",), "obsm": ("encoder_obsm_key",)}
     for slot, names in slots.items():
         new = renamed.get(slot, {})
         for name in names:
@@ -123,7 +177,7 @@ def _check_ends(adata: AnnData, options: Namespace) -> None:
         raise ValueError(msg)
 
 
-def _fit(model: BetaVAE, options: Namespace) -> float:
+def _fit(model: BetaVAE, options: Namespace, progress: Progress) -> float:
     """Train, and return the seconds it took."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -141,24 +195,29 @@ def _fit(model: BetaVAE, options: Namespace) -> float:
     arguments["check_val_every_n_epoch"] = 1 if options.early_stopping else max(int(n_epochs // 20), 1)
     # Our progress bar replaces theirs; scvi-tools prints a line of its own when training ends early.
     with errors.stops_of_lightning(), mistakes, redirect_stdout(StringIO()):
-        model.train(**arguments, simple_progress_bar=False, callbacks=[StepProgress()])
+        model.train(**arguments, simple_progress_bar=False, callbacks=[StepProgress(progress)])
     return time.perf_counter() - started
 
 
 def _save(adata: AnnData, model: BetaVAE, out: Path) -> None:
     """Write the model, and the cells with their latent representation, in one step; outputs of an earlier run go."""
+    from scbetavae.cli._layout import ZEROED_KEYS
+
+    for name in (_keys.LATENT_ZEROED, *ZEROED_KEYS):  # of an earlier model, whose results the training has removed
+        adata.obsm.pop(name, None)
     failed: Exception | None = None
     with errors.users_mistakes(OSError), staged_folder(out) as folder:
         model.save(str(folder / MODEL))
         try:
             adata.obsm[_keys.LATENT] = model.get_latent_representation()
-            adata.write_h5ad(folder / CELLS)
+            adata.write_h5ad(folder / CELLS, compression=_COMPRESSION)
         except Exception as error:  # noqa: BLE001 - after any error, such as a full disk, the model is kept
             failed = error
             (folder / CELLS).unlink(missing_ok=True)
     # Results of an earlier run describe another model.
     for name in set(OUTPUTS) - ({MODEL} if failed else {MODEL, CELLS}):
         (out / name).unlink(missing_ok=True)
+    remove_empty(out)
     if failed is not None:
         msg = f"the cells could not be written ({errors.reason_of(failed)}); the trained model is in {out / MODEL}/."
         raise errors.CommandError(msg) from failed
@@ -173,24 +232,16 @@ def _report_model(model: BetaVAE, options: Namespace) -> None:
         strength.insert(0, f"beta {beta:g}")
     if options.schedule != "linear" and isinstance(options.schedule, str):
         strength.append(f"{options.schedule} schedule")
-    shape = [f"{options.n_latent} latent dimensions", f"{options.gene_likelihood} likelihood"]
+    anchor: Any = model.module.anchor
+    anchored = [] if anchor is None else [f"{anchor.kind} anchor"]
+    shape = [f"{options.n_latent} latent dimensions", *anchored, f"{options.gene_likelihood} likelihood"]
     line("model", ", ".join([options.objective, *strength, *shape]))
 
 
-def _report_training(stored: Mapping[str, Any], model: BetaVAE, seconds: float) -> None:
-    """The lines of the report about the training."""
-    history, parameters = stored[_keys.HISTORY], stored[_keys.PARAMS]
-    last = history.iloc[-1]
-    line("training", f"{parameters['steps']} steps in {seconds:.0f} s on {model.device}")
-    for title, quantity in (("NLL", "nll"), ("KL", "kl")):
-        held_out = history.reindex(columns=[f"{quantity}_validation"]).dropna()
-        tail = f" in training, {held_out.iloc[-1, 0]:.2f} held out" if len(held_out) else ""
-        line(title, f"{last[f'{quantity}_train']:.2f} nats per cell{tail}")
-    module: Any = model.module
-    line("dimensions", f"{last['active_dimensions']:.0f} of {module.n_latent} active")
-    anchor = module.anchor
-    if anchor is not None:
-        known = anchor.stability[anchor.stability >= 0]
-        stability = f", stability {known.min():.2f} to {known.max():.2f}" if len(known) else ""
-        anchored = f"{anchor.n_components} of {module.n_latent} dimensions anchored ({anchor.kind})"
-        line("anchor", anchored + stability)
+def _report(adata: AnnData, model: BetaVAE, seconds: float, lines: list[tuple[str, str]]) -> None:
+    """The lines of the report that follow the training."""
+    from scbetavae.cli._summary import describe_training
+
+    line("training", describe_training(adata.uns[_keys.UNS], model, seconds))
+    for title, text in lines:
+        line(title, text)

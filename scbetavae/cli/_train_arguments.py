@@ -3,74 +3,69 @@
 import argparse
 
 from scbetavae._core import keys as _keys
-from scbetavae._core.folders import MARK
 from scbetavae.cli import _arguments as arg
-from scbetavae.cli._outputs import NOT_MADE
+from scbetavae.cli._commands import COMMANDS_TEXT, EXAMPLES_TEXT, EXIT_CODES_TEXT
+from scbetavae.cli._outputs import CELLS, FIGURES, MODEL, NOT_MADE, REPORT, TABLES
 
-CELLS, MODEL, CURVES, UMAP = _TRAINED = (MARK, "model", "training.png", "umap.png")
-SCORED = ("scores.csv", "scores.png", "dimension_covariate.csv", "dimension_covariate.png")
+LAYOUTS = ("auto", "tsne", "umap", "none")
+MOST_FOR_TSNE = 2000
+"""Cells up to which t-SNE, of scikit-learn, takes less time than UMAP, which compiles its code in every new environment."""
+
+
+def table(name: str) -> str:
+    """Name of a table."""
+    return f"{TABLES}/{name}.csv"
+
+
+def figure(name: str) -> str:
+    """Name of a plot."""
+    return f"{FIGURES}/{name}.png"
+
+
+def _both(*names: str) -> tuple[str, ...]:
+    return tuple(make(name) for name in names for make in (table, figure))
+
+
+CURVES, LAYOUT = figure("training"), figure("cells")
+SCORED = _both("scores", "dimension_covariate")
 ACTED = (
-    *("latent_summary.csv", "latent_summary.png", "batch_dimensions.csv", "batch_dimensions.png"),
-    *("batch_removal.csv", "batch_removal.png", "dimension_genes.csv", "traversal.png"),
-    *("condition_prediction.csv", "condition_prediction.png", "counterfactual.csv", "counterfactual.png"),
+    *_both("latent_summary", "batch_dimensions", "batch_removal"),
+    *(table("dimensions"), table("dimension_genes"), figure("traversal")),
+    *_both("condition_prediction", "counterfactual"),
 )
-OUTPUTS = (*_TRAINED, *SCORED, *ACTED, NOT_MADE)
+OUTPUTS = (CELLS, MODEL, REPORT, CURVES, LAYOUT, *SCORED, *ACTED, NOT_MADE)
 
-_DESCRIPTION = """\
-Train a beta-VAE on raw single-cell counts: a latent representation whose dimensions stand for separate things.
-Without a file it trains on 700 real blood cells (PBMCs) with a planted batch effect."""
+_DESCRIPTION = f"""\
+Disentangled latent representations of raw single-cell counts. Without a file it takes 700 bundled blood cells (PBMCs) with a
+planted batch effect.
+
+{COMMANDS_TEXT}
+
+{EXAMPLES_TEXT}"""
 
 _EPILOG = f"""\
 output in the folder --out
-  {CELLS:<14} the cells, with the latent representation in .obsm["{_keys.LATENT}"], neighbors and UMAP
+  {CELLS:<14} the cells, with the latent representation in .obsm["{_keys.LATENT}"] and all results in .uns["{_keys.UNS}"]
   {MODEL + "/":<14} the model, for scbetavae.model.BetaVAE.load("OUT/{MODEL}", adata)
-  {CURVES:<14} likelihood, KL, beta and active dimensions during training
-  {UMAP:<14} UMAP of the latent representation, colored by labels and batch
-  {SCORED[0]:<14} how the dimensions align with the covariates; {SCORED[1]} is the plot
-  {SCORED[2]}, {SCORED[3]}
-  {"":<14} what each dimension encodes
-and, each as a table (.csv) and a plot (.png)
-  latent_summary what each dimension encodes, and what is lost without it
-  batch_dimensions, batch_removal
-  {"":<14} which dimensions encode batch, and what removing them removes and costs
-  dimension_genes, traversal
-  {"":<14} the genes that respond along each dimension
-  condition_prediction, counterfactual
-  {"":<14} --condition from single dimensions, and cells of one condition predicted in the other
+  {REPORT:<14} all results on one page
+  {TABLES + "/":<14} latent_summary, scores, dimension_covariate, dimension_genes, batch_dimensions, batch_removal; with
+  {"":<14} --condition also condition_prediction, counterfactual
+  {FIGURES + "/":<14} training (curves), cells (t-SNE or UMAP), traversal (genes), and one plot per table
 The model, the cells and the latent representation are written first, in one step, and the rest when it is ready. An output that
 could not be made is a line of the report and a row in {NOT_MADE}. Results of an earlier run are replaced, other files stay.
 
-examples
-  scbetavae
-      the 700 blood cells, to see how it works
-  scbetavae cells.h5ad --layer counts --batch-key donor --labels-key cell_type
-      your cells: raw counts in .layers["counts"], the donor as batch
-  scbetavae cells.h5ad --beta 10 --out strong
-      more pressure towards independent dimensions
-  scbetavae cells.h5ad --labels-key cell_type --anchor programs --n-latent 32
-      one dimension per cell type or gene program
-  scbetavae cells.h5ad --batch-key donor --condition-on-batch --objective beta_vae --beta 1 --anchor none
-      a plain scVI, trained in seconds
-  scbetavae cells.h5ad --objective capacity --objective-arg capacity=10 --objective-arg gamma=50
-      KL of 10 nats per cell
-  scbetavae cells.h5ad --batch-key plate --covariates cell_type,treatment,age --donor-key donor
-      score the dimensions against three columns, with intervals over donors
-  scbetavae cells.h5ad --batch-key donor --labels-key cell_type --condition disease --source healthy --target COVID
-      predict the disease from dimensions, and healthy cells as they would be in disease
-  scbetavae filtered_feature_bc_matrix.h5 --n-latent 20 --early-stopping
-      the count matrix of 10x Cell Ranger
-
-exit codes
-  0 done, 1 with --strict if an output could not be made, 2 a mistake in the arguments or the data, 130 interrupted,
-  143 terminated
+{EXIT_CODES_TEXT}
 """
 
 
 def train_parser() -> argparse.ArgumentParser:
     """Arguments of ``scbetavae`` and ``scbetavae train``."""
-    parser = arg.make_parser("scbetavae", _DESCRIPTION, _EPILOG, "scbetavae-out")
+    parser = arg.make_parser("train", _DESCRIPTION, _EPILOG, "scbetavae-out")
     parser.add_argument("--seed", metavar="N", type=arg.whole_number(0), default=0, help="random seed [%(default)s]")
-    arg.add_data(parser.add_argument_group("data"))
+    data = parser.add_argument_group("data")
+    arg.add_data(data)
+    symbols = "column of .var: gene symbols, to be shown where names are Ensembl ids [the usual names of the column]"
+    data.add_argument("--gene-symbols", metavar="COLUMN", help=symbols)
     model = parser.add_argument_group("model")
     listed = f"{', '.join(arg.objective_names())} [%(default)s]"
     model.add_argument("--objective", metavar="NAME", type=arg.objective, default="beta_tcvae", help=listed)
@@ -98,6 +93,10 @@ def train_parser() -> argparse.ArgumentParser:
     add("--source", metavar="VALUE", help="condition of the cells to predict from [the first of two]")
     add("--target", metavar="VALUE", help="condition to predict [the second of two]")
     add("--no-actions", action="store_true", help="no latent-space operations")
+    layout = f"picture of the cells: {', '.join(LAYOUTS)}; auto is t-SNE up to {MOST_FOR_TSNE} cells, else UMAP [%(default)s]"
+    parser.add_argument(
+        "--layout", metavar="NAME", type=arg.choice(lambda: LAYOUTS, "layout"), default="auto", help=layout
+    )
     return parser
 
 

@@ -50,7 +50,7 @@ def test_codes_of_labels_batch_and_condition_are_classes(cells, tmp_path):
         report, errors, out = run(as_texts(cells, kind), folder, *keys)
         assert "distinct integers" not in errors
         assert "condition 0 -> 1: error" in report
-        found[kind] = {name.name: pd.read_csv(name) for name in sorted(out.glob("*.csv"))}
+        found[kind] = {name.name: pd.read_csv(name) for name in sorted((out / "tables").glob("*.csv"))}
     assert set(found[float]) == set(found[str])
     for name in (
         "scores.csv",
@@ -66,10 +66,10 @@ def test_other_covariates_warn_once_unless_they_are_named(cells, tmp_path):
     ask = ["--covariates", "louvain", "--no-actions"]
     _, errors, out = run(cells, tmp_path, *ask)
     assert errors.count("['louvain'] hold 3 distinct integers") == 1
-    assert (pd.read_csv(out / "scores.csv")["n_classes"] == 0).all()
+    assert (pd.read_csv(out / "tables" / "scores.csv")["n_classes"] == 0).all()
     _, errors, out = run(cells, tmp_path, *ask, "--categorical", "louvain")
     assert "distinct integers" not in errors
-    scores = pd.read_csv(out / "scores.csv")
+    scores = pd.read_csv(out / "tables" / "scores.csv")
     assert (scores.loc[scores["covariate"] == "louvain", "n_classes"] == 3).all()
     assert anndata.read_h5ad(out / "betavae.h5ad").obs["louvain"].dtype == np.int64
 
@@ -87,5 +87,9 @@ def test_a_batch_of_one_or_two_cells_is_a_line_of_the_report(cells, tmp_path, n)
     stored = anndata.read_h5ad(out / "betavae.h5ad").uns["betavae"]
     assert stored["batch_dimensions_params"]["status"] == "not possible"
     for name in ("batch_dimensions", "batch_removal", "condition_prediction", "counterfactual", "scores"):
-        assert (out / f"{name}.png").exists(), errors
-        assert pd.read_csv(out / f"{name}.csv")["flag" if name != "batch_dimensions" else "chosen"].notna().any()
+        assert (out / "figures" / f"{name}.png").exists(), errors
+        assert (
+            pd.read_csv(out / "tables" / f"{name}.csv")["flag" if name != "batch_dimensions" else "chosen"]
+            .notna()
+            .any()
+        )

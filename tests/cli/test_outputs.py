@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 
-from scbetavae.cli import _results
 from scbetavae.model import BetaVAE
 
 ESSENTIAL = ["betavae.h5ad", "model"]
@@ -38,31 +37,28 @@ def file(cells, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def _quick_umap(tmp_path, monkeypatch):
-    """The first UMAP of a process takes long to compile."""
+def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def umap(adata, **_):
-        adata.obsm["X_umap"] = np.asarray(next(iter(adata.obsm.values())))[:, :2]
-
-    monkeypatch.setattr("scanpy.pp.neighbors", lambda adata, **_: None)
-    monkeypatch.setattr("scanpy.tl.umap", umap)
 
 
 def names_in(folder="scbetavae-out"):
-    return sorted(entry.name for entry in Path(folder).iterdir())
+    """Files in the folder and in those of tables and figures, and the folder of the model; without temporary ones."""
+    entries = [path.relative_to(folder) for path in Path(folder).rglob("*")]
+    shown = [path for path in entries if path == Path("model") or (folder / path).is_file()]
+    whole = [path for path in shown if path.parts[0] != "model" or len(path.parts) == 1]
+    return sorted(path.as_posix() for path in whole if not path.parts[0].startswith("."))
 
 
 def not_made(folder="scbetavae-out"):
     return pd.read_csv(Path(folder) / "not_made.csv").set_index("output")["reason"].to_dict()
 
 
-def assert_essential(adata_has_umap=None):
+def assert_essential(adata_has_layout=None):
     adata = anndata.read_h5ad("scbetavae-out/betavae.h5ad")
     assert adata.obsm["X_betavae"].shape == (60, 3)
     assert len(adata.uns["betavae"]["history"]) == 2
-    if adata_has_umap is not None:
-        assert ("X_umap" in adata.obsm) == adata_has_umap
+    if adata_has_layout is not None:
+        assert ("X_tsne" in adata.obsm) == adata_has_layout
     model = BetaVAE.load("scbetavae-out/model", adata, accelerator="cpu")
     np.testing.assert_allclose(model.get_latent_representation(), adata.obsm["X_betavae"], atol=1e-5)
 
@@ -71,7 +67,7 @@ def test_model_and_cells_are_there_before_anything_else_is_made(file, run, monke
     seen = []
 
     def look(*_args, **_kwargs):
-        assert_essential(adata_has_umap=False)
+        assert_essential(adata_has_layout=False)
         seen.extend(names_in())
         raise ValueError
 
@@ -79,11 +75,16 @@ def test_model_and_cells_are_there_before_anything_else_is_made(file, run, monke
     code, _, errors = run(file, "--batch-key", "donor", *QUICK, "--no-actions")
     assert code == 0, errors
     assert seen == ESSENTIAL
-    assert_essential(adata_has_umap=True)
+    assert_essential(adata_has_layout=True)
     assert list(not_made().values()) == ["ValueError"] * 4
 
 
-SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_covariate.png"]
+def both(*names):
+    return [path for name in names for path in (f"tables/{name}.csv", f"figures/{name}.png")]
+
+
+CURVES, LAYOUT = "figures/training.png", "figures/cells.png"
+SCORED = both("scores", "dimension_covariate")
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,9 @@ SCORED = ["scores.csv", "scores.png", "dimension_covariate.csv", "dimension_cova
     [
         ("scbetavae.tl.score_disentanglement", TypeError("a number"), SCORED, "TypeError: a number"),
         ("scbetavae.model.BetaVAE.score_disentanglement", MemoryError(), SCORED, "MemoryError"),
-        ("scbetavae.pl.disentanglement", RuntimeError("no font"), ["scores.png"], "RuntimeError: no font"),
-        ("scanpy.tl.umap", IndexError("index 0"), ["umap.png"], "IndexError: index 0"),
-        ("scbetavae.pl.history", KeyError("no 'nll'"), ["training.png"], "no 'nll'"),
+        ("scbetavae.pl.disentanglement", RuntimeError("no font"), ["figures/scores.png"], "RuntimeError: no font"),
+        ("sklearn.manifold.TSNE", IndexError("index 0"), [LAYOUT], "IndexError: index 0"),
+        ("scbetavae.pl.history", KeyError("no 'nll'"), [CURVES], "no 'nll'"),
     ],
 )
 def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, file, run, monkeypatch, raising):
@@ -102,19 +103,19 @@ def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, fi
     monkeypatch.setattr(what, raising(error))
     code, report, errors = run(file, *arguments)
     assert code == 0
-    assert names_in() == sorted({*ESSENTIAL, *scored, "training.png", "umap.png", "not_made.csv"} - set(lost))
+    assert names_in() == sorted({*ESSENTIAL, *scored, CURVES, LAYOUT, "not_made.csv"} - set(lost))
     assert not_made() == dict.fromkeys(lost, reason)
     assert reason in report
     assert errors.splitlines()[-1].startswith(f"scbetavae: warning: not made: {', '.join(lost)}; ")
-    assert names_in(".") == ["scbetavae-out"]
+    assert [path.name for path in Path().iterdir()] == ["scbetavae-out"]
 
 
 ACTED = {
-    "get_latent_summary": ["latent_summary.csv", "latent_summary.png"],
-    "zero_batch_dimensions": ["batch_dimensions.csv", "batch_dimensions.png", "batch_removal.csv", "batch_removal.png"],
-    "traverse": ["dimension_genes.csv", "traversal.png"],
-    "predict_condition": ["condition_prediction.csv", "condition_prediction.png"],
-    "counterfactual": ["counterfactual.csv", "counterfactual.png"],
+    "get_latent_summary": both("latent_summary"),
+    "zero_batch_dimensions": both("batch_dimensions", "batch_removal"),
+    "traverse": ["tables/dimension_genes.csv", "figures/traversal.png"],
+    "predict_condition": both("condition_prediction"),
+    "counterfactual": both("counterfactual"),
 }
 
 
@@ -125,17 +126,17 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, mo
     for strict, expected in ([], 0), (["--strict"], 1):
         code, report, errors = run(file, *arguments, *strict)
         assert code == expected, errors
-        assert_essential(adata_has_umap=True)
-        assert names_in() == sorted([*ESSENTIAL, "training.png", "umap.png", "not_made.csv"])
+        assert_essential(adata_has_layout=True)
+        assert names_in() == sorted([*ESSENTIAL, CURVES, LAYOUT, "not_made.csv"])
         reasons = not_made()
         for number, (name, lost) in enumerate(ACTED.items()):
             assert {reasons[output] for output in lost} == {f"ZeroDivisionError: reason {number}"}, name
-        for title in ("summary", "batch", "traversal", "condition", "effect"):
+        for title in ("stability", "batch", "genes", "condition", "effect"):
             assert any(line.startswith(f"{title:<12}not possible: ZeroDivisionError") for line in report.splitlines())
     # Nothing failed: no table, although an earlier run left one.
     code, _, errors = run(file, *PLAIN, "--strict")
     assert code == 0
-    assert names_in() == sorted([*ESSENTIAL, "training.png", "umap.png"])
+    assert names_in() == sorted([*ESSENTIAL, CURVES, LAYOUT])
     assert "warning" not in errors
 
 
@@ -143,7 +144,7 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, mo
 @pytest.mark.parametrize(
     ("arguments", "genes", "may_lack"),
     [
-        (["--condition", "sick"], slice(None), ["counterfactual.csv", "counterfactual.png"]),
+        (["--condition", "sick"], slice(None), both("counterfactual")),
         (["--batch-key", "lonely"], slice(None), ACTED["zero_batch_dimensions"]),
         (["--batch-key", "donor", "--labels-key", "cell_type"], slice(1), sum(ACTED.values(), SCORED)),
     ],
@@ -153,7 +154,7 @@ def test_data_that_an_output_does_not_expect(arguments, genes, may_lack, cells, 
     cells[:, genes].copy().write_h5ad("odd.h5ad")
     code, _, errors = run("odd.h5ad", *QUICK, *arguments)
     assert code == 0, errors
-    assert_essential(adata_has_umap=True)
+    assert_essential(adata_has_layout=True)
     # Whether such data are mastered one day is not the point here: what is missing has a reason.
     missing = set(may_lack) - set(names_in())
     reasons = not_made() if Path("scbetavae-out/not_made.csv").exists() else {}
@@ -175,9 +176,9 @@ def test_results_that_cannot_be_added_leave_the_first_file(file, run, monkeypatc
     monkeypatch.setattr(AnnData, "write_h5ad", once)
     code, report, _ = run(file, *PLAIN)
     assert code == 0
-    assert_essential(adata_has_umap=False)
+    assert_essential(adata_has_layout=False)
     assert not_made() == {"results in betavae.h5ad": "[Errno 28] No space left on device"}
-    assert "training.png" in report.splitlines()[-1]
+    assert "2 plots in figures/" in report.splitlines()[-1]
 
 
 def test_cells_that_cannot_be_written_leave_the_model(file, run, monkeypatch, raising):
@@ -188,7 +189,7 @@ def test_cells_that_cannot_be_written_leave_the_model(file, run, monkeypatch, ra
     assert "the trained model is in scbetavae-out/model/" in errors
     assert names_in() == ["model"]
     assert BetaVAE.load("scbetavae-out/model", anndata.read_h5ad(file), accelerator="cpu").is_trained
-    assert names_in(".") == ["scbetavae-out"]
+    assert [path.name for path in Path().iterdir()] == ["scbetavae-out"]
 
 
 STOPS = pytest.mark.parametrize(
@@ -201,7 +202,7 @@ def test_signal_after_training_leaves_model_and_cells(number, exit_code, word, f
     assert run(file, *PLAIN)[0] == 0
     (Path("scbetavae-out") / "notes.txt").touch()
     handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr("scanpy.tl.umap", lambda *_, **__: signal.raise_signal(number))
+    monkeypatch.setattr("sklearn.manifold.TSNE", lambda *_, **__: signal.raise_signal(number))
     code, _, errors = run(file, *PLAIN)
     assert code == exit_code
     assert errors.splitlines()[-1] == (
@@ -210,8 +211,8 @@ def test_signal_after_training_leaves_model_and_cells(number, exit_code, word, f
     )
     # What the earlier run left would describe another model.
     assert names_in() == [*ESSENTIAL, "notes.txt"]
-    assert_essential(adata_has_umap=False)
-    assert names_in(".") == ["scbetavae-out"]
+    assert_essential(adata_has_layout=False)
+    assert [path.name for path in Path().iterdir()] == ["scbetavae-out"]
     assert signal.getsignal(signal.SIGTERM) == handler
 
 
@@ -222,16 +223,3 @@ def test_signal_while_the_model_is_written_leaves_nothing(number, exit_code, wor
     assert code == exit_code
     assert errors.splitlines()[-1] == f"scbetavae: {word}, nothing was written"
     assert names_in(".") == []
-
-
-def test_no_legend_reaches_into_another_panel():
-    names = [f"a cell type with a long name {i % 10}" for i in range(60)]
-    cells = anndata.AnnData(
-        obs=pd.DataFrame({"type": names, "batch": ["a", "b"] * 30}, index=[str(i) for i in range(60)])
-    )
-    cells.obsm["X_umap"] = np.random.default_rng(0).normal(size=(60, 2))
-    figure = _results._draw_umap(cells, ["type", "batch"])
-    figure.canvas.draw()
-    for axes in figure.axes:
-        legend = axes.get_legend().get_window_extent()
-        assert not any(legend.overlaps(other.get_window_extent()) for other in figure.axes if other is not axes)

@@ -167,13 +167,11 @@ def test_a_mixture_is_seen_beyond_the_first_rows():
 
 
 @pytest.fixture
-def _quick_umap(tmp_path, monkeypatch):
+def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scanpy.pp.neighbors", lambda adata, **_: None)
-    monkeypatch.setattr("scanpy.tl.umap", lambda adata, **_: adata.obsm.update(X_umap=adata.obsm["X_betavae"][:, :2]))
 
 
-@pytest.mark.usefixtures("_quick_umap")
+@pytest.mark.usefixtures("_in_an_empty_folder")
 @pytest.mark.filterwarnings("ignore:.*orward slashes:FutureWarning")
 def test_command_on_a_file_with_slashes(capsys):
     adata = make_cells()
@@ -194,7 +192,7 @@ def test_command_on_a_file_with_slashes(capsys):
     assert BetaVAE.load_registry("scbetavae-out/model")["setup_args"]["batch_key"] == "plate_well"
 
 
-@pytest.mark.usefixtures("_quick_umap")
+@pytest.mark.usefixtures("_in_an_empty_folder")
 def test_command_on_a_file_of_nullable_text(capsys):
     adata = make_cells()
     adata.obs["note"] = pd.array([None if i % 2 else f"note {i}" for i in range(N)], dtype="string")
@@ -214,7 +212,7 @@ def test_command_on_a_file_of_nullable_text(capsys):
     assert again.uns["table"]["x"].isna().tolist() == [False, True]
 
 
-@pytest.mark.usefixtures("_quick_umap")
+@pytest.mark.usefixtures("_in_an_empty_folder")
 def test_command_on_entries_that_are_converted(monkeypatch, capsys):
     adata = make_cells()
     adata.uns["order"] = ("a", "b")
