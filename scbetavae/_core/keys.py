@@ -28,6 +28,7 @@ TRAVERSAL = "traversal"  # fold changes along dimensions, a long table
 DIMENSION_GENES = "dimension_genes"  # top genes of each dimension and direction
 COUNTERFACTUAL = "counterfactual"  # of predicted cells: error of the prediction and its baselines
 CONDITION_PREDICTION = "condition_prediction"  # accuracy of each dimension for one covariate
+DIMENSION_TESTS = "dimension_tests"  # which dimensions differ between two levels of a covariate, over donors
 INTEGRATION = "integration"  # bio-conservation and batch mixing of an embedding
 CONSENSUS = "consensus"  # matched dimensions of several embeddings
 EARLIER = "earlier_embeddings"  # fingerprints of embeddings from before the last training
