@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 FEW_VALUES = 20  # distinct whole numbers up to which a column may hold codes of classes, such as Seurat's clusters
+ALL_CELLS = "all cells"  # name of the one group where no groups are given
 
 
 def obs_of(adata: AnnData) -> pd.DataFrame:
@@ -133,6 +134,14 @@ def class_name(value: Any) -> str:
     """Text of one value of a column of classes: whole numbers without a decimal point."""
     is_whole = isinstance(value, (float, np.floating)) and value % 1 == 0
     return str(int(value)) if is_whole else str(value)
+
+
+def names_in_order(column: pd.Series, texts: Iterable[str]) -> list[str]:
+    """Names among the texts of a column of classes, in the order of its categories or else of the alphabet."""
+    present = {name for name in texts if isinstance(name, str)}
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return [name for name in map(class_name, column.cat.categories) if name in present]
+    return sorted(present)
 
 
 def holds_fractions(column: pd.Series) -> bool:

@@ -2,6 +2,7 @@
 
 ACTIVE_KL = 0.01  # KL divergence in nats above which a latent dimension is active
 MINIMUM_CELLS = 4  # cells of a batch or class to compare it with others: one in each of four folds, two in either half
+MEAN_CELLS = 10  # cells of a group or donor whose mean is to be trusted
 
 # Batch removal, in chance-corrected balanced accuracy
 CONSERVED_SHARE = 0.97  # share of its accuracy that each conserved covariate keeps in backward elimination,

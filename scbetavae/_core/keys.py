@@ -30,6 +30,7 @@ GENE_SETS = "gene_sets"  # enrichment of gene sets in the genes of each dimensio
 DIMENSIONS = "dimensions"  # dimension cards: name, what a dimension encodes, genes and gene sets
 COUNTERFACTUAL = "counterfactual"  # of predicted cells: error of the prediction and its baselines
 CONDITION_PREDICTION = "condition_prediction"  # accuracy of each dimension for one covariate
+DIMENSION_TESTS = "dimension_tests"  # which dimensions differ between two levels of a covariate, over donors
 INTEGRATION = "integration"  # bio-conservation and batch mixing of an embedding
 CONSENSUS = "consensus"  # matched dimensions of several embeddings
 EARLIER = "earlier_embeddings"  # fingerprints of embeddings from before the last training

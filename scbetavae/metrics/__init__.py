@@ -7,6 +7,7 @@ sub-packages and available here.
 
 from scbetavae.metrics import disentanglement, integration, prediction
 from scbetavae.metrics._checks import active_dimensions as active_dimensions
+from scbetavae.metrics._mean_difference import mean_difference as mean_difference
 from scbetavae.metrics.disentanglement import *  # noqa: F403
 from scbetavae.metrics.integration import *  # noqa: F403
 from scbetavae.metrics.prediction import *  # noqa: F403

@@ -8,17 +8,12 @@ import numpy as np
 import pandas as pd
 
 from scbetavae._core.checks import check_key
-from scbetavae._core.columns import class_name, class_texts, holds_fractions, tell_small
+from scbetavae._core.columns import ALL_CELLS, class_name, class_texts, holds_fractions, names_in_order, tell_small
+from scbetavae._core.constants import MEAN_CELLS
 from scbetavae._core.text import did_you_mean, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ALL_CELLS = "all cells"
-"""Name of the one group where no groups are given."""
-
-MINIMUM_CELLS = 10
-"""Source and target cells that a group needs for its own mean to be trusted, if any group has as many."""
 
 
 class Design(NamedTuple):
@@ -71,12 +66,12 @@ def read_design(
     order = [ALL_CELLS]
     if groupby is not None:
         group = _read_labels(obs, groupby, "groupby")
-        order = _in_order(obs[groupby], group)
+        order = names_in_order(obs[groupby], group)
     is_source, is_target = labels == source, labels == target
     groups = [name for name in order if (is_source & (group == name)).any()]
     fitted = ~_read_exclude(obs, exclude, groupby, groups)
     counts = {n: min(int((cells & fitted & (group == n)).sum()) for cells in (is_source, is_target)) for n in order}
-    training_groups = [n for n in order if counts[n] >= MINIMUM_CELLS] or [n for n in order if counts[n] >= 1]
+    training_groups = [n for n in order if counts[n] >= MEAN_CELLS] or [n for n in order if counts[n] >= 1]
     if not training_groups:
         once = "" if exclude is None else f" once exclude={exclude!r} is left out"
         msg = f"No {source!r} or no {target!r} cells remain{once}. Leave fewer out."
@@ -113,14 +108,6 @@ def _read_labels(obs: pd.DataFrame, key: str, argument: str) -> np.ndarray:
         )
         raise ValueError(msg)
     return class_texts(column, argument).to_numpy(dtype=object)
-
-
-def _in_order(column: pd.Series, labels: np.ndarray) -> list[str]:
-    """Labels that occur, in the order of the categories where there is one."""
-    present = set(labels)
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return [name for name in map(class_name, column.cat.categories) if name in present]
-    return sorted(present)
 
 
 def _check_category(value: Any, labels: np.ndarray, argument: str, column: str) -> str:

@@ -7,6 +7,7 @@ from scbetavae.pl._condition_prediction import condition_prediction
 from scbetavae.pl._consensus import consensus
 from scbetavae.pl._counterfactual import counterfactual
 from scbetavae.pl._dimension_covariate import dimension_covariate, dimension_covariate_frame
+from scbetavae.pl._dimension_tests import dimension_tests
 from scbetavae.pl._disentanglement import disentanglement, embedding_comparison
 from scbetavae.pl._history import history
 from scbetavae.pl._latent_summary import latent_summary
@@ -22,6 +23,7 @@ __all__ = [
     "counterfactual",
     "dimension_covariate",
     "dimension_covariate_frame",
+    "dimension_tests",
     "disentanglement",
     "embedding_comparison",
     "history",

@@ -89,11 +89,13 @@ def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def write_reason(axes: Axes, title: str, reason: str) -> Axes:
+def write_reason(axes: Axes, title: str, reason: str, width: int = 56) -> Axes:
     """Say on empty axes why there is nothing to draw."""
     axes.set_axis_off()
     axes.set_title(title, fontsize="medium")
-    axes.text(0.5, 0.5, textwrap.fill(reason, 56), transform=axes.transAxes, ha="center", va="center", fontsize="small")
+    axes.text(
+        0.5, 0.5, textwrap.fill(reason, width), transform=axes.transAxes, ha="center", va="center", fontsize="small"
+    )
     return axes
 
 

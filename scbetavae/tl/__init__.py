@@ -24,6 +24,7 @@ from scbetavae.tl._rank_dimension_genes import rank_dimension_genes
 from scbetavae.tl._score_disentanglement import score_disentanglement
 from scbetavae.tl._score_integration import score_integration
 from scbetavae.tl._technical import read_technical as read_technical
+from scbetavae.tl._test_dimensions import test_dimensions
 from scbetavae.tl._zero_batch_dimensions import run_removal as run_removal
 from scbetavae.tl._zero_batch_dimensions import zero_batch_dimensions
 
@@ -37,5 +38,6 @@ __all__ = [
     "rank_dimension_genes",
     "score_disentanglement",
     "score_integration",
+    "test_dimensions",
     "zero_batch_dimensions",
 ]

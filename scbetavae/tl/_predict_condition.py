@@ -97,6 +97,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
 
     See Also
     --------
+    test_dimensions : which dimensions differ between two levels on average over donors.
     score_disentanglement : whether *one* dimension encodes a covariate and nothing else.
     scbetavae.pl.condition_prediction : plot of the result.
 

@@ -17,7 +17,7 @@ RUN = {"max_epochs": 2, "enable_progress_bar": False, "accelerator": "cpu"}
 COVARIATES = ["batch", "cell_type"]
 DRAWN = [
     *(pl.disentanglement, pl.dimension_covariate, pl.embedding_comparison, pl.latent_summary, pl.batch_dimensions),
-    *(pl.batch_removal, pl.traversal, pl.condition_prediction, pl.consensus),
+    *(pl.batch_removal, pl.traversal, pl.condition_prediction, pl.consensus, pl.dimension_tests),
 ]
 MADE = {
     "disentanglement",
@@ -28,7 +28,7 @@ MADE = {
     "latent",
     "dimension_genes",
 }
-MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus"}
+MADE |= {"condition_prediction", "embedding_comparison", "integration", "consensus", "dimension_tests"}
 
 
 def set_up(**kwargs):
@@ -57,6 +57,8 @@ def whole():
         model.zero_batch_dimensions([0], n_bootstrap=0)
     tl.rank_dimension_genes(adata)
     tl.score_integration(adata, "cell_type", "batch")
+    adata.obs["donor"] = np.arange(150) % 3
+    tl.test_dimensions(adata, "condition", donor_key="donor")
     tl.compare_embeddings(adata, COVARIATES, ["X_pca", "X_betavae"], metrics=["mig"], **QUICK)
     tl.consensus_dimensions(adata, ["X_pca", "X_betavae"])
     tl.score_disentanglement(adata, COVARIATES, obsm_key="X_pca", key_added="pca", metrics=["mig"], **QUICK)
@@ -182,6 +184,7 @@ def test_training_again_removes_what_described_the_latent_before(whole):
     adata, model = set_up()
     fit(model)
     adata.obsm["X_pca"] = whole[0].obsm["X_pca"]
+    adata.obs["donor"] = whole[0].obs["donor"]
     adata.obsm["X_betavae"] = latent = model.get_latent_representation()
     adata.uns["betavae"] |= {name: entry for name, entry in whole[0].uns["betavae"].items() if name != "history"}
     for name in MADE:  # as if they were of this model
@@ -205,6 +208,7 @@ def test_training_again_removes_what_described_the_latent_before(whole):
         lambda: tl.score_disentanglement(adata, COVARIATES, metrics=["mig"], **QUICK),
         lambda: tl.predict_condition(adata, "condition", **QUICK),
         lambda: tl.score_integration(adata, "cell_type"),
+        lambda: tl.test_dimensions(adata, "condition", donor_key="donor"),
     ]
     for read in readers:
         with pytest.raises(ValueError, match="computed before the last training"):
