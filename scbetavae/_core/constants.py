@@ -1,6 +1,7 @@
 """Thresholds that several sub-packages share."""
 
 ACTIVE_KL = 0.01  # KL divergence in nats above which a latent dimension is active
+STABLE = 0.7  # stability from which other cells give the same dimension
 MINIMUM_CELLS = 4  # cells of a batch or class to compare it with others: one in each of four folds, two in either half
 MEAN_CELLS = 10  # cells of a group or donor whose mean is to be trusted
 

@@ -8,6 +8,7 @@ from scbetavae.pl._consensus import consensus
 from scbetavae.pl._counterfactual import counterfactual
 from scbetavae.pl._dimension_covariate import dimension_covariate, dimension_covariate_frame
 from scbetavae.pl._dimension_tests import dimension_tests
+from scbetavae.pl._dimensions import dimension, dimensions
 from scbetavae.pl._disentanglement import disentanglement, embedding_comparison
 from scbetavae.pl._history import history
 from scbetavae.pl._latent_summary import latent_summary
@@ -21,9 +22,11 @@ __all__ = [
     "condition_prediction",
     "consensus",
     "counterfactual",
+    "dimension",
     "dimension_covariate",
     "dimension_covariate_frame",
     "dimension_tests",
+    "dimensions",
     "disentanglement",
     "embedding_comparison",
     "history",

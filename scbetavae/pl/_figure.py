@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scbetavae._core import results
+from scbetavae._core import keys, results
 
+_MOST_CHARACTERS = 44  # of the name of a dimension
 ROWS_ONLY = ("top", "right", "left")
 
 
@@ -79,9 +80,20 @@ def dot_handle(label: str, color: str, *, hollow: bool = False, **line: Any) -> 
 
 
 def dimension_labels(frame: Any) -> list[str]:
-    """Numbers of the dimensions, with a note at inactive ones."""
-    pairs = zip(frame["dimension"], frame["active"], strict=True)
-    return [f"{number}" if active else f"inactive {number}" for number, active in pairs]
+    """Numbers of the dimensions with their names, if they have any, and a note at inactive ones."""
+    names = frame["name"] if "name" in frame else frame["dimension"].map(unnamed)
+    rows = zip(frame["dimension"], frame["active"], names, strict=True)
+    return [label_of(number, name) if active else f"inactive {number}" for number, active, name in rows]
+
+
+def unnamed(number: int) -> str:
+    """Name of a dimension that was not described."""
+    return f"dim_{number}"
+
+
+def label_of(number: int, name: str) -> str:
+    """Number and name of a dimension."""
+    return f"{number}" if name == unnamed(number) else shorten(f"{number} {name}", _MOST_CHARACTERS)
 
 
 def shorten(text: str, most: int) -> str:
@@ -113,7 +125,19 @@ def read_table(
     if table.empty:
         msg = f"{where} has no rows. Make it with `{make}`."
         raise ValueError(msg)
-    return table
+    return table if given or "name" in table or "dimension" not in table else _with_names(table, data, key)
+
+
+def _with_names(table: pd.DataFrame, adata: AnnData, key: str) -> pd.DataFrame:
+    """Names of the dimensions as a column ``name``, if the table is about the latent representation that was described."""
+    latent = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
+    obsm_key = results.parameters(adata, keys.LATENT_TABLE).get("obsm_key", "")
+    if not isinstance(latent, pd.DataFrame) or not results.describes(adata, key, obsm_key):
+        return table
+    names = table["dimension"].map(dict(zip(latent["dimension"], latent["name"], strict=True)))
+    if "embedding" in table:
+        names = names.where(table["embedding"] == obsm_key)
+    return table.assign(name=names.fillna(table["dimension"].map(unnamed)))
 
 
 def read_parameters(data: AnnData | pd.DataFrame, key: str) -> dict[str, Any]:

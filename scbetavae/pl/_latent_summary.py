@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from scbetavae._core import keys, palette
-from scbetavae._core.constants import ACTIVE_KL
+from scbetavae._core.constants import ACTIVE_KL, STABLE
 from scbetavae.pl._figure import Picture, dimension_labels, label_rows, read_parameters, read_table
 
 _COLUMNS = ("dimension", "kl", "active", "reconstruction_lost", "reconstruction_lost_se", "order")
@@ -24,7 +24,6 @@ _PANELS = {
 _ROW = 0.24  # inches
 _WIDTH, _STABILITY_WIDTH = 7.6, 1.8  # inches of two panels, and of the third
 _CHARACTERS = 120  # of a line of text over that width
-_STABLE = 0.7
 _PALE = 0.35
 
 
@@ -54,14 +53,14 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     height = max(len(frame) * _ROW, 1.0) + 0.9 + 0.18 * (sentence.count("\n") + bool(sentence))
     figure = Picture(_WIDTH + _STABILITY_WIDTH * (n_panels - 2), height, w_pad=0.06, wspace=0.02)
     panels = figure.subplots(1, n_panels, sharey=True, width_ratios=[3, 3, 1.4][:n_panels])
-    pale = stability < _STABLE  # unknown stability is not low
+    pale = stability < STABLE  # unknown stability is not low
     active = frame["active"].to_numpy(dtype=bool)
     for axes, name in zip(panels, _PANELS, strict=False):
         _draw_bars(axes, name, frame, active, pale)
     if n_panels > 2:
         for rows, alpha in ((np.isfinite(stability) & ~pale, None), (pale, _PALE)):
             panels[2].scatter(stability[rows], np.flatnonzero(rows), s=28, color=palette.GREEN, alpha=alpha, zorder=2)
-        panels[2].axvline(_STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
+        panels[2].axvline(STABLE, color=palette.DARK, linewidth=0.8, linestyle="--", zorder=1)
         panels[2].set(xlim=(-0.05, 1.05), xlabel="stability", xticks=[0, 0.5, 1], xticklabels=["0", "0.5", "1"])
     for axes in panels:
         for row in np.flatnonzero(~active):
@@ -71,7 +70,7 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     if sentence:
         figure.suptitle(sentence, fontsize="small", x=0.01, ha="left")
     inactive = Patch(facecolor=palette.PALE, edgecolor=palette.MIDDLE, label=f"inactive: {ACTIVE_KL:g} nats or less")
-    unstable = Patch(facecolor=palette.ORANGE_RED, alpha=_PALE, label=f"pale: stability below {_STABLE:g}")
+    unstable = Patch(facecolor=palette.ORANGE_RED, alpha=_PALE, label=f"pale: stability below {STABLE:g}")
     if not active.all() or pale.any():
         handles = [inactive] * (not active.all()) + [unstable] * bool(pale.any())
         panels[1].legend(handles=handles, loc="lower right", frameon=False, fontsize="small")

@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 
 from scbetavae._core import keys
 from scbetavae._core.checks import check_whole_number
-from scbetavae.pl._figure import panel_grid, read_table, single_panel
+from scbetavae._core.genes import gene_symbols_of
+from scbetavae.pl._figure import label_of, panel_grid, read_table, single_panel, unnamed
 
 _COLUMNS = ("dimension", "step", "value", "gene", "log_fold_change", "expression", "in_range")
 _MAKE = "model.traverse()"
@@ -30,6 +31,7 @@ def traversal(
     *,
     n_genes: int = 10,
     min_expression: float = 0.1,
+    gene_symbols: str | None = None,
     key: str = keys.TRAVERSAL,
     ax: Axes | None = None,
 ) -> Axes | Figure:
@@ -46,6 +48,8 @@ def traversal(
     dimension, ax
         One dimension, which returns Axes (``ax``, with the color bar next to them, or new ones), or several, which return a
         Figure; ``None`` for all that were traversed. One that was not traversed is a ValueError.
+    gene_symbols
+        Column of ``.var`` with the names to show, if ``data`` is an AnnData.
     n_genes, min_expression
         Genes that increase and genes that decrease, at most, of each dimension, without those whose expression is below
         ``min_expression`` (counts of a cell of 10,000) at both ends.
@@ -65,6 +69,11 @@ def traversal(
         msg = f"ax holds one panel, but dimension={dimension!r}. Name one dimension, or leave ax out for a figure."
         raise ValueError(msg)
     frame = _frame(data, dimension, n_genes, min_expression, key)
+    if gene_symbols is not None:
+        if not isinstance(data, AnnData):
+            msg = "gene_symbols names a column of adata.var, but data is a DataFrame. Pass the AnnData."
+            raise TypeError(msg)
+        frame = frame.assign(gene=frame["gene"].map(gene_symbols_of(data, gene_symbols)))
     parts = [part for _, part in frame.groupby("dimension", sort=False)]
     letters = frame["gene"].str.len().max()
     width = max(part["step"].nunique() for part in parts) * _CELL_WIDTH + letters * _CHARACTER + 0.3
@@ -123,7 +132,8 @@ def _choose_genes(part: pd.DataFrame, n_genes: int, min_expression: float) -> pd
     rows = rows.assign(change=rows["gene"].map(chosen), place=rows["gene"].map(list(chosen.index).index))
     rows["direction"] = np.where(rows["change"] > 0, "up", "down")
     rows = rows.sort_values(["place", "step"], kind="stable")
-    return rows[["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "in_range"]]
+    columns = ["dimension", "direction", "gene", "change", "step", "value", "log_fold_change", "in_range"]
+    return rows[[*columns, *(["name"] if "name" in rows else [])]]
 
 
 def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:
@@ -146,6 +156,8 @@ def _draw_dimension(axes: Axes, part: pd.DataFrame, limit: float) -> QuadMesh:
     axes.set_xticks(np.arange(len(steps))[::every] + 0.5, labels[::every], fontsize="small", rotation=rotation)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_title(f"dimension {int(part['dimension'].iloc[0])}", fontsize="medium")
+    number = int(part["dimension"].iloc[0])
+    name = str(part["name"].iloc[0]) if "name" in part else unnamed(number)
+    axes.set_title(f"dimension {label_of(number, name)}", fontsize="medium")
     axes.set_xlabel("latent value", fontsize="small")
     return mesh

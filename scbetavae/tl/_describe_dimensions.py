@@ -218,7 +218,7 @@ def _make_card(
     sets: pd.DataFrame | None,
     summary: pd.DataFrame,
 ) -> Card:
-    """What is known of one dimension, with the lists from which it is named: ``top``, ``members`` and ``marks_class``."""
+    """What is known of one dimension, with that from which it is named: ``top``, ``named_after`` and ``marks_class``."""
     nothing = {
         "covariate": "",
         "class": "",
@@ -235,7 +235,6 @@ def _make_card(
     card["top"] = {"up": [], "down": []}
     if sources.changes is not None and dimension in sources.changes.change.index:
         card["top"] = sources.changes.top(dimension, _TOP_GENES, sources.symbols)
-    card["members"] = {}
     for direction in ("up", "down"):
         card[f"genes_{direction}"] = ", ".join(f"{gene} {change:+.1f}" for gene, change in card["top"][direction])
         best = None
@@ -244,8 +243,20 @@ def _make_card(
         card[f"gene_set_{direction}"] = "" if best is None else best.gene_set
         card[f"gene_set_{direction}_score"] = np.nan if best is None else best.score
         card[f"gene_set_{direction}_q"] = np.nan if best is None else best.p_adjusted
-        card["members"][direction] = [] if best is None else str(best.genes).split(", ")
+    card["named_after"] = _set_for_name(dimension, sources.network, sets)
     return card | _follows(embedding.values[:, dimension], sources.technical)
+
+
+def _set_for_name(
+    dimension: int, network: pd.DataFrame | None, sets: pd.DataFrame | None
+) -> tuple[str, str, list[str]]:
+    """The significant gene set with the highest score, its direction and top genes; a set of cell quality only if it is alone."""
+    if network is None or sets is None:
+        return "", "up", []
+    quality = set(network.loc[network["kind"] == "quality", "source"]) if "kind" in network else set()
+    found = sets[(sets["dimension"] == dimension) & (sets["p_adjusted"] < _SIGNIFICANT)]
+    rows = sorted(found.to_dict("records"), key=lambda row: (row["gene_set"] in quality, -abs(row["score"])))
+    return (rows[0]["gene_set"], rows[0]["direction"], rows[0]["genes"].split(", ")) if rows else ("", "up", [])
 
 
 def _follows(values: np.ndarray, technical: pd.DataFrame) -> Card:

@@ -12,7 +12,6 @@ from scbetavae._core.text import listed
 LEAST_INFORMATION = 0.3  # normalized information about a class or covariate,
 LEAST_DIRECTION = 0.5  # and rank correlation: the class is at one end
 LEAST_TECHNICAL = 0.7  # correlation with a technical covariate
-SIGNIFICANT = 0.05  # adjusted p-value of a gene set
 _GENES = 3
 
 Card = dict[str, Any]
@@ -62,7 +61,7 @@ def name_cards(cards: list[Card], given: Mapping[int, str]) -> None:
 def _derive_name(card: Card) -> str:
     if card["role"] != "free":
         return str(card["role"]).removeprefix("guided:")
-    gene_set, direction = _best_gene_set(card)
+    gene_set, direction, members = card["named_after"]
     if card["covariate"] and card["information"] >= LEAST_INFORMATION and abs(card["direction"]) >= LEAST_DIRECTION:
         if card["marks_class"]:
             return str(card["class"]) if card["direction"] > 0 else f"{card['class']} (low)"
@@ -71,19 +70,8 @@ def _derive_name(card: Card) -> str:
     if abs(card["technical_r"]) >= LEAST_TECHNICAL:
         return str(card["technical"])
     if gene_set:
-        genes = _few(card["members"][direction])
-        return f"{gene_set if direction == 'up' else f'{gene_set}, low'} ({genes})"
+        return f"{gene_set if direction == 'up' else f'{gene_set}, low'} ({_few(members)})"
     return _few(_main_genes(card)) or f"dim_{card['dimension']}"
-
-
-def _best_gene_set(card: Card) -> tuple[str, str]:
-    """The significant set with the highest score in either direction, and the direction; empty if there is none."""
-    found = [
-        (abs(card[f"gene_set_{direction}_score"]), card[f"gene_set_{direction}"], direction)
-        for direction in ("up", "down")
-        if card[f"gene_set_{direction}_q"] < SIGNIFICANT
-    ]
-    return max(found)[1:] if found else ("", "up")
 
 
 def _main_genes(card: Card) -> list[str]:

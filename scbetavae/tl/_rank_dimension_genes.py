@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata, check_choice, check_key, check_number, check_whole_number
+from scbetavae._core.genes import gene_symbols_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,7 @@ def rank_dimension_genes(
     rank_by: Literal["log_fold_change", "score"] = "log_fold_change",
     min_expression: float = MIN_EXPRESSION,
     in_range_only: bool = True,
+    gene_symbols: str | None = None,
     key: str = keys.TRAVERSAL,
     key_added: str = keys.DIMENSION_GENES,
 ) -> pd.DataFrame:
@@ -55,6 +57,8 @@ def rank_dimension_genes(
         fold change of what is hardly there says little.
     in_range_only
         Whether to leave out steps where no cells are.
+    gene_symbols
+        Column of ``.var`` with names to show, if ``data`` is an AnnData: they become the column ``symbol``.
     key
         Name under which the traversal was stored.
     key_added
@@ -103,6 +107,12 @@ def rank_dimension_genes(
     {(0, 'down'): ['CD14'], (0, 'up'): ['IFI6']}
     """
     frame = _read(data, key, key_added)
+    symbols = None
+    if gene_symbols is not None:
+        if not isinstance(data, AnnData):
+            msg = "gene_symbols names a column of adata.var, but data is a DataFrame. Pass the AnnData."
+            raise TypeError(msg)
+        symbols = gene_symbols_of(data, gene_symbols)
     _check_settings(n_genes, rank_by, min_expression)
     if rank_by == "score" and not frame["standard_error"].notna().any():
         msg = 'rank_by="score" needs standard errors, and a traversal from one point has none. Rank by log_fold_change.'
@@ -129,6 +139,8 @@ def rank_dimension_genes(
         )
     table = pd.concat(ranked, ignore_index=True)
     table = table[["dimension", *table.columns.drop("dimension")]].astype({"dimension": np.int64, "rank": np.int64})
+    if symbols is not None:
+        table.insert(list(table).index("gene") + 1, "symbol", table["gene"].map(symbols))
     if isinstance(data, AnnData):
         how = {
             "key": key,

@@ -5,8 +5,8 @@ from inspect import signature
 from scbetavae import pl
 from scbetavae._core import keys
 
-# Two views of the scores, the history of a training, and plots of a sweep, which is a table of its own.
-OTHERS = {"dimension_covariate", "dimension_covariate_frame", "history", "beta_sweep", "tradeoff"}
+# Two views of the scores, one of the cards, the history of a training, and plots of a sweep, which is a table of its own.
+OTHERS = {"dimension", "dimension_covariate", "dimension_covariate_frame", "history", "beta_sweep", "tradeoff"}
 
 
 def test_plots_have_the_names_of_results():
