@@ -136,10 +136,10 @@ def run_enrichment(
         stats.norm.ppf((ranks - 0.5) / changes.shape[1]), index=changes.index.astype(str), columns=changes.columns
     )
     found: Any = decoupler.mt.ulm(normal, network[["source", "target", "weight"]], tmin=min_genes)
-    score, p_value = found
+    score = found[0]  # its p-values are adjusted within each dimension
     table = score.rename_axis(index="dimension", columns="gene_set").stack().rename("score").reset_index()
     table["dimension"] = table["dimension"].astype(np.int64)
-    table["p_value"] = p_value[score.columns].to_numpy().ravel()
+    table["p_value"] = 2 * stats.t.sf(table["score"].abs(), changes.shape[1] - 2)
     table["p_adjusted"] = stats.false_discovery_control(table["p_value"])
     table["direction"] = np.where(table["score"] > 0, "up", "down")
     members = {str(name): part for name, part in network.groupby("source")}
