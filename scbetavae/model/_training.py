@@ -16,6 +16,7 @@ from scvi.model import SCVI
 
 from scbetavae import __version__
 from scbetavae._core import keys, results
+from scbetavae._core.logs import LIGHTNING, quiet
 from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
 
 from ._fingerprint import check_unchanged
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from ._betavae import BetaVAE
+
+_SMALL_LAYER = 200_000
+"""Weights of a layer up to which a minibatch is too small to share between threads."""
 
 
 def train(  # noqa: PLR0913 - independent choices, each with a default
@@ -153,7 +157,7 @@ def _fit(self: BetaVAE, key_added: str, arguments: Mapping[str, Any]) -> None:
     self.module.train()  # scvi-tools leaves a trained module in eval mode, and Lightning would train it so: docs/upstream.md
     was_trained, weights = self.is_trained_, _weights(self)
     try:
-        with _divergence_undone(self, weights):
+        with _divergence_undone(self, weights), quiet(*LIGHTNING), _few_threads(self):
             SCVI.train(self, **arguments)
     finally:  # an interrupted training has changed the latent representation, too
         replaces = was_trained or (self.is_trained_ and key_added == keys.UNS)
@@ -161,6 +165,18 @@ def _fit(self: BetaVAE, key_added: str, arguments: Mapping[str, Any]) -> None:
             self.dimension_names_ = None
             if self.adata is not None:
                 results.retire(self.adata)
+
+
+@contextmanager
+def _few_threads(self: BetaVAE) -> Iterator[None]:
+    """One thread for small networks: more gain nothing there, and on a busy machine each step would wait for all of them."""
+    before = torch.get_num_threads()
+    largest = max(weight.numel() for weight in self.module.parameters())
+    torch.set_num_threads(1 if largest <= _SMALL_LAYER else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _weights(self: BetaVAE) -> dict[str, torch.Tensor]:
