@@ -10,9 +10,9 @@ from types import ModuleType as _ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # editors and type checkers see what is loaded lazily
-    from scbetavae import datasets, metrics, model, module, pl, sweep, tl, train
+    from scbetavae import datasets, metrics, model, module, pl, report, sweep, tl, train
 
-__all__ = ["datasets", "metrics", "model", "module", "pl", "sweep", "tl", "train"]
+__all__ = ["datasets", "metrics", "model", "module", "pl", "report", "sweep", "tl", "train"]
 
 try:
     __version__ = _version("scbetavae")

@@ -41,7 +41,12 @@ def guess_gene_symbols(adata: AnnData) -> str | None:
     if not are_identifiers(adata.var_names):
         return None
     usual = (name for name in SYMBOL_COLUMNS if name in adata.var)
-    return next((name for name in usual if not are_identifiers(var_of(adata)[name].dropna())), None)
+    return next((name for name in usual if _holds_symbols(var_of(adata)[name].dropna())), None)
+
+
+def _holds_symbols(column: pd.Series) -> bool:
+    """Whether a column holds texts that are no identifiers."""
+    return bool(len(column)) and isinstance(column.iloc[0], str) and not are_identifiers(column)
 
 
 def are_identifiers(names: Iterable[object]) -> bool:

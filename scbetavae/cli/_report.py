@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from scbetavae._core import keys
-from scbetavae._core.folders import check_folder, staged_file
+from scbetavae._core.folders import check_folder
 from scbetavae.cli._arguments import Parser
 from scbetavae.cli._commands import EXIT_CODES_TEXT
 from scbetavae.cli._errors import terminable, users_mistakes
@@ -42,17 +42,15 @@ def run(options: Namespace) -> int:
     progress = Progress()
     progress.show("loading")
     from scbetavae.cli._console import quiet_libraries
-    from scbetavae.cli._explain import page_writer
     from scbetavae.cli._io import read_cells
+    from scbetavae.report import write_report
 
-    with quiet_libraries(progress), terminable(), users_mistakes(OSError, KeyError, ValueError, ModuleNotFoundError):
-        write = page_writer()
+    with quiet_libraries(progress), terminable(), users_mistakes(OSError, KeyError, ValueError):
         adata = read_cells(source)
         if keys.UNS not in adata.uns:
             msg = f"{str(source)!r} holds no results of scbetavae: run `scbetavae {source}` first."
             raise ValueError(msg)
         out.parent.mkdir(parents=True, exist_ok=True)
-        with staged_file(out) as path:
-            write(adata, path)
+        write_report(adata, out)
     line("written to", str(out))
     return 0

@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 import pandas as pd
 
-from scbetavae import pl, tl
+from scbetavae import pl, report, tl
 from scbetavae._core import keys, results
 from scbetavae._core.columns import class_name
-from scbetavae.cli import _explain as explain
-from scbetavae.cli._genes import symbols_of
 from scbetavae.cli._layout import choose_layout
 from scbetavae.cli._outputs import REPORT, Outputs
 from scbetavae.cli._summary import describe_dimensions, describe_removal, describe_stability
@@ -34,8 +32,15 @@ if TYPE_CHECKING:
     from scbetavae.model import BetaVAE
 
 # Results, and files, that are written as a table and as a plot: `pl` names its functions after results.
-_PLOTS = (keys.LATENT_SUMMARY, keys.BATCH_DIMENSIONS, keys.BATCH_REMOVAL, keys.TRAVERSAL, keys.CONDITION_PREDICTION)
-_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES, explain.CARDS)
+_PLOTS = (
+    keys.LATENT_SUMMARY,
+    keys.BATCH_DIMENSIONS,
+    keys.BATCH_REMOVAL,
+    keys.TRAVERSAL,
+    keys.CONDITION_PREDICTION,
+    keys.DIMENSIONS,
+)
+_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES, keys.DIMENSIONS, keys.GENE_SETS)
 _KEPT_GENES = 50  # of each dimension and direction, in the file: those of the table of genes
 
 
@@ -62,8 +67,7 @@ def make_results(adata: AnnData, model: BetaVAE, options: Namespace, outputs: Ou
         outputs.picture(LAYOUT, layout.draw, adata, list(filter(None, (options.labels_key, options.batch_key))))
     if actions is not None:
         actions.write(coordinates)
-        if explain.page_is_there():
-            outputs.write(REPORT, lambda path: explain.page_writer()(adata, path))
+        outputs.write(REPORT, lambda path: report.write_report(adata, path))
 
 
 def _n_stages(options: Namespace) -> int:
@@ -114,11 +118,8 @@ class _Actions:
         """Apply every operation; results go to ``adata``."""
         show("stability and importance")
         self._act("stability", ("latent_summary",), self._summarize)
-        show("genes")
-        self._act("genes", ("dimension_genes", "traversal"), self._traverse)
-        if explain.cards_are_there():
-            self._act("cards", (explain.CARDS,), self._describe)
-        self._act("encodes", (), lambda: describe_dimensions(self._adata, symbols_of(self._adata, self._options)))
+        show("cards")
+        self._act("encodes", ("dimensions", "gene_sets", "dimension_genes", "traversal"), self._describe)
         if self._options.batch_key is not None:
             show("batch removal")
             self._act("batch", ("batch_dimensions", "batch_removal"), self._remove_batch)
@@ -161,15 +162,13 @@ class _Actions:
         self.batch_was_removed = True
         return describe_removal(self._adata)
 
-    def _traverse(self) -> str:
-        self._model.traverse(scale="quantile", seed=self._options.seed)
-        symbols = explain.symbols_for(tl.rank_dimension_genes, self._options.gene_symbols)
-        genes = tl.rank_dimension_genes(self._adata, **symbols)
-        return "no dimension changes a gene within the observed range" if genes.empty else ""
-
     def _describe(self) -> str:
-        explain.describe(self._adata, self._options.gene_symbols)
-        return ""
+        known = self._options.covariates or None
+        cards = self._model.describe_dimensions(known, gene_symbols=self._options.gene_symbols)
+        if cards.empty:
+            return "nothing: no dimension is active"
+        tl.rank_dimension_genes(self._adata, gene_symbols=self._options.gene_symbols)
+        return describe_dimensions(cards)
 
     def _predict(self) -> str:
         options, condition = self._options, self._options.condition

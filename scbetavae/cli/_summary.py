@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
-from scbetavae import pl
 from scbetavae._core import keys, results
+from scbetavae._core.constants import STABLE
 from scbetavae._core.text import counted
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
     from scbetavae.model import BetaVAE
 
-_STABLE = 0.7  # the line in the plot of the latent summary
 _MOST_DIMENSIONS = 10  # to say what they encode
 _CLUSTERS = f"{keys.BATCH_REMOVAL}{keys.CLUSTERS_SUFFIX}"  # conserved where no covariate was given
 _CLASSIFIERS = {"knn": "k-NN", "random_forest": "random forest"}
@@ -41,17 +39,15 @@ def describe_stability(summary: pd.DataFrame) -> str:
     if known.empty:
         return "not known: no dimension starts from an independent component"
     stability = known["stability"]
-    low = known.loc[stability < _STABLE, "dimension"].tolist()
-    text = f"{len(known) - len(low)} of {counted(len(known), 'dimension')} at least {_STABLE:g} in resampled cells"
+    low = known.loc[stability < STABLE, "dimension"].tolist()
+    text = f"{len(known) - len(low)} of {counted(len(known), 'dimension')} at least {STABLE:g} in resampled cells"
     return f"{text} ({stability.min():.2f} to {stability.max():.2f}){'; below: ' if low else ''}{_numbers(low)}"
 
 
-def describe_dimensions(adata: AnnData, symbols: pd.Series) -> str:
-    """What dimensions encode, most important first."""
-    names = _names(adata, symbols)
-    order = _stored(adata, keys.LATENT_SUMMARY)
-    ranked = list(names) if order is None else [d for d in order.sort_values("order")["dimension"] if d in names]
-    parts = [f"{dimension}: {names[dimension]}" for dimension in ranked[:_MOST_DIMENSIONS]]
+def describe_dimensions(cards: pd.DataFrame) -> str:
+    """Names of the dimensions, most important first."""
+    ranked = cards.sort_values("order", kind="stable")
+    parts = [f"{row['dimension']} {row['name']}" for row in ranked.head(_MOST_DIMENSIONS).to_dict("records")]
     return "; ".join(parts) + (" ..." if len(ranked) > _MOST_DIMENSIONS else "")
 
 
@@ -75,32 +71,6 @@ def describe_removal(adata: AnnData) -> str:
         changes.append(f"{'clusters' if name == _CLUSTERS else name} keeps {' and '.join(shares)}")
     several = "s" if ", " in dimensions else ""
     return f"{known['status']}: without dimension{several} {dimensions}, {'; '.join(changes)}"
-
-
-def _names(adata: AnnData, symbols: pd.Series) -> dict[int, str]:
-    """A name for each dimension: that of its card, or the covariate it encodes, or the genes that increase along it.
-
-    To merge: with dimension cards, their column ``name`` alone.
-    """
-    genes = _stored(adata, keys.DIMENSION_GENES)
-    names: dict[int, str] = {}
-    if genes is not None:
-        top = genes[(genes["direction"] == "up") & (genes["rank"] <= 3)]
-        for dimension, part in top.groupby("dimension"):
-            names[int(str(dimension))] = "genes " + " ".join(part["gene"].map(symbols).fillna(part["gene"]).astype(str))
-    if f"{keys.DISENTANGLEMENT}{keys.DIMENSIONS_SUFFIX}" in adata.uns[keys.UNS]:
-        names |= _encoded(pl.dimension_covariate_frame(adata))
-    return dict(sorted(names.items()))
-
-
-def _encoded(frame: pd.DataFrame) -> dict[int, str]:
-    """The covariate, or its class, that a dimension encodes most strongly; of two classes, one says it all."""
-    two = [name for name, part in frame.groupby("covariate") if part["column"].nunique() == 2]
-    encoded = frame.drop_duplicates("dimension")
-    encoded = encoded[encoded["active"] & (encoded["encodes"] != "")]
-    covariates = encoded["encodes"].str.split(": ", n=1).str[0]
-    names = np.where(covariates.isin(two), covariates, encoded["encodes"].str.replace(": ", " ", n=1))
-    return dict(zip(encoded["dimension"].astype(int).tolist(), names.tolist(), strict=True))
 
 
 def _stored(adata: AnnData, key: str) -> pd.DataFrame | None:

@@ -30,7 +30,8 @@ CURVES, LAYOUT = figure("training"), figure("cells")
 SCORED = _both("scores", "dimension_covariate")
 ACTED = (
     *_both("latent_summary", "batch_dimensions", "batch_removal"),
-    *(table("dimensions"), table("dimension_genes"), figure("traversal")),
+    *_both("dimensions"),
+    *(table("dimension_genes"), table("gene_sets"), figure("traversal")),
     *_both("condition_prediction", "counterfactual"),
 )
 OUTPUTS = (CELLS, MODEL, REPORT, CURVES, LAYOUT, *SCORED, *ACTED, NOT_MADE)

@@ -28,6 +28,7 @@ from ._score_disentanglement import score_disentanglement
 from ._setup import check_model_arguments, n_encoder_input, setup_anndata
 from ._training import train
 from ._traversal import traverse
+from ._write_report import write_report
 from ._zero_batch_dimensions import zero_batch_dimensions
 
 
@@ -132,6 +133,7 @@ class BetaVAE(SCVI):
     decode = decode
     traverse = traverse
     counterfactual = counterfactual
+    write_report = write_report
 
     starts_from_weights_: bool = False
     """Whether the weights were loaded, so that training goes on from them."""

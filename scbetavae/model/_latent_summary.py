@@ -86,8 +86,9 @@ def get_latent_summary(
     Written to ``adata.uns["betavae"]``: what is returned, and under ``f"{key_added}_params"`` a flat dict: ``collapse_status``
     (``"none"``, ``"usual"``, ``"collapsed"`` for more than half of the dimensions inactive, ``"too early"`` or
     ``"training unknown"``); ``collapse``, a sentence about inactive dimensions, empty if there are none; ``measured_on``
-    (``"validation"``, ``"all"`` or ``"given"``), the cells on which the loss was measured, and ``n_measured``, their number; and
-    ``n_anchored``, the number of dimensions with a component.
+    (``"validation"``, ``"all"`` or ``"given"``), the cells on which the loss was measured, and ``n_measured``, their number;
+    ``nll``, their negative log-likelihood at the posterior means, in nats per cell; and ``n_anchored``, the number of dimensions
+    with a component.
 
     Raises
     ------
@@ -209,7 +210,7 @@ def _summarize(
     """The summary and its parameters. Moves no global random state."""
     rows, measured_on = _cells_to_measure_on(self, adata, indices)
     with random_state_kept(self.device), torch.inference_mode():
-        (lost, lost_of_all), lost_se = _ablate(self, adata, rows, batch_size)
+        (lost, lost_of_all, nll), lost_se = _ablate(self, adata, rows, batch_size)
         stability, correlation = _describe_anchor(self, adata, latent.means, batch_size)
     kl, anchor = np.asarray(latent.kl), self.module.anchor
     order = np.empty(len(kl), dtype=np.int64)
@@ -237,6 +238,7 @@ def _summarize(
         "collapse": describe_collapse(n_empty, used, float(kl.sum()), run),
         "measured_on": measured_on,
         "n_measured": len(rows),
+        "nll": nll,
         "n_anchored": 0 if anchor is None else anchor.n_components,
     }
 
@@ -259,8 +261,8 @@ def _was_trained_on(self: BetaVAE, adata: AnnData) -> bool:
 
 def _ablate(
     self: BetaVAE, adata: AnnData, rows: Any, batch_size: int | None
-) -> tuple[tuple[np.ndarray, float], np.ndarray]:
-    """Mean over cells of what the ablation of each dimension and of all loses, and the former's standard error, in nats."""
+) -> tuple[tuple[np.ndarray, float, float], np.ndarray]:
+    """Means over cells in nats: lost without each dimension, lost without all, loss itself; and standard errors of the first."""
     adata = self._validate_anndata(adata)
     manager: Any = self.get_anndata_manager(adata)
     counts = manager.get_from_registry(REGISTRY_KEYS.X_KEY)
@@ -273,10 +275,10 @@ def _ablate(
     loader = self._make_data_loader(adata, indices=rows, batch_size=batch_size)
     with evaluating(self):
         losses = np.concatenate([self.module.ablation_losses(tensors).numpy() for tensors in loader], axis=1)
-    lost = losses[:-1]
+    lost = losses[:-2]
     n_cells = lost.shape[1]
     error = lost.std(axis=1, ddof=1) / np.sqrt(n_cells) if n_cells > 1 else np.full(len(lost), np.nan)
-    return (lost.mean(axis=1), float(losses[-1].mean())), error
+    return (lost.mean(axis=1), *losses[-2:].mean(axis=1).tolist()), error
 
 
 def _describe_anchor(

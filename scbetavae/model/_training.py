@@ -211,6 +211,8 @@ def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
     arguments |= self.trainer.lightning_module.describe()
     arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
     arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
+    setup = self.registry_.get("setup_args", {})
+    arguments |= {f"setup_{name}": value for name, value in setup.items() if isinstance(value, str)}
     arguments["version_scbetavae"] = __version__
     arguments |= {f"version_{name}": version(name) for name in ("scvi-tools", "torch", "anndata")}
     return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._decoding_inputs import DecoderConditions
 
 N_STEPS, N_ANCHORS = 7, 100
+_CARD_STEPS = 13  # of cards: half a standard deviation each, so that narrow dimensions have steps within the data, too
 _STORED_ROWS = 500_000
 _STORED_GENES = 100
 
@@ -157,14 +158,14 @@ def store_traversal(
 
 
 def default_traversal(self: BetaVAE, adata: AnnData, latent: Latent) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The traversal of all active dimensions with the defaults of `traverse`, and how it was made; not stored."""
+    """The traversal of all active dimensions for their cards, and how it was made; not stored."""
     anchors = read_anchors(adata, "cells", N_ANCHORS, 0)
     conditions = _conditions_of_anchors(self, adata, anchors)
-    ends = read_range(None, None, N_STEPS, "prior")
+    ends = read_range(None, None, _CARD_STEPS, "prior")
     how = {"around": anchors.text, "n_anchors": len(anchors.rows), "seed": 0}
-    how |= {"scale": "prior", "low": ends[0], "high": ends[1], "n_steps": N_STEPS}
+    how |= {"scale": "prior", "low": ends[0], "high": ends[1], "n_steps": _CARD_STEPS}
     wanted = np.flatnonzero(latent.active)
-    return _run(self, latent, anchors, conditions, wanted, None, (ends, N_STEPS, "prior")), how
+    return _run(self, latent, anchors, conditions, wanted, None, (ends, _CARD_STEPS, "prior")), how
 
 
 def _run(

@@ -26,9 +26,9 @@ def ablation_losses(
 
     with :math:`m_i` the posterior means of cell i, and those of a latent library size where there is one. With a logistic
     normal, the values before the map to the simplex are changed. Takes the tensors of a minibatch, counts included, in
-    evaluation mode, and a bound on the entries of cells x genes arrays held at once. Returns nats of shape ``(dims + 1, cells)``
-    in double precision on the CPU, negative where a cell's counts are more likely without the dimension; in the last row all
-    dimensions are set to 0.
+    evaluation mode, and a bound on the entries of cells x genes arrays held at once. Returns nats of shape ``(dims + 2, cells)``
+    in double precision on the CPU: what is lost without each dimension, negative where a cell's counts are more likely without
+    it; what is lost without all of them; and the negative log-likelihood of the unchanged representation.
     """
     tensors = {name: value.to(module.device) for name, value in tensors.items() if value is not None}
     inferred = module.inference(**module._get_inference_input({**tensors}, full_forward_pass=True))
@@ -57,7 +57,7 @@ def ablation_losses(
         loss = negative_log_likelihood(decoded[MODULE_KEYS.PX_KEY], repeated)
         losses.append(loss.cpu().double().view(n, n_cells))
     loss = torch.cat(losses)
-    return loss[:-1] - loss[-1]
+    return torch.cat([loss[:-1] - loss[-1], loss[-1:]])
 
 
 def _repeat_rows(value: torch.Tensor, times: int) -> torch.Tensor:

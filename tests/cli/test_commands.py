@@ -90,7 +90,6 @@ def page(monkeypatch):
     module = ModuleType("scbetavae.report")
     module.write_report = lambda adata, path: Path(path).write_text(f"{adata.n_obs} cells")
     monkeypatch.setitem(sys.modules, "scbetavae.report", module)
-    monkeypatch.setattr("scbetavae.cli._explain.page_is_there", lambda: True)
     return module
 
 
@@ -114,21 +113,6 @@ def test_report_of_a_folder_or_a_file(name, finished, run):
     assert text == "written to  out/report.html\n"
     assert run("report", name, "--out", "new/page.html")[0] == 0
     assert Path("new/page.html").read_text() == "20 cells"
-
-
-def test_a_report_that_fails_leaves_the_earlier_page(page, finished, run):
-    (finished / "report.html").write_text("earlier")
-
-    def fail(_adata, path):
-        Path(path).write_text("half")
-        msg = "no table of dimensions"
-        raise KeyError(msg)
-
-    page.write_report = fail
-    code, _, errors = run("report", "out")
-    assert (code, errors) == (2, "scbetavae: error: no table of dimensions\n")
-    assert sorted(path.name for path in finished.iterdir()) == ["betavae.h5ad", "report.html"]
-    assert (finished / "report.html").read_text() == "earlier"
 
 
 @pytest.mark.usefixtures("page")

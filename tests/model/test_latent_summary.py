@@ -84,6 +84,7 @@ def test_loss_is_that_of_the_definition_on_held_out_cells(model, counts_adata):
     parameters = counts_adata.uns["betavae"]["latent_summary_params"]
     assert "X_betavae" in parameters.pop("fingerprint")
     n_anchored = frame["stability"].notna().sum()
+    assert parameters.pop("nll") > 0
     assert parameters == {
         "collapse_status": "none",
         "collapse": "",
