@@ -60,11 +60,12 @@ def dimension_covariate(
     widths = [max(part["column"].nunique() * _CELL, len(str(name)) * _CHARACTER) for name, part in panels.items()]
     n_dims = frame["dimension"].nunique()
     height = max(n_dims * _CELL, 1.2) + frame["column"].str.len().max() * _CHARACTER + 0.7
-    figure = Picture(sum(widths) + 0.2 * len(panels) + 1.5, height, w_pad=0.03, wspace=0.0)
+    labels = dimension_labels(frame.drop_duplicates("dimension"))
+    width = sum(widths) + 0.2 * len(panels) + 1.5 + _CHARACTER * max(map(len, labels))
+    figure = Picture(width, height, w_pad=0.03, wspace=0.0)
     all_axes = figure.subplots(1, len(panels), squeeze=False, width_ratios=widths)[0]
     highest = min(1.0, max(0.2, math.ceil(10 * np.nanmax([0.0, frame["normalized"].max()])) / 10))
     meshes = [_draw_covariate(axes, part, highest) for axes, part in zip(all_axes, panels.values(), strict=True)]
-    labels = dimension_labels(frame.drop_duplicates("dimension"))
     all_axes[0].set_yticks(np.arange(n_dims) + 0.5, labels, fontsize="small")
     all_axes[0].set_ylabel("dimension")
     bar = figure.colorbar(meshes[-1], ax=all_axes[-1], shrink=min(1.0, 2.0 / (n_dims * _CELL)), pad=0.04, aspect=14)
@@ -82,7 +83,7 @@ def dimension_covariate_frame(
     DataFrame with one row per cell of the heatmap: ``dimension``, ``covariate``, ``column`` (the class; the name of a numeric
     covariate; the number of classes if there are more than 24), ``normalized`` in [0, 1], ``direction`` in [-1, 1],
     ``p_adjusted``, ``active``, and ``encodes``: the column that the dimension encodes most strongly, empty if no p-value is
-    below 0.05.
+    below 0.05; and ``name`` of the dimension, if it was described.
     """
     table = _choose_embedding(read_table(data, key, _COLUMNS, _MAKE, keys.DIMENSIONS_SUFFIX), embedding)
     cells = pd.concat([_columns_of(part) for _, part in table.groupby("covariate", sort=False)], ignore_index=True)
@@ -103,7 +104,8 @@ def dimension_covariate_frame(
     cells["encodes"] = cells["dimension"].map({d: "" if i < 0 else names[i] for d, i in best.items()})
     row_rank = cells["dimension"].map({dimension: i for i, dimension in enumerate(order)})
     ordered = cells.iloc[np.lexsort((column_rank, row_rank))].reset_index(drop=True)
-    return ordered[["dimension", "covariate", "column", "normalized", "direction", "p_adjusted", "active", "encodes"]]
+    columns = ["dimension", "covariate", "column", "normalized", "direction", "p_adjusted", "active", "encodes"]
+    return ordered[[*columns, *(["name"] if "name" in ordered else [])]]
 
 
 def _choose_embedding(table: pd.DataFrame, embedding: str | None) -> pd.DataFrame:

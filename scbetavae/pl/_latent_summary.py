@@ -23,6 +23,7 @@ _PANELS = {
 }
 _ROW = 0.24  # inches
 _WIDTH, _STABILITY_WIDTH = 7.6, 1.8  # inches of two panels, and of the third
+_CHARACTER = 0.07  # inches of a letter of a name
 _CHARACTERS = 120  # of a line of text over that width
 _PALE = 0.35
 
@@ -51,7 +52,9 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     sentence = textwrap.fill(str(read_parameters(data, key).get("collapse", "")), _CHARACTERS)
     n_panels = 2 + int(np.isfinite(stability).any())
     height = max(len(frame) * _ROW, 1.0) + 0.9 + 0.18 * (sentence.count("\n") + bool(sentence))
-    figure = Picture(_WIDTH + _STABILITY_WIDTH * (n_panels - 2), height, w_pad=0.06, wspace=0.02)
+    labels = dimension_labels(frame)
+    width = _WIDTH + _STABILITY_WIDTH * (n_panels - 2) + _CHARACTER * max(map(len, labels))
+    figure = Picture(width, height, w_pad=0.06, wspace=0.02)
     panels = figure.subplots(1, n_panels, sharey=True, width_ratios=[3, 3, 1.4][:n_panels])
     pale = stability < STABLE  # unknown stability is not low
     active = frame["active"].to_numpy(dtype=bool)
@@ -65,7 +68,7 @@ def latent_summary(data: AnnData | pd.DataFrame, *, key: str = keys.LATENT_SUMMA
     for axes in panels:
         for row in np.flatnonzero(~active):
             axes.axhspan(row - 0.5, row + 0.5, color=palette.PALE, linewidth=0, zorder=0)
-        label_rows(axes, dimension_labels(frame), fontsize="small")
+        label_rows(axes, labels, fontsize="small")
     panels[0].set_ylabel("dimension")
     if sentence:
         figure.suptitle(sentence, fontsize="small", x=0.01, ha="left")

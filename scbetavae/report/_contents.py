@@ -246,7 +246,8 @@ def methods(adata: AnnData) -> str:
         )
     removed = results.parameters(adata, keys.BATCH_REMOVAL).get("dimensions")
     if removed:
-        text += f" Dimensions {removed}, which encode batch, were set to a constant."
+        which = f"Dimensions {removed}, which encode" if "," in str(removed) else f"Dimension {removed}, which encodes"
+        text += f" {which} batch, {'were' if ',' in str(removed) else 'was'} set to a constant."
     return text
 
 

@@ -64,7 +64,7 @@ def describe_dimensions(
 
     A name is that of the class or covariate that the dimension encodes (normalized information of at least 0.3, at one end of the
     dimension), of the technical covariate that it follows (absolute correlation of at least 0.7), of its top gene set (adjusted
-    p-value below 0.05), or its top genes. It depends on the data alone, and no two dimensions have the same.
+    p-value below 0.05; below 0.001 it is added to the name of a covariate), or its top genes. It depends on the data alone, and no two dimensions have the same.
 
     Parameters
     ----------
@@ -249,14 +249,16 @@ def _make_card(
 
 def _set_for_name(
     dimension: int, network: pd.DataFrame | None, sets: pd.DataFrame | None
-) -> tuple[str, str, list[str]]:
-    """The significant gene set with the highest score, its direction and top genes; a set of cell quality only if it is alone."""
+) -> tuple[str, str, list[str], float]:
+    """The significant gene set with the highest score (one of cell quality only if it is alone), its direction, genes and q."""
     if network is None or sets is None:
-        return "", "up", []
+        return "", "up", [], 1.0
     quality = set(network.loc[network["kind"] == "quality", "source"]) if "kind" in network else set()
     found = sets[(sets["dimension"] == dimension) & (sets["p_adjusted"] < _SIGNIFICANT)]
     rows = sorted(found.to_dict("records"), key=lambda row: (row["gene_set"] in quality, -abs(row["score"])))
-    return (rows[0]["gene_set"], rows[0]["direction"], rows[0]["genes"].split(", ")) if rows else ("", "up", [])
+    if not rows:
+        return "", "up", [], 1.0
+    return rows[0]["gene_set"], rows[0]["direction"], rows[0]["genes"].split(", "), rows[0]["p_adjusted"]
 
 
 def _follows(values: np.ndarray, technical: pd.DataFrame) -> Card:

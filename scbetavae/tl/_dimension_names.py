@@ -12,6 +12,7 @@ from scbetavae._core.text import listed
 LEAST_INFORMATION = 0.3  # normalized information about a class or covariate,
 LEAST_DIRECTION = 0.5  # and rank correlation: the class is at one end
 LEAST_TECHNICAL = 0.7  # correlation with a technical covariate
+CLEAR = 0.001  # adjusted p-value of a gene set that is added to the name of a covariate
 _GENES = 3
 
 Card = dict[str, Any]
@@ -61,12 +62,12 @@ def name_cards(cards: list[Card], given: Mapping[int, str]) -> None:
 def _derive_name(card: Card) -> str:
     if card["role"] != "free":
         return str(card["role"]).removeprefix("guided:")
-    gene_set, direction, members = card["named_after"]
+    gene_set, direction, members, q = card["named_after"]
     if card["covariate"] and card["information"] >= LEAST_INFORMATION and abs(card["direction"]) >= LEAST_DIRECTION:
         if card["marks_class"]:
             return str(card["class"]) if card["direction"] > 0 else f"{card['class']} (low)"
         # A factor of the whole covariate, such as batch or condition; the gene set says what it does.
-        return f"{card['covariate']}: {gene_set}" if gene_set else str(card["covariate"])
+        return f"{card['covariate']}: {gene_set}" if q < CLEAR else str(card["covariate"])
     if abs(card["technical_r"]) >= LEAST_TECHNICAL:
         return str(card["technical"])
     if gene_set:

@@ -6,7 +6,14 @@ import pandas as pd
 import pytest
 
 from scbetavae import tl
-from scbetavae.tl._dimension_names import LEAST_DIRECTION, LEAST_INFORMATION, LEAST_TECHNICAL, derive_names, read_names
+from scbetavae.tl._dimension_names import (
+    CLEAR,
+    LEAST_DIRECTION,
+    LEAST_INFORMATION,
+    LEAST_TECHNICAL,
+    derive_names,
+    read_names,
+)
 
 GENES = [f"gene_{i}" for i in range(60)]
 
@@ -102,7 +109,7 @@ def test_cards_survive_a_file(adata, tmp_path):
 def card(**known):
     """A card of which nothing is known but this."""
     nothing = {"dimension": 0, "role": "free", "covariate": "", "class": "", "information": np.nan, "direction": np.nan}
-    nothing |= {"marks_class": False, "technical": "", "technical_r": np.nan, "named_after": ("", "up", [])}
+    nothing |= {"marks_class": False, "technical": "", "technical_r": np.nan, "named_after": ("", "up", [], 1.0)}
     return nothing | {"top": {"up": [("G1", 2.0), ("G2", 1.0)], "down": [("G3", -3.0)]}} | known
 
 
@@ -121,10 +128,20 @@ CLASS = {"covariate": "cell_type", "class": "B cells", "marks_class": True, "inf
         (CLASS | {"direction": -LEAST_DIRECTION}, "B cells (low)"),
         ({"technical": "depth", "technical_r": -LEAST_TECHNICAL}, "depth"),
         ({"technical": "depth", "technical_r": LEAST_TECHNICAL - 1e-6}, "G3"),
-        ({"named_after": ("interferon", "up", ["ISG15", "IFI6", "MX1", "LY6E"])}, "interferon (ISG15, IFI6, MX1)"),
-        ({"named_after": ("interferon", "down", ["ISG15"])}, "interferon, low (ISG15)"),
+        (
+            {"named_after": ("interferon", "up", ["ISG15", "IFI6", "MX1", "LY6E"], 0.04)},
+            "interferon (ISG15, IFI6, MX1)",
+        ),
+        ({"named_after": ("interferon", "down", ["ISG15"], 0.04)}, "interferon, low (ISG15)"),
         (CLASS | {"covariate": "condition", "marks_class": False}, "condition"),
-        (CLASS | {"covariate": "condition", "marks_class": False, "named_after": ("ifn", "up", [])}, "condition: ifn"),
+        (
+            CLASS | {"covariate": "condition", "marks_class": False, "named_after": ("ifn", "up", [], CLEAR / 2)},
+            "condition: ifn",
+        ),
+        (
+            CLASS | {"covariate": "condition", "marks_class": False, "named_after": ("ifn", "up", [], CLEAR)},
+            "condition",
+        ),
         ({"top": {"up": [], "down": []}}, "dim_0"),
     ],
 )
