@@ -64,7 +64,8 @@ def describe_dimensions(
 
     A name is that of the class or covariate that the dimension encodes (normalized information of at least 0.3, at one end of the
     dimension), of the technical covariate that it follows (absolute correlation of at least 0.7), of its top gene set (adjusted
-    p-value below 0.05; below 0.001 it is added to the name of a covariate), or its top genes. It depends on the data alone, and no two dimensions have the same.
+    p-value below 0.05), or its top genes. A gene set with an adjusted p-value below 0.001 is added to the name of a covariate.
+    Names depend on the data alone, and no two dimensions have the same.
 
     Parameters
     ----------
