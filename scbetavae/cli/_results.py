@@ -40,7 +40,7 @@ _PLOTS = (
     keys.CONDITION_PREDICTION,
     keys.DIMENSIONS,
 )
-_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES, keys.DIMENSIONS, keys.GENE_SETS)
+_TABLES = (*(name for name in _PLOTS if name != keys.TRAVERSAL), keys.DIMENSION_GENES, keys.GENE_SETS)
 _KEPT_GENES = 50  # of each dimension and direction, in the file: those of the table of genes
 
 
@@ -167,7 +167,6 @@ class _Actions:
         cards = self._model.describe_dimensions(known, gene_symbols=self._options.gene_symbols)
         if cards.empty:
             return "nothing: no dimension is active"
-        tl.rank_dimension_genes(self._adata, gene_symbols=self._options.gene_symbols)
         return describe_dimensions(cards)
 
     def _predict(self) -> str:

@@ -14,7 +14,7 @@ from scbetavae._core.staging import results_kept, staged
 
 from ._latent import cells_of, class_overrides, compute_latent, registered_classes, write_latent
 from ._registered_cells import COUNT_LIKELIHOODS
-from ._traversal import default_traversal, store_traversal
+from ._traversal import store_traversal, traverse_for_cards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scbetavae.tl import GeneSets
 
     from ._betavae import BetaVAE
+    from ._latent import Latent
 
 
 def describe_dimensions(
@@ -38,8 +39,9 @@ def describe_dimensions(
 ) -> pd.DataFrame:
     """Describe every active dimension and name it: :func:`scbetavae.tl.describe_dimensions`.
 
-    The latent summary and a traversal of all active dimensions are made unless they are there. Names are kept with the model,
-    also when it is saved, until it is trained again.
+    The latent summary, a traversal of all active dimensions from -3 to 3, and their top genes are made unless they are there.
+    Genes change from the low to the high end of a dimension, the 1% and 99% quantiles of the cells. Names are kept with the
+    model, also when it is saved, until it is trained again.
 
     Parameters
     ----------
@@ -88,31 +90,38 @@ def describe_dimensions(
     layer = setup.get("layer") if self.module.gene_likelihood in COUNT_LIKELIHOODS else None
     technical = tl.read_technical(adata, None, layer if layer in list(adata.layers) else None, genes_detected=True)
     with results_kept(adata):
-        _summarize_once(self, adata)
+        if not _is_there(adata, keys.LATENT_SUMMARY):
+            self.get_latent_summary(adata=adata)
         with staged(adata, obs=overrides) as copy:
             write_latent(self, adata, copy)
             latent = compute_latent(self, adata, normal=True)
-            traversal, how = default_traversal(self, adata, latent) if latent.active.any() else (None, {})
-            if traversal is not None and not _has_traversal(copy):
-                store_traversal(self, copy, latent, traversal, how, keys.TRAVERSAL)
-            changes = None if traversal is None else tl.gene_changes(traversal)
+            changes = None
+            if latent.active.any():
+                made = traverse_for_cards(self, adata, latent)
+                changes = tl.gene_changes(made.ends)
+                if not _is_there(copy, keys.TRAVERSAL):
+                    store_traversal(self, copy, latent, made.steps, made.how, keys.TRAVERSAL)
+                if not _is_there(copy, keys.DIMENSION_GENES):
+                    _store_genes(copy, made.ends, symbols, latent)
             sources = tl.Sources(changes, technical, symbols, network, {"gene_symbols": gene_symbols})
             cards = tl.run_description(copy, columns, sources, obsm_key=keys.LATENT, names=given, key_added=key_added)
     self.dimension_names_ = given or None
     return cards
 
 
-def _summarize_once(self: BetaVAE, adata: AnnData) -> None:
-    """Make the latent summary unless that of this latent representation is there."""
-    made = results.parameters(adata, keys.LATENT_SUMMARY)
-    if not made or not results.describes(adata, keys.LATENT_SUMMARY, keys.LATENT):
-        self.get_latent_summary(adata=adata)
+def _is_there(adata: AnnData, key: str) -> bool:
+    """Whether there is such a result about this latent representation, which stays."""
+    made = results.parameters(adata, key)
+    return bool(made) and results.describes(adata, key, keys.LATENT)
 
 
-def _has_traversal(adata: AnnData) -> bool:
-    """Whether there is a traversal of this latent representation, which stays."""
-    made = results.parameters(adata, keys.TRAVERSAL)
-    return bool(made) and results.describes(adata, keys.TRAVERSAL, keys.LATENT)
+def _store_genes(adata: AnnData, traversal: pd.DataFrame, symbols: pd.Series, latent: Latent) -> None:
+    """Store the top genes of every dimension as `rank_dimension_genes` does, between the ends of the cells."""
+    table = tl.rank_dimension_genes(traversal)
+    if (symbols.to_numpy() != symbols.index.to_numpy()).any():
+        table.insert(list(table).index("gene") + 1, "symbol", table["gene"].map(symbols))
+    how = {"rank_by": "log_fold_change", "in_range_only": True}
+    results.store(adata, keys.DIMENSION_GENES, {"": table}, how, {keys.LATENT: latent.means})
 
 
 def _labels(adata: AnnData, labels: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._decoding_inputs import DecoderConditions
 
 N_STEPS, N_ANCHORS = 7, 100
-_CARD_STEPS = 13  # of cards: half a standard deviation each, so that narrow dimensions have steps within the data, too
+_CARD_STEPS = 13  # of cards: half a standard deviation each, so that narrow dimensions have steps within the data
 _STORED_ROWS = 500_000
 _STORED_GENES = 100
 
@@ -157,15 +157,28 @@ def store_traversal(
     results.store(adata, key_added, {"": table}, how, describing(self, latent))
 
 
-def default_traversal(self: BetaVAE, adata: AnnData, latent: Latent) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The traversal of all active dimensions for their cards, and how it was made; not stored."""
+class CardTraversals(NamedTuple):
+    """Traversals of all active dimensions for their cards, not stored."""
+
+    steps: pd.DataFrame
+    """From -3 to 3, for the slider of the report."""
+    how: dict[str, Any]
+    """How it was made."""
+    ends: pd.DataFrame
+    """From the low to the high end of the cells, for the changes of genes."""
+
+
+def traverse_for_cards(self: BetaVAE, adata: AnnData, latent: Latent) -> CardTraversals:
+    """Both traversals, around the same cells as `traverse` by default."""
     anchors = read_anchors(adata, "cells", N_ANCHORS, 0)
     conditions = _conditions_of_anchors(self, adata, anchors)
-    ends = read_range(None, None, _CARD_STEPS, "prior")
-    how = {"around": anchors.text, "n_anchors": len(anchors.rows), "seed": 0}
-    how |= {"scale": "prior", "low": ends[0], "high": ends[1], "n_steps": _CARD_STEPS}
     wanted = np.flatnonzero(latent.active)
-    return _run(self, latent, anchors, conditions, wanted, None, (ends, _CARD_STEPS, "prior")), how
+    low, high = read_range(None, None, _CARD_STEPS, "prior")
+    how = {"around": anchors.text, "n_anchors": len(anchors.rows), "seed": 0}
+    how |= {"scale": "prior", "low": low, "high": high, "n_steps": _CARD_STEPS}
+    steps = _run(self, latent, anchors, conditions, wanted, None, ((low, high), _CARD_STEPS, "prior"))
+    path = (read_range(None, None, 2, "quantile"), 2, "quantile")
+    return CardTraversals(steps, how, _run(self, latent, anchors, conditions, wanted, None, path))
 
 
 def _run(

@@ -165,7 +165,8 @@ def _responses(part: pd.DataFrame, symbols: pd.Series) -> dict[str, Any] | None:
     expressed = part.groupby("gene", observed=True)["expression"].max() >= 0.1
     changes = changes[expressed.reindex(changes.index)]
     within = steps.loc[steps["in_range"], "step"]
-    if changes.empty or len(within) < 2:
+    within = steps["step"] if len(within) < 2 else within
+    if changes.empty:
         return None
     change = (changes[within.iloc[-1]] - changes[within.iloc[0]]).sort_values(ascending=False, kind="stable")
     chosen = [*change[change > 0].index[:_GENES], *change[change < 0].index[-_GENES:]]

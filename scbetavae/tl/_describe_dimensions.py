@@ -102,7 +102,7 @@ def describe_dimensions(
         The technical covariate (library size, genes detected, percent mitochondrial) with the largest Pearson correlation, and a
         sentence if that is at least 0.5 in absolute value.
 
-    Also written: under ``"dimension_genes"`` the top genes, see :func:`rank_dimension_genes`, and under ``"gene_sets"`` all sets.
+    Also written: under ``"gene_sets"`` all gene sets, see :func:`enrich_dimensions`.
 
     Raises
     ------

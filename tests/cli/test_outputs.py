@@ -110,10 +110,14 @@ def test_what_an_output_raises_is_a_line_and_a_row(what, error, lost, reason, fi
     assert [path.name for path in Path().iterdir()] == ["scbetavae-out"]
 
 
+GENES = ["tables/dimension_genes.csv", "tables/gene_sets.csv", "figures/traversal.png"]
 ACTED = {
     "get_latent_summary": both("latent_summary"),
     "zero_batch_dimensions": both("batch_dimensions", "batch_removal"),
-    "traverse": ["tables/dimension_genes.csv", "figures/traversal.png"],
+    "describe_dimensions": [
+        *both("dimensions"),
+        *("tables/dimension_genes.csv", "tables/gene_sets.csv", "figures/traversal.png"),
+    ],
     "predict_condition": both("condition_prediction"),
     "counterfactual": both("counterfactual"),
 }
@@ -127,11 +131,11 @@ def test_every_action_may_fail_and_strict_says_so_in_the_exit_code(file, run, mo
         code, report, errors = run(file, *arguments, *strict)
         assert code == expected, errors
         assert_essential(adata_has_layout=True)
-        assert names_in() == sorted([*ESSENTIAL, CURVES, LAYOUT, "not_made.csv"])
+        assert names_in() == sorted([*ESSENTIAL, CURVES, LAYOUT, "not_made.csv", "report.html"])
         reasons = not_made()
         for number, (name, lost) in enumerate(ACTED.items()):
             assert {reasons[output] for output in lost} == {f"ZeroDivisionError: reason {number}"}, name
-        for title in ("stability", "batch", "genes", "condition", "effect"):
+        for title in ("stability", "batch", "encodes", "condition", "effect"):
             assert any(line.startswith(f"{title:<12}not possible: ZeroDivisionError") for line in report.splitlines())
     # Nothing failed: no table, although an earlier run left one.
     code, _, errors = run(file, *PLAIN, "--strict")
@@ -158,7 +162,7 @@ def test_data_that_an_output_does_not_expect(arguments, genes, may_lack, cells, 
     # Whether such data are mastered one day is not the point here: what is missing has a reason.
     missing = set(may_lack) - set(names_in())
     reasons = not_made() if Path("scbetavae-out/not_made.csv").exists() else {}
-    assert set(reasons) <= set(may_lack)
+    assert set(reasons) <= set(may_lack), reasons
     if "--condition" in arguments or "lonely" in arguments:
         assert set(reasons) == missing
 

@@ -54,20 +54,9 @@ def test_batch_before_and_after_with_its_status(conserved, shown, adata):
     assert describe_removal(adata) == "A sentence."
 
 
-def test_dimensions_are_named_by_covariate_else_by_genes_most_important_first(adata):
-    genes = [(dimension, direction, rank) for dimension in (0, 1) for direction in ("up", "down") for rank in (1, 2)]
-    ranked = pd.DataFrame(genes, columns=["dimension", "direction", "rank"])
-    ranked["gene"] = [adata.var_names[rank if direction == "up" else 0] for _, direction, rank in genes]
-    adata.uns["betavae"] |= {"latent_summary": summary_frame([0.9] * 3), "dimension_genes": ranked}
-    symbols = pd.Series(["A", "B", "C"], index=adata.var_names)
-    assert describe_dimensions(adata, symbols) == "1: genes B C; 0: genes B C"
-
-    classes = {"plate": ["p1", "p2"], "type": ["B", "NK", "T"]}
-    rows = [(d, name, level) for d in range(3) for name, levels in classes.items() for level in ["", *levels]]
-    table = pd.DataFrame(rows, columns=["dimension", "covariate", "class"])
-    best = {(1, "plate", "p2"), (2, "type", "NK")}
-    found = [row in best for row in rows]
-    table["normalized"], table["p_adjusted"] = np.where(found, 0.8, 0.0), np.where(found, 0.001, 1.0)
-    table["mutual_information"], table["p_value"], table["direction"], table["active"] = 0.1, 1.0, 0.0, True
-    adata.uns["betavae"]["disentanglement_dimensions"] = table
-    assert describe_dimensions(adata, symbols) == "2: type NK; 1: plate; 0: genes B C"
+def test_dimensions_are_named_most_important_first():
+    cards = pd.DataFrame({"dimension": range(12), "name": [f"name {d}" for d in range(12)], "order": range(12, 0, -1)})
+    text = describe_dimensions(cards)
+    assert text.startswith("11 name 11; 10 name 10; ")
+    assert text.endswith("2 name 2 ...")
+    assert describe_dimensions(cards[:2]) == "1 name 1; 0 name 0"

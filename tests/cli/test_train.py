@@ -32,7 +32,7 @@ def both(*names):
 SCORED = both("dimension_covariate", "scores")
 SUMMARIZED = both("latent_summary")
 ZEROED = both("batch_dimensions", "batch_removal")
-TRAVERSED = ["figures/traversal.png", "tables/dimension_genes.csv"]
+TRAVERSED = ["figures/traversal.png", "report.html", "tables/dimension_genes.csv", *both("dimensions")]
 PREDICTED = both("condition_prediction", "counterfactual")
 WRITTEN = sorted(TRAINED + SCORED + SUMMARIZED + ZEROED + TRAVERSED)
 FIRST = ["--layer", "counts", "--batch-key", "donor", "--labels-key", "cell_type", "--beta", "2", "--max-epochs", "20"]
@@ -136,7 +136,8 @@ def test_users_file(first):
         f"held-out negative log-likelihood {history['nll_validation']:.2f}, KL {history['kl_validation']:.2f}" in report
     )
     assert (
-        report.splitlines()[-1] == f"written to  {out}/: betavae.h5ad, model/, 6 tables in tables/, 8 plots in figures/"
+        report.splitlines()[-1]
+        == f"written to  {out}/: betavae.h5ad, model/, report.html, 7 tables in tables/, 9 plots in figures/"
     )
     titles = [line[:12].strip() for line in report.splitlines()[1:]]
     assert titles == ["data", "model", "training", "stability", "encodes", "batch", "written to"]
@@ -186,7 +187,7 @@ def test_progress_is_one_line_on_a_terminal(folder, run, monkeypatch):
     stages = [
         "scores",
         "stability and importance",
-        "genes",
+        "cards",
         "batch removal",
         "picture of the cells",
         "tables and plots",
@@ -285,7 +286,7 @@ def test_ensembl_ids_are_shown_as_symbols(cells, folder, run):
     assert code == 0, errors
     lines = {line[:12].strip(): line[12:] for line in report.splitlines()}
     assert lines["gene names"].startswith("Ensembl ids; symbols from .var['feature_name']")
-    assert "genes SYMBOL" in lines["encodes"]
+    assert "SYMBOL" in lines["encodes"]
     assert "ENSG" not in lines["encodes"]
     code, _, errors = run(folder / "ensembl.h5ad", *quick, "--gene-symbols", "feature", "--out", "other")
     assert code == 2
@@ -678,7 +679,7 @@ def test_actions_are_reported_written_and_stored(first):
     stability = stored.uns["betavae"]["latent_summary"]["stability"]
     assert lines["stability"].startswith(f"{(stability >= 0.7).sum()} of {stability.notna().sum()} dimension")
     traversed = stored.uns["betavae"]["dimension_genes"]["dimension"].unique()
-    assert sorted(int(part.split(":")[0]) for part in lines["encodes"].split("; ")) == sorted(traversed)
+    assert sorted(int(part.split(" ")[0]) for part in lines["encodes"].split("; ")) == sorted(traversed)
     assert not any(line.startswith(("condition ", "effect ")) for line in report.splitlines())
 
 
