@@ -90,3 +90,13 @@ def test_examples_in_docstrings_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
+
+
+def test_no_file_imports_itself_through_others():
+    """Imports of files form no circle; what only type checkers read does not count."""
+    grimp = pytest.importorskip("grimp")
+    graph = grimp.build_graph("scbetavae", exclude_type_checking_imports=True, cache_dir=None)
+    left = {name: set(graph.find_modules_directly_imported_by(name)) for name in graph.modules}
+    while leaves := {name for name, imported in left.items() if not imported & left.keys()}:
+        left = {name: imported for name, imported in left.items() if name not in leaves}
+    assert not left
