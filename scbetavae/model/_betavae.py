@@ -24,6 +24,7 @@ from ._latent_summary import get_latent_summary, to_latent_adata
 from ._predict_condition import predict_condition
 from ._query import load_query_data
 from ._registered_cells import COUNT_LIKELIHOODS
+from ._repr_html import repr_html
 from ._score_disentanglement import score_disentanglement
 from ._setup import check_model_arguments, n_encoder_input, setup_anndata
 from ._training import train
@@ -134,6 +135,7 @@ class BetaVAE(SCVI):
     traverse = traverse
     counterfactual = counterfactual
     write_report = write_report
+    _repr_html_ = repr_html
 
     starts_from_weights_: bool = False
     """Whether the weights were loaded, so that training goes on from them."""

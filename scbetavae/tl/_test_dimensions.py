@@ -194,3 +194,6 @@ def _frame(design: Design, embedding: Embedding, covariate: str) -> pd.DataFrame
     if known.any():
         frame.loc[known, "p_adjusted"] = stats.false_discovery_control(frame.loc[known, "p_value"])
     return frame
+
+
+test_dimensions.__test__ = False  # pyright: ignore[reportFunctionMemberAccess] - its name is that of a test to pytest
