@@ -74,7 +74,7 @@ def run(options: Namespace) -> int:
 
 def _start(adata: AnnData, options: Namespace, progress: Progress) -> BetaVAE:
     """Check the cells, say what they are, and make the model."""
-    from scbetavae.cli._genes import choose_symbols
+    from scbetavae.cli._genes import choose_symbols, keep_variable_genes
     from scbetavae.cli._writable import make_writable
 
     if adata.n_obs < MIN_CELLS:
@@ -86,13 +86,15 @@ def _start(adata: AnnData, options: Namespace, progress: Progress) -> BetaVAE:
         converted = make_writable(adata)
         _follow(converted.renamed, options)
         symbols = choose_symbols(adata, options)
+        genes = keep_variable_genes(adata, options)
         model = _prepare(adata, options)
     progress.clear()
     report_cells(adata, options)
     if converted.changes:
         line("converted", f"so that {CELLS} can be written: {'; '.join(converted.changes)}")
-    if symbols:
-        line("gene names", symbols)
+    for title, text in (("genes", genes), ("gene names", symbols)):
+        if text:
+            line(title, text)
     _report_model(model, options)
     return model
 

@@ -66,6 +66,8 @@ def train_parser() -> argparse.ArgumentParser:
     data = parser.add_argument_group("data")
     arg.add_data(data)
     symbols = "column of .var: gene symbols, to be shown where names are Ensembl ids [the usual names of the column]"
+    top = "keep only the N most variable genes [all]"
+    data.add_argument("--n-top-genes", metavar="N", type=arg.whole_number(2), help=top)
     data.add_argument("--gene-symbols", metavar="COLUMN", help=symbols)
     model = parser.add_argument_group("model")
     listed = f"{', '.join(arg.objective_names())} [%(default)s]"
