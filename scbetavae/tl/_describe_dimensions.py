@@ -322,5 +322,6 @@ def _rename_latent(adata: AnnData, obsm_key: str, names: Mapping[int, str]) -> N
     """Write the names to the table of the latent representation, from which plots and tables read them."""
     table = adata.uns[keys.UNS].get(keys.LATENT_TABLE)
     if isinstance(table, pd.DataFrame) and results.parameters(adata, keys.LATENT_TABLE).get("obsm_key") == obsm_key:
-        table = table.assign(name=table["dimension"].map(names).fillna(table["name"]))
+        current = zip(table["dimension"], table["name"], strict=True)
+        table = table.assign(name=[names.get(int(dimension), str(name)) for dimension, name in current])
         adata.uns[keys.UNS] = {**adata.uns[keys.UNS], keys.LATENT_TABLE: table}
