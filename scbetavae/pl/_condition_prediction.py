@@ -8,7 +8,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from scbetavae._core import keys, palette
-from scbetavae.pl._figure import dot_handle, label_rows, read_table, shorten, single_panel, write_reason
+from scbetavae.pl._figure import (
+    dot_handle,
+    label_of,
+    label_rows,
+    read_table,
+    shorten,
+    single_panel,
+    unnamed,
+    write_reason,
+)
 
 _NUMBERS = ("accuracy", "null_low", "null_high", "ci_low", "ci_high")
 _COLUMNS = ("predictor", "dimension", "active", "covariate", *_NUMBERS, "p_adjusted", "direction", "n_classes")
@@ -92,7 +101,11 @@ def _frame(table: pd.DataFrame) -> pd.DataFrame:
         raise ValueError(msg)
     order = table[is_dimension].sort_values("accuracy", ascending=False, kind="stable").index
     table = table.loc[[*order, *table.index[~is_dimension]]].reset_index(drop=True)
-    names = [f" ({shorten(str(name), _LONGEST)})" if name else "" for name in table["direction"]]
-    numbers = table["dimension"].astype(str) + names
-    table.insert(0, "label", numbers.where(table["predictor"] == "dimension", table["predictor"]))
+    named = table["name"] if "name" in table else table["dimension"].map(unnamed)
+    ends = [f" ({shorten(str(name), _LONGEST)})" if name else "" for name in table["direction"]]
+    labels = [
+        f"{label_of(number, str(name))}{end}" if predictor == "dimension" else str(predictor)
+        for number, name, end, predictor in zip(table["dimension"], named, ends, table["predictor"], strict=True)
+    ]
+    table.insert(0, "label", labels)
     return table

@@ -51,3 +51,9 @@ def test_dimensions_without_a_card(adata):
         scbetavae.pl.dimension(adata, 17)
     with pytest.raises(KeyError, match="names no dimension"):
         scbetavae.pl.dimension(adata, "interferon")
+
+
+def test_names_where_a_condition_is_predicted(adata):
+    scbetavae.tl.predict_condition(adata, "batch", n_permutations=2, n_bootstrap=2)
+    axes = scbetavae.pl.condition_prediction(adata)
+    assert any(label.get_text().startswith("0 my <dimension>") for label in axes.get_yticklabels())
