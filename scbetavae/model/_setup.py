@@ -81,6 +81,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
     """
     setup_method_args = cls._get_setup_method_args(**locals())
+    if encoder_obsm_key is None:  # an argument that SCVI and SCANVI, which may take over the set-up, do not know
+        del setup_method_args["setup_args"]["encoder_obsm_key"]
     minify_type = _get_adata_minify_type(adata) if isinstance(adata, AnnData) else None
     obs_keys = {"batch_key": batch_key, "labels_key": labels_key}
     obs_keys |= {f"categorical_covariate_keys[{i}]": k for i, k in enumerate(categorical_covariate_keys or ())}

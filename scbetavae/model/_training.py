@@ -127,6 +127,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
             "batch alone, maps query cells as it is; to adapt it, call load_query_data(..., unfrozen=True)."
         )
         raise ValueError(msg)
+    _check_validation(kwargs)
     if self.adata is not None:
         check_unchanged(self.adata_manager, whole=True)
     fresh = not self.is_trained_ and not self.starts_from_weights_
@@ -144,10 +145,12 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     started = time.perf_counter()
     _fit(self, key_added, {"plan_kwargs": plan_kwargs, **kwargs})
     seconds = time.perf_counter() - started
-    if self.history:  # of several processes, only the first has a history
-        if self.adata is not None:
-            run = {keys.PARAMS: _describe_run(self, seconds), keys.HISTORY: _history_frame(self)}
-            self.adata.uns[key_added] = {**self.adata.uns.get(key_added, {}), **run}
+    if self.adata is not None and self.trainer.is_global_zero:  # of several processes, the first
+        run: dict[str, Any] = {keys.PARAMS: _describe_run(self, seconds)}
+        if self.history:  # there is none with a logger of the user's own
+            run[keys.HISTORY] = _history_frame(self)
+        self.adata.uns[key_added] = {**self.adata.uns.get(key_added, {}), **run}
+    if self.history:
         warn_of_collapse(self)
     return self
 
@@ -209,7 +212,9 @@ def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
     objective_kwargs = arguments.pop("objective_kwargs", None) or {}
     arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
     arguments |= self.trainer.lightning_module.describe()
-    arguments |= {"epochs": float(epochs_done(self.history["beta"])[-1]), "seconds": round(seconds, 2)}
+    if self.history:
+        arguments["epochs"] = float(epochs_done(self.history["beta"])[-1])
+    arguments["seconds"] = round(seconds, 2)
     arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
     setup = self.registry_.get("setup_args", {})
     arguments |= {f"setup_{name}": value for name, value in setup.items() if isinstance(value, str)}
@@ -243,6 +248,18 @@ def _check_length(max_epochs: int | None, max_steps: int | None) -> None:
         if length is not None and (not whole or length < 1):
             msg = f"{name}={length!r} is not a number of {unit}. Pass a whole number of at least 1, or None."
             raise ValueError(msg)
+
+
+def _check_validation(arguments: Mapping[str, Any]) -> None:
+    """Refuse what needs held-out cells if there are none."""
+    none_left = arguments.get("train_size") == 1 or arguments.get("validation_size") == 0
+    needing = [name for name in ("early_stopping", "check_val_every_n_epoch") if arguments.get(name)]
+    if none_left and needing:
+        msg = (
+            f"{needing[0]}={arguments[needing[0]]!r} needs held-out cells, but train_size=1 or validation_size=0 leaves none. "
+            f"Pass train_size=0.9, or leave {needing[0]} out."
+        )
+        raise ValueError(msg)
 
 
 def _equal(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> bool:

@@ -47,7 +47,7 @@ class SweepData:
 
     def to_adata(self) -> AnnData:
         """A new AnnData, set up for training, that shares the counts."""
-        key = self.setup["encoder_obsm_key"]
+        key = self.setup.get("encoder_obsm_key")
         adata = AnnData(self.counts, obs=self.obs.copy(), var=pd.DataFrame(index=self.genes))
         if key is not None:
             adata.obsm[key] = self.encoder_input
@@ -80,7 +80,7 @@ def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[s
     setup = {name: setup_args.get(name) for name in (*_COLUMNS, *_LISTS, "encoder_obsm_key")}
     used = [setup[name] for name in _COLUMNS] + [key for name in _LISTS for key in setup[name] or ()]
     names = [name for name in dict.fromkeys([*used, *columns]) if name is not None]
-    layer, key = setup_args.get("layer"), setup["encoder_obsm_key"]
+    layer, key = setup_args.get("layer"), setup.get("encoder_obsm_key")
     counts = _in_memory(adata.X if layer is None else adata.layers[layer])
     encoder_input = None if key is None else adata.obsm[key]
     return SweepData(counts, obs_of(adata)[names].copy(), adata.var_names, encoder_input, setup)

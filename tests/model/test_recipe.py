@@ -7,6 +7,7 @@ import pytest
 import scvi
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 
 import scbetavae
 from scbetavae.model import BetaVAE
@@ -289,3 +290,26 @@ def test_degenerate_cells_train_without_an_anchor_or_a_warning(counts_adata, cas
     BetaVAE.setup_anndata(adata)
     model = BetaVAE(adata, **SMALL).train(max_steps=4, train_size=1.0, **QUIET)
     assert np.isfinite(model.get_latent_representation()).all()
+
+
+@pytest.mark.parametrize("asked", [{"early_stopping": True}, {"check_val_every_n_epoch": 1}])
+@pytest.mark.parametrize("split", [{"train_size": 1.0}, {"train_size": 0.9, "validation_size": 0.0}])
+def test_what_needs_held_out_cells_is_refused_without_them(model, asked, split):
+    with pytest.raises(ValueError, match=r"needs held-out cells.*train_size=0\.9"):
+        model.train(max_epochs=2, **asked, **split, **QUIET)
+    assert not model.is_trained_
+    assert "betavae" not in model.adata.uns
+
+
+def test_all_cells_may_be_trained_on(model):
+    model.train(max_epochs=1, train_size=1.0, **QUIET)
+    assert model.is_trained_
+
+
+def test_a_logger_of_the_users_own_leaves_the_parameters(model, tmp_path):
+    model.train(max_epochs=2, logger=CSVLogger(tmp_path), **QUIET)
+    stored = model.adata.uns["betavae"]
+    assert stored["params"]["steps"] > 0
+    assert "history" not in stored
+    assert model.get_latent_summary()["kl"].notna().all()
+    assert "steps" in model._repr_html_()
