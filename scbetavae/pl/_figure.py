@@ -11,6 +11,7 @@ from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from scbetavae._core import keys, results
 
@@ -29,6 +30,12 @@ class Picture(Figure):
         super().__init__(figsize=(width, height), layout="constrained")
         engine: Any = self.get_layout_engine()
         engine.set(**padding)
+
+    def draw(self, renderer: Any) -> None:
+        """Draw texts as they are: a gene or class may have dollar signs in its name, which are no mathematics."""
+        for text in self.findobj(Text):
+            cast("Text", text).set_parse_math(False)
+        super().draw(renderer)
 
     def _repr_png_(self, **how: Any) -> bytes:
         buffer = BytesIO()
