@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,11 +68,17 @@ def resolve_active(codes: np.ndarray, active: ArrayLike | None) -> np.ndarray:
     return active_dimensions(codes) if active is None else check_mask(active, codes.shape[1], "active")
 
 
-def check_mask(mask: ArrayLike, n: int, argument: str) -> np.ndarray:
-    """A boolean array of shape (n,)."""
+def check_mask(mask: ArrayLike | None, n: int, argument: str, *, part: bool = False) -> Any:
+    """A boolean array of shape (n,), with ``part`` neither all nor none of them; ``None`` stays."""
+    if mask is None:
+        return None
     array = np.asarray(mask)
     if array.dtype != bool or array.shape != (n,):
         msg = f"`{argument}` has dtype {array.dtype} and shape {array.shape}: pass a boolean mask of shape ({n},)."
+        raise ValueError(msg)
+    if part and (array.all() or not array.any()):
+        held = "all" if array.all() else "no"
+        msg = f"`{argument}` holds {held} cells. Leave cells for training and cells for evaluation."
         raise ValueError(msg)
     return array
 
@@ -96,10 +102,6 @@ class Covariate:
         """The same covariate on some cells."""
         return replace(self, values=self.values[cells])
 
-    def where(self, keep: np.ndarray) -> Covariate:
-        """The same covariate, missing in all other cells."""
-        return replace(self, values=np.where(keep, self.values, np.nan if self.is_numeric else -1))
-
     def observed(self) -> Covariate:
         """With the classes that its cells, none of which lack a label, have, numbered without gaps."""
         if self.is_numeric:
@@ -109,7 +111,7 @@ class Covariate:
 
     def as_classes(self) -> Covariate:
         """A numeric covariate as classes, one per distinct value."""
-        return _categorical(self.name, pd.Series(self.values)) if self.is_numeric else self
+        return _encode(self.name, pd.Series(self.values), classes=True) if self.is_numeric else self
 
 
 class Inputs(NamedTuple):
@@ -138,8 +140,8 @@ def check_inputs(
     return Inputs(array, mask, check_factors(factors, len(array)), check_groups(groups, len(array)))
 
 
-def check_factors(factors: pd.DataFrame, n_cells: int) -> list[Covariate]:
-    """Encoded columns of ``factors``."""
+def check_factors(factors: pd.DataFrame, n_cells: int, *, classes: bool = False) -> list[Covariate]:
+    """Encoded columns of ``factors``, numbers also as ``classes``."""
     if isinstance(factors, pd.Series):
         factors = factors.to_frame(name="covariate" if factors.name is None else factors.name)
     elif not isinstance(factors, pd.DataFrame):
@@ -155,13 +157,13 @@ def check_factors(factors: pd.DataFrame, n_cells: int) -> list[Covariate]:
         twice = sorted({name for name in names if names.count(name) > 1})
         msg = f"`factors` names some covariates twice: {twice}. Give every column its own name."
         raise ValueError(msg)
-    return [_encode(name, factors.iloc[:, i]) for i, name in enumerate(names)]
+    return [_encode(name, factors.iloc[:, i], classes=classes) for i, name in enumerate(names)]
 
 
-def check_column(column: ArrayLike | pd.Series, n_cells: int, name: str) -> Covariate:
+def check_column(column: ArrayLike | pd.Series, n_cells: int, name: str, *, classes: bool = False) -> Covariate:
     """One extra column (batch, a confounder), encoded."""
     series = column if isinstance(column, pd.Series) else pd.Series(np.asarray(column))
-    return check_factors(series.to_frame(name if series.name is None else series.name), n_cells)[0]
+    return check_factors(series.to_frame(name if series.name is None else series.name), n_cells, classes=classes)[0]
 
 
 def check_groups(groups: ArrayLike | pd.Series | None, n_cells: int) -> np.ndarray | None:
@@ -189,17 +191,6 @@ def check_matrix(matrix: ArrayLike, name: str = "matrix") -> np.ndarray:
     return array
 
 
-def check_test(test: ArrayLike | None, n_cells: int) -> np.ndarray | None:
-    """A mask of cells that holds some, not all; ``None`` stays."""
-    if test is None:
-        return None
-    mask = check_mask(test, n_cells, "test")
-    if mask.all() or not mask.any():
-        msg = f"`test` holds {'all' if mask.all() else 'no'} cells. Leave cells for training and cells for evaluation."
-        raise ValueError(msg)
-    return mask
-
-
 def renumber(labels: np.ndarray) -> np.ndarray:
     """Labels, or rows of labels, numbered without gaps."""
     return np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
@@ -210,35 +201,33 @@ def take_groups(groups: np.ndarray | None, cells: np.ndarray) -> np.ndarray | No
     return None if groups is None else renumber(groups[cells])
 
 
-def _encode(name: str, column: pd.Series) -> Covariate:
+def _encode(name: str, column: pd.Series, *, classes: bool) -> Covariate:
     if column.dtype == object:
         column = column.infer_objects()
     kind = column.dtype
     if types.is_complex_dtype(kind) or types.is_datetime64_any_dtype(kind) or types.is_timedelta64_dtype(kind):
         msg = f"Covariate {name!r} holds {kind}: dates, durations or complex numbers. Convert it to numbers or categories."
         raise TypeError(msg)
-    if not types.is_numeric_dtype(kind) or types.is_bool_dtype(kind):
-        return _categorical(name, column)
-    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    n_infinite = int(np.isinf(values).sum())
-    if n_infinite:
-        msg = f"Covariate {name!r} has {n_infinite} infinite values. Replace them by NaN (the cell is left out) or a number."
-        raise ValueError(msg)
-    return Covariate(name, values, is_numeric=True, integer=types.is_integer_dtype(kind))
-
-
-def _categorical(name: str, column: pd.Series) -> Covariate:
+    if types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind):
+        values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+        n_infinite = int(np.isinf(values).sum())
+        if n_infinite:
+            msg = f"Covariate {name!r} has {n_infinite} infinite values. Replace them by NaN (the cell is left out) or a number."
+            raise ValueError(msg)
+        if not classes:
+            return Covariate(name, values, is_numeric=True, integer=types.is_integer_dtype(kind))
+        column = pd.Series(values)
     missing = column.isna().to_numpy()
     if isinstance(column.dtype, pd.CategoricalDtype):
         # Observed categories only, in the order the user gave them.
         index = column.cat.codes.to_numpy().astype(np.int64)
         observed = np.unique(index[~missing])
-        classes = tuple(str(column.cat.categories[i]) for i in observed)
+        names = tuple(str(column.cat.categories[i]) for i in observed)
         labels = np.searchsorted(observed, index)
     else:
         text = column.astype(object).where(~missing, "").map(str).to_numpy(dtype=object)
         distinct, of_labeled = np.unique(text[~missing].astype(str), return_inverse=True)
-        classes = tuple(str(label) for label in distinct)
+        names = tuple(str(label) for label in distinct)
         labels = np.zeros(len(column), dtype=np.int64)
         labels[~missing] = of_labeled
-    return Covariate(name, np.where(missing, -1, labels).astype(np.int64), classes)
+    return Covariate(name, np.where(missing, -1, labels).astype(np.int64), names)

@@ -1,12 +1,11 @@
 """Cells held out to evaluate predictions, and the accuracy of predictions: its value, its null, its bootstrap replicates."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from scbetavae.metrics._checks import Covariate, take_groups
-from scbetavae.metrics._contingency import count_tables
 from scbetavae.metrics._resampling import Blocks, permute_values
 
 N_FOLDS = 4
@@ -26,23 +25,29 @@ class Target:
     problem: str = ""  # why it cannot be predicted
 
 
-def make_target(covariate: Covariate) -> Target:
-    """Cells and values of a covariate; classes of a single cell cannot be held out and are left out."""
+def make_target(covariate: Covariate, tested: np.ndarray | None = None) -> Target:
+    """Cells and values of a covariate, without classes that cannot be held out: of one cell, or not on both sides of a mask."""
     keep = np.flatnonzero(covariate.present)
+    few = f"fewer than {MINIMUM_LABELED} labeled cells" if len(keep) < MINIMUM_LABELED else ""
+    values = covariate.values[keep]
     if covariate.is_numeric:
-        values, n_classes = covariate.values[keep], 0
-        problem = "one class" if len(keep) == 0 or values.max() == values.min() else ""
-        few_first = True
-    else:
-        counts = np.bincount(covariate.values[keep], minlength=len(covariate.classes))
-        keep = keep[counts[covariate.values[keep]] >= 2]
+        problem = few or ("" if values.max() > values.min() else "one class")
+        if tested is not None and not problem:
+            on_test = tested[keep]
+            enough = min(on_test.sum(), (~on_test).sum()) >= 2 and np.ptp(values[on_test]) > 0
+            problem = "" if enough else "too few cells to test"
+        return Target(keep, values, 0, problem)
+    alone = np.bincount(values, minlength=len(covariate.classes)) < 2
+    keep = keep[~alone[values]]
+    few = f"fewer than {MINIMUM_LABELED} labeled cells" if len(keep) < MINIMUM_LABELED else ""
+    observed, values = np.unique(covariate.values[keep], return_inverse=True)
+    problem = "fewer than two classes of two cells" if len(observed) < 2 else few
+    if tested is not None and not problem:
+        sizes = [np.bincount(values[part], minlength=len(observed)) for part in (tested[keep], ~tested[keep])]
+        keep = keep[(np.minimum(*sizes) > 0)[values]]
         observed, values = np.unique(covariate.values[keep], return_inverse=True)
-        values, n_classes = values.reshape(-1), len(observed)
-        problem = "fewer than two classes of two cells" if n_classes < 2 else ""
-        few_first = not problem
-    if len(keep) < MINIMUM_LABELED and few_first:
-        problem = f"fewer than {MINIMUM_LABELED} labeled cells"
-    return Target(keep, values, n_classes, problem)
+        problem = "fewer than two classes to test" if len(observed) < 2 else ""
+    return Target(keep, values.reshape(-1), len(observed), problem)
 
 
 def split_folds(target: Target, groups: np.ndarray | None, seed: int) -> np.ndarray:
@@ -72,17 +77,18 @@ def names_groups(values: np.ndarray, members: np.ndarray) -> bool:
     return pairs == len(np.unique(values)) == len(np.unique(members))
 
 
-def correct_for_chance(recall: np.ndarray, n_classes: int) -> np.ndarray:
-    """(recall - 1/C) / (1 - 1/C)."""
-    return (recall - 1 / n_classes) / (1 - 1 / n_classes)
-
-
 def accuracies(predicted: np.ndarray, target: Target) -> np.ndarray:
-    """Chance-corrected balanced accuracy, or signed squared correlation, of every row of predictions (n_rows, n_cells)."""
+    """Chance-corrected balanced accuracy, or signed squared correlation, of every row of predictions (n_rows, n_cells).
+
+    The accuracy is (recall - 1/C) / (1 - 1/C), with the mean recall of C classes; NaN if the target has a problem.
+    """
+    if target.problem:
+        return np.full(len(predicted), np.nan)
     if target.n_classes:
-        confusion = count_tables(predicted, target.values, target.n_classes, target.n_classes)[0]
-        recall = np.diagonal(confusion, axis1=1, axis2=2) / np.maximum(confusion.sum(axis=1), 1)
-        return correct_for_chance(recall.mean(axis=1), target.n_classes)
+        aim, chance = target.values, 1 / target.n_classes
+        hits = np.stack([np.bincount(aim, weights=row == aim, minlength=target.n_classes) for row in predicted])
+        recall = hits / np.maximum(np.bincount(aim, minlength=target.n_classes), 1)
+        return (recall.mean(axis=1) - chance) / (1 - chance)
     deviation = predicted - predicted.mean(axis=1, keepdims=True)
     aim = target.values - target.values.mean()
     return signed_square(deviation @ aim, (deviation**2).sum(axis=1), aim @ aim)
@@ -109,6 +115,8 @@ def permuted_accuracy(predicted: np.ndarray, target: Target, groups: np.ndarray 
 
 def bootstrap_accuracy(predicted: np.ndarray, target: Target, blocks: Blocks, *, complete: bool = False) -> np.ndarray:
     """Accuracy over resampled blocks, (n_bootstrap,). Without some class NaN if ``complete``, else of the others."""
+    if target.problem:
+        return np.full(len(blocks.weights), np.nan)
     of_cell, aim = blocks.index[target.keep], target.values
     if target.n_classes:
         index, shape = of_cell * target.n_classes + aim, (blocks.n_blocks, target.n_classes)
@@ -116,8 +124,8 @@ def bootstrap_accuracy(predicted: np.ndarray, target: Target, blocks: Blocks, *,
         hits, sizes = (blocks.weights @ of_block.reshape(shape) for of_block in counts)
         n_drawn = (sizes > 0).sum(axis=1)
         recall = (hits / np.maximum(sizes, 1)).sum(axis=1) / np.maximum(n_drawn, 1)
-        usable = n_drawn >= (target.n_classes if complete else 1)
-        return np.where(usable, correct_for_chance(recall, target.n_classes), np.nan)
+        usable, chance = n_drawn >= (target.n_classes if complete else 1), 1 / target.n_classes
+        return np.where(usable, (recall - chance) / (1 - chance), np.nan)
     aim, guess = aim - aim.mean(), predicted - predicted.mean()
     columns = (np.ones(len(aim)), aim, guess, aim**2, guess**2, aim * guess)
     sums = np.stack([np.bincount(of_cell, weights=column, minlength=blocks.n_blocks) for column in columns])
@@ -133,77 +141,38 @@ def mean_area(ranks: np.ndarray, labels: np.ndarray, n_classes: int) -> float:
     return float(((own - size * (size + 1) / 2) / (size * (len(labels) - size))).mean())
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """Splits of the cells for one covariate. Embeddings before and after a change share it, so that they can be compared."""
 
     values: np.ndarray  # class index or number of every cell, arbitrary where it takes no part
-    n_classes: int  # 0 for a numeric covariate
-    splits: tuple[tuple[np.ndarray, np.ndarray], ...]  # training cells, and cells to report on
-    problem: str = ""  # why there is nothing to report
-
-    @property
-    def reported(self) -> Target:
-        """Cells that are reported on, in the order of predictions."""
-        cells = np.concatenate([query for _, query in self.splits]) if self.splits else np.zeros(0, dtype=np.int64)
-        return Target(cells, self.values[cells], self.n_classes, self.problem)
-
-    def predict(self, codes: np.ndarray, predictor: Callable[..., np.ndarray]) -> np.ndarray:
-        """Predictions of the reported cells by ``predictor(codes, values, codes of the queries, n_classes)``."""
-        parts = [
-            predictor(codes[train], self.values[train], codes[query], self.n_classes) for train, query in self.splits
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0)
-
-    def accuracy(self, predicted: np.ndarray) -> float:
-        """Accuracy of predictions; NaN if there is a problem."""
-        return float("nan") if self.problem else accuracy(predicted, self.reported)
-
-    def replicates(self, predicted: np.ndarray, blocks: Blocks) -> np.ndarray:
-        """Accuracy over resampled blocks of cells or donors, (n_bootstrap,)."""
-        if self.problem:
-            return np.full(len(blocks.weights), np.nan)
-        return bootstrap_accuracy(predicted, self.reported, blocks)
+    splits: list[tuple[np.ndarray, np.ndarray]]  # training cells, and cells to report on
+    reported: Target  # cells that are reported on, in the order of predictions
 
 
 def make_plan(
     covariate: Covariate, groups: np.ndarray | None, mask: np.ndarray | None, seed: int, most: tuple[float, float] = ALL
 ) -> Plan:
     """Splits for a covariate: by a checked mask of tested cells, or four folds; `groups` are predicted from other donors."""
-    n_cells = len(covariate.present)
-    target = make_target(covariate)
-    if mask is not None and not target.problem:
-        target = _in_both(target, mask)
-    values = np.zeros(n_cells, dtype=target.values.dtype)
+    target = make_target(covariate, mask)
+    values = np.zeros(len(covariate.values), dtype=target.values.dtype)
     values[target.keep] = target.values
-    if target.problem:
-        return Plan(values, target.n_classes, (), target.problem)
-    if mask is None or groups is not None:
+    problem, splits = target.problem, []
+    if not problem and (mask is None or groups is not None):
         fold = split_folds(target, groups, seed)
         if fold.max() < 1:
-            return Plan(values, target.n_classes, (), "one fold of donors")
-        tested = target.keep if mask is None else target.keep[mask[target.keep]]
-        # Drawn before they are split: a fold keeps its share.
-        queries = np.isin(target.keep, _draw(tested, target, most[0], seed))
-        splits = [(target.keep[fold != i], target.keep[(fold == i) & queries]) for i in range(fold.max() + 1)]
-    else:
-        tested = mask[target.keep]
+            problem = "one fold of donors"
+        else:
+            tested = target.keep if mask is None else target.keep[mask[target.keep]]
+            # Drawn before they are split: a fold keeps its share.
+            queries = np.isin(target.keep, _draw(tested, target, most[0], seed))
+            splits = [(target.keep[fold != i], target.keep[(fold == i) & queries]) for i in range(fold.max() + 1)]
+    elif not problem:
+        tested = cast("np.ndarray", mask)[target.keep]
         splits = [(target.keep[~tested], _draw(target.keep[tested], target, most[0], seed))]
     drawn = ((_draw(train, target, most[1], seed + 1), query) for train, query in splits)
-    return Plan(values, target.n_classes, tuple((train, query) for train, query in drawn if len(query) and len(train)))
-
-
-def _in_both(target: Target, mask: np.ndarray) -> Target:
-    """The classes that are among the tested cells and among the others."""
-    tested = mask[target.keep]
-    if not target.n_classes:
-        enough = min(tested.sum(), (~tested).sum()) >= 2 and np.ptp(target.values[tested]) > 0
-        return target if enough else replace(target, problem="too few cells to test")
-    counts = [np.bincount(target.values[part], minlength=target.n_classes) for part in (tested, ~tested)]
-    keep = (np.minimum(*counts) > 0)[target.values]
-    observed, labels = np.unique(target.values[keep], return_inverse=True)
-    problem = "fewer than two classes to test" if len(observed) < 2 else ""
-    return Target(target.keep[keep], labels.reshape(-1), len(observed), problem)
+    splits = [(train, query) for train, query in drawn if len(query) and len(train)]
+    cells = np.concatenate([query for _, query in splits]) if splits else target.keep[:0]
+    return Plan(values, splits, Target(cells, values[cells], target.n_classes, problem))
 
 
 def _draw(cells: np.ndarray, target: Target, most: float, seed: int) -> np.ndarray:

@@ -118,7 +118,10 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
             top = float(ceiling.get(key, unknown)[0])
             scores[key] = Views(float(of_key), null.get(key, nothing), bootstrap.get(key, nothing), top)
     # What cannot be compared is missing for the models, too.
-    seen = [e.covariate.where(np.zeros(len(array), dtype=bool)) if e.problem else e.covariate for e in evidences]
+    seen = [
+        replace(e.covariate, values=np.full(len(array), np.nan if e.covariate.is_numeric else -1)) if e.problem else e.covariate
+        for e in evidences
+    ]
     of_oracle = [evidence.covariate.name for evidence in defined]
     models = ModelInputs(array[:, mask], seen, members, blocks, oracle, of_oracle, n_permutations, seed)
     scores |= model_scores(models, names)

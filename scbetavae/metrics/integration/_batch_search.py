@@ -100,7 +100,7 @@ def search_batch_dimensions(
     ('found', [0])
     """
     array = finite_matrix(codes, "codes")
-    of_batch = check_column(batch, len(array), "batch").as_classes()
+    of_batch = check_column(batch, len(array), "batch", classes=True)
     covariates = check_factors(conserved, len(array))
     keep = np.flatnonzero(np.logical_and.reduce([c.present for c in (of_batch, *covariates)]))
     question = Question(array, of_batch, covariates, np.asarray(active), seed).subset(keep)

@@ -7,10 +7,10 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from scbetavae._core.checks import finite_matrix
-from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, check_test, renumber
+from scbetavae.metrics._checks import Covariate, check_column, check_factors, check_groups, check_mask, renumber
+from scbetavae.metrics._held_out import accuracies, bootstrap_accuracy, make_plan
 from scbetavae.metrics._resampling import Blocks, make_blocks
 from scbetavae.metrics.integration import _classifiers
-from scbetavae.metrics.integration._neighbors_and_clusters import N_NEIGHBORS, find_neighborhoods
 
 _LEAST_ACCURACY = 0.05  # below this a ratio of accuracies is meaningless
 _N_BINS = 4  # quantile bins of a numeric conserved covariate, for iLISI within strata
@@ -91,13 +91,13 @@ def evaluate_batch_removal(
     [['ilisi', 0.0, 1.0], ['knn', 1.0, 1.0]]
     """
     first, second = finite_matrix(before, "before"), finite_matrix(after, "after")
-    of_batch = check_column(batch, len(first), "batch").as_classes()
+    of_batch = check_column(batch, len(first), "batch", classes=True)
     covariates = check_factors(conserved, len(first))
     if len(second) != len(first):
         msg = f"`before` has {len(first)} cells and `after` {len(second)}. Pass embeddings of the same cells."
         raise ValueError(msg)
     members = check_groups(groups, len(first))
-    mask = check_test(test, len(first))
+    mask = check_mask(test, len(first), "test", part=True)
     blocks = make_blocks(len(first), members, n_bootstrap, np.random.default_rng(seed))
     cells = BeforeAndAfter(first, second, members, mask, blocks, seed)
     expected = _classifiers.composition_accuracy(of_batch, covariates, members, mask, seed)
@@ -117,35 +117,39 @@ def classifier_row(
     cells: BeforeAndAfter, covariate: Covariate, role: str, expected: float, name: str = "knn"
 ) -> dict[str, Any]:
     """The row of k-NN accuracy or of a random forest."""
-    plan = _classifiers.classifier_plan(covariate, cells.groups, cells.test, cells.seed, name)
+    plan = make_plan(covariate, cells.groups, cells.test, cells.seed, _classifiers.LIMITS[name])
     predict = _classifiers.predict_by_neighbors if name == "knn" else _classifiers.predict_by_forest
-    predictions = [predict(codes, plan, cells.seed) for codes in (cells.before, cells.after)]
-    values = [plan.accuracy(predicted) for predicted in predictions]
-    replicates = [plan.replicates(predicted, cells.blocks) for predicted in predictions]
-    counted = {"n_cells": len(plan.reported.keep), "n_classes": plan.n_classes, "flag": plan.problem}
+    predicted = [predict(codes, plan, cells.seed) for codes in (cells.before, cells.after)]
+    values = [float(accuracies(row[None], plan.reported)[0]) for row in predicted]
+    replicates = [bootstrap_accuracy(row, plan.reported, cells.blocks) for row in predicted]
+    target = plan.reported
+    counted = {"n_cells": len(target.keep), "n_classes": target.n_classes, "flag": target.problem}
     return _row(role, covariate.name, name, values, replicates) | counted | {"expected": expected}
 
 
 def _ilisi_row(cells: BeforeAndAfter, batch: Covariate, conserved: list[Covariate]) -> dict[str, Any]:
-    labels, seed, blocks = batch.values, cells.seed, cells.blocks
-    before, after = (
-        find_neighborhoods(codes, labels, N_NEIGHBORS, test=cells.test, seed=seed)
-        for codes in (cells.before, cells.after)
-    )
-    within = np.nan if before.is_empty else before.permuted(labels, seed, _strata(conserved))
-    values, replicates = [], []
-    for hoods in (before, after):
-        index = hoods.indices(labels)
-        if hoods.is_empty:
-            total = n = np.zeros(len(blocks.weights))
-        else:
-            of_cell, size = blocks.index[hoods.cells], blocks.n_blocks
-            total, n = (blocks.weights @ np.bincount(of_cell, weights=w, minlength=size) for w in (index, None))
-        values.append(float(hoods.score(index.mean(), labels, seed)))
-        replicates.append(hoods.score(np.where(n > 0, total / np.maximum(n, 1), np.nan), labels, seed))
-    flag = "fewer than two batches" if after.is_empty else ""
-    extra = {"expected": float(before.score(within, labels, seed)), "n_cells": len(after.cells), "flag": flag}
-    return _row("batch", batch.name, "ilisi", values, replicates) | extra | {"n_classes": len(batch.classes)}
+    strata, blocks = [], cells.blocks  # combinations of conserved covariates; missing is a stratum of its own
+    for covariate in conserved:
+        values = covariate.values
+        if covariate.is_numeric:
+            edges = np.nanquantile(values, np.arange(1, _N_BINS) / _N_BINS)
+            values = np.where(covariate.present, np.searchsorted(edges, values, side="right"), -1)
+        strata.append(values)
+    hoods = [
+        _classifiers.find_neighborhoods(codes, batch.values, test=cells.test, seed=cells.seed) for codes in cells[:2]
+    ]
+    scores, n_cells = [], len(hoods[0].cells)
+    for near in hoods if hoods[0].neighbors.size else ():
+        index, of_cell = near.indices(batch.values), blocks.index[near.cells]
+        sums = (np.bincount(of_cell, weights=w, minlength=blocks.n_blocks) for w in (index, None))
+        total, n = (blocks.weights @ of_block for of_block in sums)
+        within = np.nan if scores else near.permuted(batch.values, cells.seed, renumber(np.stack(strata, axis=1)))
+        means = np.r_[index.mean(), within, np.where(n > 0, total / np.maximum(n, 1), np.nan)]
+        scores.append(near.rescaled(means, batch.values, cells.seed))
+    flag = "" if scores else "fewer than two batches"
+    scores = scores or [np.full(2 + len(blocks.weights), np.nan)] * 2
+    extra = {"expected": scores[0][1], "n_cells": n_cells, "flag": flag, "n_classes": len(batch.classes)}
+    return _row("batch", batch.name, "ilisi", [s[0] for s in scores], [s[2:] for s in scores]) | extra
 
 
 def _row(
@@ -162,15 +166,3 @@ def _row(
         low, high = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
         columns |= {name: value, f"{name}_ci_low": low, f"{name}_ci_high": high}
     return columns
-
-
-def _strata(covariates: list[Covariate]) -> np.ndarray:
-    """Combination of conserved covariates of every cell; missing is a stratum of its own."""
-    columns = []
-    for covariate in covariates:
-        if not covariate.is_numeric:
-            columns.append(covariate.values)
-            continue
-        edges = np.nanquantile(covariate.values, np.arange(1, _N_BINS) / _N_BINS)
-        columns.append(np.where(covariate.present, np.searchsorted(edges, covariate.values, side="right"), -1))
-    return renumber(np.stack(columns, axis=1))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scbetavae import metrics
 from scbetavae.metrics import expected_accuracy, knn_accuracy, random_forest_accuracy
 from scbetavae.metrics._checks import check_column
+from scbetavae.metrics._held_out import make_plan
 from scbetavae.metrics.integration import _classifiers
 
 CLASSIFIERS = [knn_accuracy, random_forest_accuracy]
@@ -77,12 +78,11 @@ def test_a_cell_without_label_or_alone_in_its_class_is_left_out():
 
 
 def test_a_draw_keeps_the_rare_class(monkeypatch):
-    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOR_QUERIES", 40)
-    monkeypatch.setattr(_classifiers, "MAXIMUM_NEIGHBOR_REFERENCES", 60)
+    monkeypatch.setitem(_classifiers.LIMITS, "knn", (40, 60))
     rare = np.arange(3000) < 20
     assert knn_accuracy(one_hot(rare), rare) == 1.0
     # Both classes are drawn alike: twenty of each.
-    plan = _classifiers.classifier_plan(check_column(rare, 3000, "rare"), None, None, 0)
+    plan = make_plan(check_column(rare, 3000, "rare"), None, None, 0, _classifiers.LIMITS["knn"])
     assert np.bincount(plan.reported.values).tolist() == [20, 20]
 
 
