@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any
 
@@ -39,6 +40,13 @@ def check_arguments(given: Iterable[str], allowed: Iterable[str], where: str) ->
             takes = f"It takes {listed(allowed, 40)}." if allowed else "It takes none."
             msg = f"{where} has no argument {name!r}.{did_you_mean(name, allowed)} {takes}"
             raise TypeError(msg)
+
+
+def read_options(function: Callable[..., Any], given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The ``**options`` of a function with their defaults; a TypeError with the nearest name for one that does not exist."""
+    named = [name for name, p in inspect.signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
+    check_arguments(given, [name for name in [*named, *defaults] if name != "self"], f"{function.__name__}()")
+    return {**defaults, **given}
 
 
 def check_key(key: Any, present: Iterable[Any], argument: str, where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -161,27 +161,37 @@ def _may_be_codes(column: pd.Series) -> bool:
     return _holds_numbers(column) and 2 <= column.nunique() <= FEW_VALUES and not holds_fractions(column)
 
 
-def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> str:
-    """Why classes of these sizes cannot all be compared; empty if they can, or if there is only one class.
+class Small(NamedTuple):
+    """Classes that are too small to be compared with others."""
 
-    ``"not possible: batch 'b1' has 1 cell, ..."`` if fewer than two classes have ``MINIMUM_CELLS``, otherwise
+    text: str
+    """Which they are, as a clause; empty if there are none, or only one class at all."""
+    is_possible: bool = True
+    """Whether a comparison is possible without them."""
+
+
+def tell_small(sizes: Mapping[str, int], noun: str, of: str = "") -> Small:
+    """Classes of these sizes that have fewer than ``MINIMUM_CELLS``.
+
+    The text is ``"not possible: batch 'b1' has 1 cell, ..."`` if fewer than two classes are large enough, otherwise
     ``"left out: ..."``. Both name the small classes.
     """
     small = {name: size for name, size in sizes.items() if 0 < size < MINIMUM_CELLS}
     n_classes = sum(size > 0 for size in sizes.values())
     if not small or n_classes < 2:
-        return ""
+        return Small("")
     each = [f"{noun} {name!r}{of} has {counted(size, 'cell')}" for name, size in small.items()]
     text = ", ".join(each[:3]) + (f" and {len(each) - 3} more are as small" if len(each) > 3 else "")
     if n_classes - len(small) < 2:
-        return f"not possible: {text}, and a comparison needs {MINIMUM_CELLS} cells of each of two"
-    return f"left out: {text}, fewer than {MINIMUM_CELLS}"
+        return Small(f"not possible: {text}, and a comparison needs {MINIMUM_CELLS} cells of each of two", False)
+    return Small(f"left out: {text}, fewer than {MINIMUM_CELLS}")
 
 
-def leave_out_small(column: pd.Series, noun: str, of: str = "") -> tuple[pd.Series, str]:
-    """A column of classes, missing where the class is too small, and the text of `tell_small`; numbers unchanged."""
-    if types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype):
-        return column, ""
-    sizes = column.value_counts(sort=False)
-    text = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
-    return (column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])) if text else column), text
+def leave_out_small(column: pd.Series, noun: str, of: str = "") -> tuple[pd.Series, Small]:
+    """A column of classes, missing where the class is too small, and `tell_small` of it; numbers unchanged."""
+    is_numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
+    sizes = pd.Series(dtype=int) if is_numeric else column.value_counts(sort=False)
+    if not sizes.between(1, MINIMUM_CELLS - 1).any():
+        return column, Small("")
+    small = tell_small({str(name): int(size) for name, size in sizes.items()}, noun, of)
+    return (column.where(~column.isin(sizes.index[sizes < MINIMUM_CELLS])) if small.text else column), small

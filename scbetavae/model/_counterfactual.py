@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 import numpy as np
 from anndata import AnnData
@@ -10,9 +10,10 @@ from scipy import sparse
 from scvi.data._utils import _get_adata_minify_type
 
 from scbetavae._core import keys, results
-from scbetavae._core.checks import check_choice, check_dimensions, check_whole_number
+from scbetavae._core.checks import check_choice, check_dimensions, check_whole_number, read_options
 from scbetavae._core.columns import class_name, obs_of
 from scbetavae._core.constants import ACTIVE_KL
+from scbetavae._core.options import COUNTERFACTUAL, CounterfactualOptions
 
 from ._checks import counts_of
 from ._count_transport import draw_counts, to_shares, transport_counts
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
 
 
-def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
+def counterfactual(  # noqa: PLR0913 - self and eight arguments
     self: BetaVAE,
     covariate: str,
     source: Any,
@@ -38,10 +39,8 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     method: Literal["group_shift", "dimension", "nearest"] = "group_shift",
     dimensions: int | list[int] | None = None,
     exclude: Any = None,
-    add_to_observed: bool = True,
     adata: AnnData | None = None,
-    seed: int = 0,
-    key_added: str = keys.COUNTERFACTUAL,
+    **options: Unpack[CounterfactualOptions],
 ) -> AnnData:
     r"""Predict the cells of one category as they would be in another.
 
@@ -71,12 +70,12 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     exclude
         Groups (values of ``groupby``), or a dict of column and values, whose cells the change is not estimated from, so that the
         prediction can be tested on them. Train the model without their target cells, too: otherwise it has seen what it predicts.
-    add_to_observed
-        Whether the change is applied to the observed counts; otherwise counts are drawn from :math:`\rho'` alone, with counting
-        noise but without the further spread of real cells.
-    adata, seed, key_added
-        Cells, with their real target cells where there are any, those of the model unless given; seed of drawn counts and split
-        halves; name of the results in the AnnData that is returned.
+    adata
+        Cells, with their real target cells where there are any; those of the model unless given.
+    **options
+        ``add_to_observed`` (``True`` by default): whether the change is applied to the observed counts; otherwise counts are
+        drawn from :math:`\rho'` alone, with counting noise but without the further spread of real cells. ``seed`` (0) of drawn
+        counts and split halves. ``key_added`` (``"counterfactual"``): name of the results in the AnnData that is returned.
 
     Returns
     -------
@@ -133,6 +132,7 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     >>> table.loc[table["held_out"], ["method", "genes"]].head(2).values.tolist()
     [['group_shift', 'all'], ['group_shift', 'top_50']]
     """
+    add_to_observed, seed, key_added = read_options(counterfactual, options, COUNTERFACTUAL).values()
     self._check_if_trained(warn=False)
     adata = cells_of(self, adata, "counterfactual(..., adata=...)")
     _check_cells(adata, key_added)
@@ -155,7 +155,9 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     genes["gene"] = np.asarray(adata.var_names.astype(str), dtype=object)[genes["gene"]]
     flags = scores["flag"]
     parameters = {
-        "status": "not possible" if flags.str.startswith("not possible").all() else "predicted",
+        "status": "predicted"
+        if any(design.too_small(group).is_possible for group in design.groups)
+        else "not possible",
         "summary": "; ".join(flag for flag in flags.unique() if flag),
         "covariate": covariate,
         "source": class_name(source),

@@ -8,7 +8,15 @@ import numpy as np
 import pandas as pd
 
 from scbetavae._core.checks import check_key
-from scbetavae._core.columns import ALL_CELLS, class_name, class_texts, holds_fractions, names_in_order, tell_small
+from scbetavae._core.columns import (
+    ALL_CELLS,
+    Small,
+    class_name,
+    class_texts,
+    holds_fractions,
+    names_in_order,
+    tell_small,
+)
 from scbetavae._core.constants import MEAN_CELLS
 from scbetavae._core.text import did_you_mean, listed
 
@@ -36,16 +44,16 @@ class Design(NamedTuple):
         here = here & self.fitted if fitted else here
         return here & self.source, here & self.target
 
-    def too_small(self, group: str) -> str:
+    def too_small(self, group: str) -> Small:
         """Why the prediction of a group cannot be scored: too few cells of it, or too few that the change is estimated from."""
         if not self.pair(group)[1].any():
-            return "no target cells"
+            return Small("no target cells")
         for pool in (np.isin(self.group, self.training_groups) & self.fitted, self.group == group):
             sizes = [int((pool & cells).sum()) for cells in (self.source, self.target)]
-            reason = tell_small(dict(zip(self.names, sizes, strict=True)), "category")
-            if reason:
-                return reason
-        return ""
+            small = tell_small(dict(zip(self.names, sizes, strict=True)), "category")
+            if small.text:
+                return small
+        return Small("")
 
 
 def read_design(

@@ -83,7 +83,7 @@ def score_prediction(
             "n_source_cells": len(here),
             "n_target_cells": real.shape[0],
             "held_out": group not in design.training_groups,
-            "flag": design.too_small(group),
+            "flag": design.too_small(group).text,
         }
         rows = _score_group(profiles, None if facts["flag"] else target, real, method, seed)
         scores += [{"group": group} | row | facts for row in rows]

@@ -9,10 +9,10 @@ import pandas as pd
 from scbetavae import tl
 from scbetavae._core import keys, results
 from scbetavae._core.checks import as_list, check_adata
-from scbetavae._core.columns import scored_columns
+from scbetavae._core.columns import class_columns, scored_columns
 from scbetavae._core.staging import results_kept, staged
 
-from ._latent import cells_of, class_overrides, compute_latent, registered_classes, write_latent
+from ._latent import cells_of, class_overrides, compute_latent, write_latent
 from ._registered_cells import COUNT_LIKELIHOODS
 from ._traversal import store_traversal, traverse_for_cards
 
@@ -78,10 +78,11 @@ def describe_dimensions(
     """
     adata = cells_of(self, adata, "describe_dimensions(adata=...)")
     check_adata(adata, key_added=key_added)
-    columns = registered_classes(self) if covariates is None else as_list(covariates)
+    registered = class_columns(self.registry_.get("setup_args", {}))
+    columns = registered if covariates is None else as_list(covariates)
     overrides = class_overrides(self, adata, columns)
     if columns:
-        scored_columns(adata, columns, registered=registered_classes(self))
+        scored_columns(adata, columns, registered=registered)
     network, symbols = tl.check_description(adata, gene_sets, gene_symbols)
     known = self.dimension_names_ or {}
     labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_latent)]

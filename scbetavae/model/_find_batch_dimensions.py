@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.checks import check_adata, read_options
+from scbetavae._core.columns import class_columns
+from scbetavae._core.options import SEARCH, SearchOptions
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, registered_classes, write_latent
+from ._latent import batch_columns, cells_of, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
 
 
-def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+def find_batch_dimensions(
     self: BetaVAE,
     batch_key: str | None = None,
     *,
@@ -29,10 +31,8 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     adata: AnnData | None = None,
     obsm_key: str = keys.LATENT,
     method: str = "stepwise",
-    n_permutations: int = 100,
-    fdr: float = 0.05,
-    seed: int = 0,
     key_added: str = keys.BATCH_DIMENSIONS,
+    **options: Unpack[SearchOptions],
 ) -> pd.DataFrame:
     """Find the latent dimensions that encode batch and can be removed: :func:`scbetavae.tl.find_batch_dimensions`.
 
@@ -50,8 +50,10 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         Cells to search; those of the model unless given.
     obsm_key
         Entry of ``.obsm`` that receives the posterior means.
-    method, n_permutations, fdr, seed, key_added
+    method, key_added
         As in :func:`scbetavae.tl.find_batch_dimensions`, which also says what is written to ``.uns["betavae"]``.
+    **options
+        ``n_permutations`` (100 by default), ``fdr`` (0.05) and ``seed`` (0), as there.
 
     Returns
     -------
@@ -78,34 +80,13 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> len(frame), adata.uns["betavae"]["batch_dimensions_params"]["conserve"]
     (4, 'bulk_labels')
     """
+    settings = read_options(find_batch_dimensions, options, SEARCH)
     adata = cells_of(self, adata, "find_batch_dimensions(batch_key, adata=...)")
     check_adata(adata, key_added=key_added)
-    tl.check_search(method, n_permutations, fdr)
+    tl.check_search(method, settings)
     batch_key, conserve = batch_columns(self, batch_key, conserve)
-    registered = registered_classes(self)
+    registered = class_columns(self.registry_["setup_args"])
     cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
-    settings = {"method": method, "n_permutations": n_permutations, "fdr": fdr, "seed": seed}
     with staged(adata) as copy:
         write_latent(self, adata, copy, obsm_key)
-        return tl.run_search(copy, cells, obsm_key, key_added, settings)
-
-
-def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable[str] | None) -> tuple[str, list[str]]:
-    """Batch and conserved columns by name, if this model can encode the batch in its latent representation."""
-    setup = self.registry_["setup_args"]
-    registered = setup.get("batch_key")
-    if batch_key is None and registered is None:
-        msg = (
-            "The model was set up without a batch: name a column of adata.obs, find_batch_dimensions(batch_key), "
-            "or pass batch_key to setup_anndata."
-        )
-        raise ValueError(msg)
-    if self.module.condition_on_batch and batch_key in (None, registered):
-        msg = (
-            f"This model was built with condition_on_batch=True: its decoder is conditioned on {registered!r}, so latent "
-            "dimensions need not encode it, and removing what is left would cost biology. Train "
-            "BetaVAE(adata, condition_on_batch=False) to have batch dimensions, or use this latent representation as it is."
-        )
-        raise ValueError(msg)
-    names = as_list(setup.get("labels_key") if conserve is None else conserve)
-    return registered if batch_key is None else batch_key, names
+        return tl.run_search(copy, cells, obsm_key, key_added, method, settings)

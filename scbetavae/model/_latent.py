@@ -14,9 +14,8 @@ from scvi.data._utils import _get_adata_minify_type
 
 from scbetavae import metrics
 from scbetavae._core import keys, results
+from scbetavae._core.checks import as_list
 from scbetavae._core.columns import as_classes, class_columns, obs_of
-
-from ._genes import gene_names, is_in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,43 +102,33 @@ def compute_latent(
 
 def write_latent(self: BetaVAE, adata: AnnData, copy: AnnData, obsm_key: str = keys.LATENT) -> None:
     """Write the `Latent` of ``adata`` to its staged copy, unless it is there: of these weights and counts, and unchanged."""
-    inputs = _digest_of_inputs(self, adata)
     made = results.parameters(adata, keys.LATENT_TABLE)
-    table = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
-    means = adata.obsm.get(obsm_key)
-    is_known = inputs is not None and made.get("obsm_key") == obsm_key and isinstance(table, pd.DataFrame)
-    if is_known and isinstance(means, np.ndarray) and made.get("digest") == _digest_of(inputs, means, table):
+    table, means = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE), adata.obsm.get(obsm_key)
+    is_known = made.get("obsm_key") == obsm_key and isinstance(table, pd.DataFrame) and isinstance(means, np.ndarray)
+    if is_known and made.get("digest", "") == _digest(self, adata, means, table):
         return
     latent = compute_latent(self, adata)
-    digest = None if inputs is None else _digest_of(inputs, latent.means, latent.table())
-    latent.write(copy, obsm_key, digest=digest)
+    latent.write(copy, obsm_key, digest=_digest(self, adata, latent.means, latent.table()))
 
 
-def _digest_of_inputs(self: BetaVAE, adata: AnnData) -> Any:
-    """Digest of everything that the latent representation depends on; ``None`` where it is not read from counts in memory."""
+def _digest(self: BetaVAE, adata: AnnData, means: np.ndarray, table: pd.DataFrame) -> str | None:
+    """Digest of a latent representation and all that it depends on; ``None`` where it is not read from counts in memory."""
     layer = self.registry_["setup_args"].get("layer")
     counts: Any = adata.layers.get(layer) if layer is not None else adata.X
     if (
         not (isinstance(counts, np.ndarray) or (sparse.issparse(counts) and counts.format in ("csr", "csc")))
         or self.module.latent_distribution == "ln"
         or not (self.is_trained_ and self.module.reads_counts_alone)
-        or not is_in_order(adata, gene_names(self.registry_))
         or _get_adata_minify_type(adata) is not None
     ):
         return None
     names = ("data", "indices", "indptr") if sparse.issparse(counts) else ("real",)
-    digest = hashlib.sha256(str((type(counts), counts.shape, counts.dtype)).encode())
+    genes = "\n".join(map(str, adata.var_names))
+    digest = hashlib.sha256(f"{type(counts)}, {counts.shape}, {counts.dtype}, {genes}".encode())
     weights = (value.detach().cpu().numpy() for value in self.module.state_dict().values())
-    for part in (*(getattr(counts, name) for name in names), *weights):
+    made = (means, table[["kl", "variance"]].to_numpy(dtype=np.float64))
+    for part in (*(getattr(counts, name) for name in names), *weights, *made):
         digest.update(np.ascontiguousarray(part).data)
-    return digest
-
-
-def _digest_of(inputs: Any, means: np.ndarray, table: pd.DataFrame) -> str:
-    """Digest of a latent representation with the inputs that it was computed from."""
-    digest = inputs.copy()
-    digest.update(np.ascontiguousarray(means).data)
-    digest.update(np.ascontiguousarray(table[["kl", "variance"]].to_numpy(dtype=np.float64)).data)
     return digest.hexdigest()
 
 
@@ -157,14 +146,30 @@ def cells_of(self: BetaVAE, adata: AnnData | None, call: str) -> AnnData:
     return adata
 
 
-def registered_classes(self: BetaVAE) -> list[str]:
-    """Columns that were registered as classes."""
-    return class_columns(self.registry_.get("setup_args", {}))
+def batch_columns(self: BetaVAE, batch_key: str | None, conserve: str | Iterable[str] | None) -> tuple[str, list[str]]:
+    """Batch and conserved columns by name, if this model can encode the batch in its latent representation."""
+    setup = self.registry_["setup_args"]
+    registered = setup.get("batch_key")
+    if batch_key is None and registered is None:
+        msg = (
+            "The model was set up without a batch: name a column of adata.obs, find_batch_dimensions(batch_key), "
+            "or pass batch_key to setup_anndata."
+        )
+        raise ValueError(msg)
+    if self.module.condition_on_batch and batch_key in (None, registered):
+        msg = (
+            f"This model was built with condition_on_batch=True: its decoder is conditioned on {registered!r}, so latent "
+            "dimensions need not encode it, and removing what is left would cost biology. Train "
+            "BetaVAE(adata, condition_on_batch=False) to have batch dimensions, or use this latent representation as it is."
+        )
+        raise ValueError(msg)
+    names = as_list(setup.get("labels_key") if conserve is None else conserve)
+    return registered if batch_key is None else batch_key, names
 
 
 def class_overrides(self: BetaVAE, adata: AnnData, names: Iterable[str]) -> dict[str, pd.Series]:
     """Columns that were registered as classes, as names of any type."""
-    registered = registered_classes(self)
+    registered = class_columns(self.registry_.get("setup_args", {}))
     return {name: as_classes(obs_of(adata)[name], "conserve") for name in names if name in registered}
 
 

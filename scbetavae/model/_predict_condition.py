@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import as_list, check_adata
-from scbetavae._core.columns import scored_columns
+from scbetavae._core.checks import as_list, check_adata, read_options
+from scbetavae._core.columns import class_columns, scored_columns
+from scbetavae._core.options import PREDICTION, Resampling
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, class_overrides, registered_classes, write_latent
+from ._latent import cells_of, class_overrides, write_latent
 from ._registered_cells import COUNT_LIKELIHOODS
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
 
 
-def predict_condition(  # noqa: PLR0913 - independent choices, each with a default
+def predict_condition(
     self: BetaVAE,
     covariate: str,
     *,
@@ -31,10 +32,8 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     donor_key: str | None = None,
     categorical: str | Iterable[str] | None = None,
     technical_covariates: str | Iterable[str] | None = None,
-    n_permutations: int = 200,
-    n_bootstrap: int = 100,
-    seed: int = 0,
     key_added: str = keys.CONDITION_PREDICTION,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Predict a covariate from single latent dimensions, and from all: :func:`scbetavae.tl.predict_condition`.
 
@@ -50,8 +49,10 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     categorical
         The covariate again, if its numbers are names of classes. Those registered as labels, batch or categorical covariates
         always are.
-    donor_key, technical_covariates, n_permutations, n_bootstrap, seed, key_added
+    donor_key, technical_covariates, key_added
         As in :func:`scbetavae.tl.predict_condition`, which also says what is written to ``.uns["betavae"]``.
+    **options
+        ``n_permutations`` (200 by default), ``n_bootstrap`` (100) and ``seed`` (0), as there.
 
     Returns
     -------
@@ -77,10 +78,12 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     >>> frame["predictor"].tolist()
     ['dimension', 'dimension', 'dimension', 'dimension', 'all', 'technical']
     """
+    settings = read_options(predict_condition, options, PREDICTION)
     adata = cells_of(self, adata, "predict_condition(covariate, adata=...)")
     check_adata(adata, key_added=key_added)
     if isinstance(covariate, str):  # anything else is refused below, before anything is written
-        scored_columns(adata, [covariate], donor_key, categorical=categorical, registered=registered_classes(self))
+        registered = class_columns(self.registry_.get("setup_args", {}))
+        scored_columns(adata, [covariate], donor_key, categorical=categorical, registered=registered)
     layer = self.registry_.get("setup_args", {}).get("layer")
     reads_layer = layer in adata.layers and self.module.gene_likelihood in COUNT_LIKELIHOODS
     technical = tl.read_technical(adata, technical_covariates, layer if reads_layer else None)
@@ -94,8 +97,6 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
             donor_key=donor_key,
             categorical=as_list(categorical),
             technical_covariates=list(map(str, technical)),
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
             key_added=key_added,
+            **settings,
         )

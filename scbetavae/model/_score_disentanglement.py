@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import as_list, check_adata
-from scbetavae._core.columns import scored_columns
+from scbetavae._core.checks import as_list, check_adata, read_options
+from scbetavae._core.columns import class_columns, scored_columns
+from scbetavae._core.options import SCORING, Resampling
 from scbetavae._core.staging import staged
 
-from ._latent import cells_of, class_overrides, registered_classes, write_latent
+from ._latent import cells_of, class_overrides, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
 
 
-def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a default
+def score_disentanglement(  # noqa: PLR0913 - self and eight arguments
     self: BetaVAE,
     covariates: str | Iterable[str],
     *,
@@ -31,10 +32,8 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     confounder: str | None = None,
     categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
-    n_permutations: int = 100,
-    n_bootstrap: int = 100,
-    seed: int = 0,
     key_added: str = keys.DISENTANGLEMENT,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Score how the latent dimensions line up with covariates: :func:`scbetavae.tl.score_disentanglement`.
 
@@ -47,8 +46,10 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
         Columns of ``.obs``, one or several.
     adata, obsm_key, categorical
         As in :meth:`find_batch_dimensions`.
-    donor_key, confounder, metrics, n_permutations, n_bootstrap, seed, key_added
+    donor_key, confounder, metrics, key_added
         As in :func:`scbetavae.tl.score_disentanglement`, which also says what is written to ``.uns["betavae"]``.
+    **options
+        ``n_permutations`` (100 by default), ``n_bootstrap`` (100) and ``seed`` (0), as there.
 
     Returns
     -------
@@ -71,9 +72,10 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     >>> frame["covariate"].unique().tolist()
     ['batch', 'bulk_labels', 'phase', 'all']
     """
+    settings = read_options(score_disentanglement, options, SCORING)
     adata = cells_of(self, adata, "score_disentanglement(covariates, adata=...)")
     check_adata(adata, key_added=key_added)
-    names, registered = as_list(covariates), registered_classes(self)
+    names, registered = as_list(covariates), class_columns(self.registry_["setup_args"])
     # Refuses columns that do not fit before the cells are encoded.
     scored_columns(adata, names, donor_key, confounder, categorical=categorical, registered=registered)
     with staged(adata, obs=class_overrides(self, adata, [*names, *as_list(confounder)])) as copy:
@@ -86,8 +88,6 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
             confounder=confounder,
             categorical=as_list(categorical),
             metrics=metrics,
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
             key_added=key_added,
+            **settings,
         )

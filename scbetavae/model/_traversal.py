@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 import torch
 
 from scbetavae import tl
-from scbetavae._core import keys, results
-from scbetavae._core.checks import check_adata, check_dimensions
+from scbetavae._core import results
+from scbetavae._core.checks import check_adata, check_dimensions, read_options
+from scbetavae._core.options import TRAVERSAL, TraversalOptions
 
 from ._decoding import decode_hidden, evaluating, rows_at_once
 from ._decoding_inputs import gene_positions, read_conditions
@@ -27,13 +28,13 @@ if TYPE_CHECKING:
     from ._betavae import BetaVAE
     from ._decoding_inputs import DecoderConditions
 
-N_STEPS, N_ANCHORS = 7, 100
+N_STEPS = 7
 _CARD_STEPS = 13  # of cards: half a standard deviation each, so that narrow dimensions have steps within the data
 _STORED_ROWS = 500_000
 _STORED_GENES = 100
 
 
-def traverse(  # noqa: PLR0913 - independent choices, each with a default
+def traverse(  # noqa: PLR0913 - self and eight arguments
     self: BetaVAE,
     dimensions: int | Sequence[int] | None = None,
     *,
@@ -42,11 +43,9 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     n_steps: int = N_STEPS,
     around: str | Mapping[str, Any] | Sequence[Any] | np.ndarray = "cells",
     scale: Literal["prior", "quantile"] = "prior",
-    n_anchors: int = N_ANCHORS,
     gene_list: Sequence[str] | None = None,
     adata: AnnData | None = None,
-    seed: int = 0,
-    key_added: str = keys.TRAVERSAL,
+    **options: Unpack[TraversalOptions],
 ) -> pd.DataFrame:
     r"""Move along one dimension at a time and record how each gene responds.
 
@@ -74,12 +73,13 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
         error.
     scale
         Whether every dimension takes the same values (``"prior"``), or goes from one quantile of its data to another.
-    n_anchors
-        Cells to draw, at most.
     gene_list
         Genes to report; ``None`` for all. Expression is relative to all genes of the model either way.
-    adata, seed, key_added
-        Cells to start from, those of the model unless given; seed of their draw; name of the result in ``.uns["betavae"]``.
+    adata
+        Cells to start from; those of the model unless given.
+    **options
+        ``n_anchors`` (100 by default): cells to draw, at most. ``seed`` (0) of their draw. ``key_added`` (``"traversal"``): name
+        of the result in ``.uns["betavae"]``.
 
     Returns
     -------
@@ -120,6 +120,7 @@ def traverse(  # noqa: PLR0913 - independent choices, each with a default
     >>> frame.groupby(["dimension", "step"]).size().tolist() == [adata.n_vars] * 10
     True
     """
+    n_anchors, seed, key_added = read_options(traverse, options, TRAVERSAL).values()
     self._check_if_trained(warn=False)
     adata = cells_of(self, adata, "traverse(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
@@ -170,7 +171,7 @@ class CardTraversals(NamedTuple):
 
 def traverse_for_cards(self: BetaVAE, adata: AnnData, latent: Latent) -> CardTraversals:
     """Both traversals, around the same cells as `traverse` by default."""
-    anchors = read_anchors(adata, "cells", N_ANCHORS, 0)
+    anchors = read_anchors(adata, "cells", TRAVERSAL["n_anchors"], 0)
     conditions = _conditions_of_anchors(self, adata, anchors)
     wanted = np.flatnonzero(latent.active)
     low, high = read_range(None, None, _CARD_STEPS, "prior")

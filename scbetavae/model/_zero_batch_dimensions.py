@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
 from scbetavae import tl
 from scbetavae._core import keys
-from scbetavae._core.checks import check_adata, check_dimensions, check_keys, check_whole_number
+from scbetavae._core.checks import check_dimensions, read_options
+from scbetavae._core.columns import class_columns
+from scbetavae._core.options import REMOVAL, RemovalOptions
 from scbetavae._core.staging import staged
 
-from ._find_batch_dimensions import batch_columns
 from ._genes import gene_names, is_in_order
-from ._latent import cells_of, registered_classes, write_latent
+from ._latent import batch_columns, cells_of, write_latent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,22 +27,18 @@ MOLECULES = 10_000
 """Molecules of a cell in the corrected expression."""
 
 
-def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
     self: BetaVAE,
     dimensions: int | Iterable[int] | None = None,
     *,
     batch_key: str | None = None,
     conserve: str | Iterable[str] | None = None,
-    categorical: str | Iterable[str] | None = None,
-    method: str = "stepwise",
     to: str = "prior",
     reference_batch: str | None = None,
-    donor_key: str | None = None,
     decode: bool | str = False,
     adata: AnnData | None = None,
-    n_bootstrap: int = 200,
-    seed: int = 0,
     key_added: str = keys.BATCH_REMOVAL,
+    **options: Unpack[RemovalOptions],
 ) -> np.ndarray:
     """Set the dimensions that encode batch to a constant: :func:`scbetavae.tl.zero_batch_dimensions`.
 
@@ -52,9 +49,9 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     dimensions
         Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be none;
         without such a search of the same cells it is made.
-    batch_key, conserve, categorical, method
-        As in :meth:`find_batch_dimensions`; ``method`` is not used with ``dimensions``.
-    to, reference_batch, donor_key, n_bootstrap, seed, key_added
+    batch_key, conserve
+        As in :meth:`find_batch_dimensions`.
+    to, reference_batch, key_added
         As in :func:`scbetavae.tl.zero_batch_dimensions`, which also says what is written to ``.uns["betavae"]``. With
         ``to="reference"``, corrected expression is that of a batch that exists.
     decode
@@ -63,6 +60,9 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         names the layer.
     adata
         Cells; those of the model unless given. Query cells need two batches.
+    **options
+        ``categorical`` (``None`` by default), ``method`` (``"stepwise"``), ``donor_key`` (``None``), ``n_bootstrap`` (200) and
+        ``seed`` (0), as in :func:`scbetavae.tl.zero_batch_dimensions`.
 
     Returns
     -------
@@ -101,12 +101,17 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> list(adata.uns["betavae"]["batch_removal"]["role"].unique())
     ['batch', 'conserved']
     """
+    settings = read_options(zero_batch_dimensions, options, REMOVAL)
     adata = cells_of(self, adata, "zero_batch_dimensions(dimensions, adata=...)")
-    check_adata(adata, key_added=key_added)
-    check_whole_number(n_bootstrap, "n_bootstrap")
-    tl.check_search(method)
-    batch_key, conserve = batch_columns(self, batch_key, conserve)
-    check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
+    removal = tl.check_removal(
+        adata,
+        *batch_columns(self, batch_key, conserve),
+        to=to,
+        reference_batch=reference_batch,
+        key_added=key_added,
+        options=settings,
+        registered=class_columns(self.registry_["setup_args"]),
+    )
     layer = _layer_to_write(self, decode, key_added)
     if self.module.latent_distribution == "ln":
         msg = (
@@ -118,15 +123,9 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     if dimensions is not None:
         dimensions = check_dimensions(dimensions, self.module.n_latent)
         tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
-    registered = registered_classes(self)
-    cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
-    reference = tl.check_target(to, reference_batch, cells.batch)
-    settings = {"method": method, "to": to, "donor_key": donor_key, "n_bootstrap": n_bootstrap, "seed": seed}
     with staged(adata) as copy:
         write_latent(self, adata, copy)
-        zeroed = tl.run_removal(
-            copy, cells, dimensions, reference, obsm_key=keys.LATENT, key_added=key_added, **settings
-        )
+        zeroed = tl.run_removal(copy, removal, dimensions, keys.LATENT)
         if layer is not None:
             molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
             # The layer is one of the user's data, whose genes may be in another order.

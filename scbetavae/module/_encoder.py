@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ class EncodingVAE(VAE):
         """Whether every part of a training step can work on the non-zero counts alone."""
         return self.has_fused_likelihood and self.use_observed_lib_size and not self.encode_covariates
 
-    @property
+    @cached_property
     def reads_counts_alone(self) -> bool:
         """Whether the encoder reads the counts and nothing else, so that :meth:`encode_nonzero` can."""
         return self.n_encoder_input is None and not self.z_encoder.encoder.n_cov and not self.encode_covariates

@@ -20,7 +20,18 @@ from scbetavae.pl._figure import (
 )
 
 _NUMBERS = ("accuracy", "null_low", "null_high", "ci_low", "ci_high")
-_COLUMNS = ("predictor", "dimension", "active", "covariate", *_NUMBERS, "p_adjusted", "direction", "n_classes")
+_COLUMNS = (
+    "predictor",
+    "dimension",
+    "active",
+    "covariate",
+    *_NUMBERS,
+    "p_adjusted",
+    "direction",
+    "n_classes",
+    "status",
+    "flag",
+)
 _MAKE = "model.predict_condition(covariate)` or `scbetavae.tl.predict_condition(adata, covariate)"
 _SIGNIFICANT = 0.05
 _COLOR, _NULL = palette.BLUE, palette.LIGHT
@@ -56,9 +67,8 @@ def condition_prediction(
     """
     table = read_table(data, key, _COLUMNS, _MAKE)
     covariate = table["covariate"].iloc[0]
-    reasons = [flag for flag in table.get("flag", ()) if flag.startswith("not possible")]
-    if reasons and table["accuracy"].isna().all():
-        return write_reason(single_panel(4.6, 2.4, ax), f"Prediction of {covariate}", reasons[0])
+    if (table["status"] == "not possible").all():
+        return write_reason(single_panel(4.6, 2.4, ax), f"Prediction of {covariate}", table["flag"].iloc[0])
     frame = _frame(table)
     dimensions = frame[frame["predictor"] == "dimension"]
     axes = single_panel(6.4, _ROW_HEIGHT * len(dimensions) + 1.1, ax)

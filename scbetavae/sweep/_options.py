@@ -13,6 +13,7 @@ from scvi.train import Trainer
 
 from scbetavae import metrics
 from scbetavae._core.checks import as_list, check_arguments, check_number
+from scbetavae._core.options import SCORING
 from scbetavae.model import BetaVAE
 from scbetavae.sweep._plan import Run
 from scbetavae.sweep._results import RunResult
@@ -113,7 +114,8 @@ def check_options(options: SweepOptions | None, labels_key: str | None) -> tuple
     if not isinstance(options, SweepOptions):
         msg = f"options is a {type(options).__name__}. Pass scbetavae.sweep.SweepOptions(...)."
         raise TypeError(msg)
-    scores = ["labels_key", *signature(score_disentanglement).parameters]
+    scores = ["labels_key", *signature(score_disentanglement).parameters, *SCORING]
+    scores.remove("options")
     training = {"train_size": 0.9} | _arguments("train_kwargs", options.train_kwargs, _train_arguments())
     scoring = _QUICK_SCORES | {"labels_key": labels_key} | _arguments("score_kwargs", options.score_kwargs, scores)
     check_number(training["train_size"], "train_size", 0, 1, open_="both")

@@ -2,8 +2,8 @@
 
 # What is not in __all__ is for the model, which refuses bad input before it encodes.
 from scbetavae.tl._batch_inputs import check_left as check_left
+from scbetavae.tl._batch_inputs import check_removal as check_removal
 from scbetavae.tl._batch_inputs import check_search as check_search
-from scbetavae.tl._batch_inputs import check_target as check_target
 from scbetavae.tl._batch_inputs import read_cells as read_cells
 from scbetavae.tl._compare_embeddings import compare_embeddings
 from scbetavae.tl._consensus_dimensions import consensus_dimensions

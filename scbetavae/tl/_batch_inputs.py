@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 
 from scbetavae._core import columns
-from scbetavae._core.checks import as_list, check_choice, check_key, check_keys, check_number, check_whole_number
+from scbetavae._core.checks import as_list, check_adata, check_choice, check_key, check_number, check_whole_number
 from scbetavae._core.columns import leave_out_small
 from scbetavae._core.text import did_you_mean, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 METHODS = ("stepwise", "dominant")
 TARGETS = ("prior", "reference", "mean")
-N_PERMUTATIONS, FDR = 100, 0.05
 _N_NEIGHBORS = 15
 
 
@@ -33,16 +32,13 @@ class BatchCells:
     """No columns where none is named."""
     left_out: str = ""
     """Batches and classes that are too small, as a clause; empty if there are none."""
+    is_possible: bool = True
+    """Whether two batches, and two classes of each conserved covariate, have enough cells."""
 
     @property
     def present(self) -> np.ndarray:
         """Cells that have a batch and all conserved covariates."""
         return np.flatnonzero(self.batch.notna() & self.conserved.notna().all(axis=1))
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether two batches, and two classes of each conserved covariate, have enough cells."""
-        return not self.left_out.startswith("not possible")
 
     @property
     def digest(self) -> str:
@@ -52,14 +48,15 @@ class BatchCells:
 
     def without_small(self) -> BatchCells:
         """The same without the cells of batches and conserved classes that are too small."""
-        batch, notes = self.batch.copy(), [self.left_out] if self.left_out else []
+        batch, notes = self.batch.copy(), [columns.Small(self.left_out, self.is_possible)] if self.left_out else []
         while True:
-            clause = next((note for note in notes if note.startswith("not")), "; ".join(notes))
-            cells = replace(self, batch=batch, left_out=clause)
+            worst = [note.text for note in notes if not note.is_possible]
+            clause = worst[0] if worst else "; ".join(note.text for note in notes)
+            cells = replace(self, batch=batch, left_out=clause, is_possible=not worst)
             here = cells.present
             named = [(batch, "batch", ""), *((self.conserved[n], "class", f" of {n!r}") for n in self.conserved)]
             checked = [leave_out_small(column.iloc[here], noun, of) for column, noun, of in named]
-            found = [note for _, note in checked if note]
+            found = [note for _, note in checked if note.text]
             if not found:
                 return cells
             notes += found
@@ -76,7 +73,7 @@ def read_cells(
     registered: Iterable[str] = (),
 ) -> BatchCells:
     """Batch and conserved covariates, checked; ``categorical`` and ``registered`` name classes, as in `read_factors`."""
-    obs, names = columns.obs_of(adata), as_list(conserve)
+    obs, names = cast("pd.DataFrame", adata.obs), as_list(conserve)
     present = obs.columns
     check_key(batch_key, present, "batch_key", "adata.obs")
     for name in names:
@@ -90,18 +87,77 @@ def read_cells(
         msg = f"conserve names {what}. Name each covariate that should stay once."
         raise ValueError(msg)
     batch = columns.class_texts(obs[batch_key], "batch_key")
-    _check_aliases(batch, obs[names])
+    for name in names:
+        # Each of batch and alias determines the other; whole numbers may name the same classes, a batch 0 and 1, say.
+        pairs = (
+            pd.DataFrame({"batch": batch, "other": obs[name].infer_objects()}).dropna().astype(str).drop_duplicates()
+        )
+        if len(pairs) > 1 and not pairs["batch"].duplicated().any() and not pairs["other"].duplicated().any():
+            msg = (
+                f"conserve names {name!r}, an alias of {batch.name!r}: each determines the other, so one cannot be removed and "
+                "the other kept. Leave it out."
+            )
+            raise ValueError(msg)
     cells = BatchCells(batch, columns.read_factors(adata, names, "conserve", categorical, registered))
     _check_varied(cells)
     return cells
 
 
-def check_search(method: str, n_permutations: int = N_PERMUTATIONS, fdr: float = FDR) -> None:
-    """Refuse an unknown method and numbers out of range."""
+def check_method(method: str) -> None:
+    """Refuse an unknown method of the search."""
     hint = "" if isinstance(method, str) else " To name dimensions yourself, pass zero_batch_dimensions(dimensions)."
     check_choice(method, METHODS, "method", hint=hint)
-    check_whole_number(n_permutations, "n_permutations", 10)
-    check_number(fdr, "fdr", 0, 1, open_="both")
+
+
+def check_search(method: str, options: Mapping[str, Any]) -> None:
+    """Refuse an unknown method and numbers out of range; ``options`` are those of `SearchOptions`."""
+    check_method(method)
+    check_whole_number(options["n_permutations"], "n_permutations", 10)
+    check_number(options["fdr"], "fdr", 0, 1, open_="both")
+
+
+@dataclass(frozen=True)
+class Removal:
+    """Checked arguments of :func:`zero_batch_dimensions`."""
+
+    cells: BatchCells
+    donors: pd.Series | None
+    to: str
+    reference_batch: str | None
+    key_added: str
+    options: dict[str, Any]
+    """Those of `RemovalOptions`."""
+
+
+def check_removal(
+    adata: AnnData,
+    batch_key: str,
+    conserve: str | Iterable[str] | None,
+    *,
+    to: str,
+    reference_batch: str | None,
+    key_added: str,
+    options: dict[str, Any],
+    registered: Iterable[str] = (),
+) -> Removal:
+    """Arguments of a removal, each checked once; ``registered`` are columns of classes, as in `read_factors`."""
+    check_adata(adata, key_added=key_added)
+    check_whole_number(options["n_bootstrap"], "n_bootstrap")
+    check_method(options["method"])
+    check_choice(to, TARGETS, "to")
+    categorical, donors = options["categorical"], read_donors(adata, options["donor_key"])
+    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
+    if to != "reference" and reference_batch is not None:
+        msg = f'reference_batch={reference_batch!r} is only used with to="reference", but to={to!r}.'
+        raise ValueError(msg)
+    names, given = sorted(cells.batch.dropna().unique()), reference_batch
+    reference_batch = None if given is None else columns.class_name(given)
+    if to == "reference" and reference_batch not in names:
+        what = "is missing" if given is None else f"is {given!r}, which is not a batch of {batch_key!r}"
+        hint = did_you_mean(reference_batch, names)
+        msg = f'reference_batch {what}.{hint} With to="reference", choose from {listed(names)}.'
+        raise ValueError(msg)
+    return Removal(cells, donors, to, reference_batch, key_added, options)
 
 
 def check_left(active: np.ndarray, obsm_key: str, dimensions: Iterable[int] = ()) -> None:
@@ -120,29 +176,12 @@ def check_left(active: np.ndarray, obsm_key: str, dimensions: Iterable[int] = ()
         raise ValueError(msg)
 
 
-def check_target(to: str, reference_batch: str | None, batch: pd.Series) -> str | None:
-    """Name of the reference batch; refuses an unknown target and a reference batch that is missing, unknown or not used."""
-    check_choice(to, TARGETS, "to")
-    names = sorted(batch.dropna().unique())
-    if to != "reference":
-        if reference_batch is not None:
-            msg = f'reference_batch={reference_batch!r} is only used with to="reference", but to={to!r}.'
-            raise ValueError(msg)
-        return None
-    name = None if reference_batch is None else columns.class_name(reference_batch)
-    if name not in names:
-        what = "is missing" if name is None else f"is {reference_batch!r}, which is not a batch of {batch.name!r}"
-        msg = f'reference_batch {what}.{did_you_mean(name, names)} With to="reference", choose from {listed(names)}.'
-        raise ValueError(msg)
-    return name
-
-
 def read_donors(adata: AnnData, donor_key: str | None) -> pd.Series | None:
     """Donor of every cell."""
-    check_keys({"donor_key": donor_key}, adata.obs.columns, "adata.obs")
     if donor_key is None:
         return None
-    donors = columns.obs_of(adata)[donor_key]
+    check_key(donor_key, adata.obs.columns, "donor_key", "adata.obs")
+    donors = cast("pd.DataFrame", adata.obs)[donor_key]
     if donors.isna().any():
         msg = (
             f"donor_key={donor_key!r} is missing for {int(donors.isna().sum())} cells. "
@@ -175,21 +214,6 @@ def _leiden(embedding: np.ndarray, seed: int) -> np.ndarray:
     settings = {"flavor": "igraph", "n_iterations": 2, "directed": False, "random_state": seed}
     sc.tl.leiden(cells, adjacency=graph.maximum(graph.T), **settings)
     return cells.obs["leiden"].astype(str).to_numpy()
-
-
-def _check_aliases(batch: pd.Series, conserved: pd.DataFrame) -> None:
-    """Refuse a conserved covariate that names the batches: each determines the other."""
-    for name, column in conserved.items():
-        # Whole numbers may name the same classes: a batch 0 and 1, say.
-        classes = column if columns.holds_fractions(column) else columns.as_classes(column, "conserve")
-        both = (batch.notna() & column.notna()).to_numpy()
-        pairs = pd.DataFrame({"batch": batch[both].astype(str), "other": classes[both].astype(str)}).drop_duplicates()
-        if len(pairs) > 1 and not pairs["batch"].duplicated().any() and not pairs["other"].duplicated().any():
-            msg = (
-                f"conserve names {name!r}, an alias of {batch.name!r}: each determines the other, so one cannot be removed and "
-                "the other kept. Leave it out."
-            )
-            raise ValueError(msg)
 
 
 def _check_varied(cells: BatchCells) -> None:

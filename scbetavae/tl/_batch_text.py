@@ -1,4 +1,4 @@
-"""Summaries of a search for batch dimensions and of their removal: sentences are made here alone."""
+"""Status of a removal, decided on intervals, and summaries of search and removal: sentences are made here alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from scbetavae._core.constants import ALLOWED_LOSS
-from scbetavae.tl._batch_status import Answer, batch_remains, biology_lost, is_below_expected, removal_status
+from scbetavae._core.constants import ALLOWED_LOSS, LEAST_EXPECTED, REMAINING, TOO_WIDE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,12 +34,48 @@ class Summary(NamedTuple):
     """Text of a warning; empty if there is none."""
 
 
+class Answer(NamedTuple):
+    """One mask over rows of the report for each answer to one question."""
+
+    yes: pd.Series
+    """The whole 95% interval is beyond the threshold."""
+    noise: pd.Series
+    """The value is beyond the threshold, but not the whole interval."""
+    too_wide: pd.Series
+    """The interval contains the threshold and reaches so far beyond it that nothing can be said."""
+
+
+def assess(batch: pd.DataFrame, conserved: pd.DataFrame) -> tuple[Answer, Answer, bool]:
+    """Whether batch remains, whether conserved covariates lost accuracy, and whether batch is below what is expected.
+
+    Batch remains more than `REMAINING` above what is expected. A covariate lost more than `ALLOWED_LOSS` of an accuracy that was
+    above chance. Below is what fell below it, beyond noise and by every classifier: an embedding that hardly encodes the
+    conserved covariates is below it from the start, and lost nothing.
+    """
+    # Ends of the intervals: the value itself where there is no interval.
+    before, after, had, kept = (
+        [rows.get(f"{name}_ci_{end}", rows[name]).fillna(rows[name]) for end in ("low", "high")]
+        for rows, name in ((batch, "before"), (batch, "after"), (conserved, "before"), (conserved, "kept"))
+    )
+    threshold = batch["expected"].clip(lower=0).fillna(0) + REMAINING
+    yes = after[0] > threshold
+    remains = Answer(yes, ~yes & (batch["after"] > threshold), ~yes & (after[1] > threshold + TOO_WIDE))
+
+    had_any, least = ~(had[0] <= 0) & conserved["kept"].notna(), 1 - ALLOWED_LOSS
+    yes = had_any & (kept[1] < least)
+    reach = (least - kept[0]) * conserved["before"]  # in units of accuracy: a low accuracy has little to lose
+    lost = Answer(yes, had_any & ~yes & (conserved["kept"] < least), had_any & ~yes & (reach > TOO_WIDE))
+
+    floor = batch["expected"]
+    below = (floor > LEAST_EXPECTED) & (after[1] < floor) & (after[1] < before[0])
+    return remains, lost, bool(floor.notna().any() and below.all())
+
+
 def describe_removal(report: pd.DataFrame, dimensions: list[int], *, clusters: bool) -> Summary:
     """Status and summary of a batch-removal report; ``clusters`` stood in for conserved covariates."""
     batch = report[(report["role"] == "batch") & report["classifier"].isin(list(CLASSIFIERS)) & report["after"].notna()]
     conserved = report[(report["role"] == "conserved") & report["kept"].notna()]
-    remains, lost = batch_remains(batch), biology_lost(conserved)
-    below = is_below_expected(batch)
+    remains, lost, below = assess(batch, conserved)
     # Classifiers are less sharp than the rule behind the expected accuracy: where the conserved covariates are seen to be
     # kept, nothing is destroyed.
     destroyed = below and (bool(lost.yes.any()) or conserved.empty)
@@ -63,7 +98,14 @@ def describe_removal(report: pd.DataFrame, dimensions: list[int], *, clusters: b
         parts.append(
             "No covariate was given: clusters of the embedding were used instead, which batch itself may have shaped."
         )
-    status = "biology lost" if destroyed else removal_status(batch, remains, lost)
+    answers = {
+        "biology lost": destroyed or lost.yes.any(),
+        "batch unknown": batch.empty,
+        "batch remains": remains.yes.any(),
+        "undecided": remains.too_wide.any() or lost.too_wide.any(),
+        "clean": True,
+    }
+    status = next(name for name, holds in answers.items() if holds)
     sentence = " ".join(parts)
     return Summary(status, sentence, f"{sentence} {_ALTERNATIVE}" if status == "biology lost" else "")
 
@@ -93,7 +135,7 @@ def describe_search(search: BatchSearch, n_clusters: int, left_out: str) -> str:
         sentences = [f"No dimension is chosen: {_why_none(search, left_out)}."]
         if search.reason != "mixed":
             sentences += [
-                f"k-NN accuracy for batch stays at {_number(batch['accuracy_before'])}{_expected(batch)}.",
+                f"k-NN accuracy for batch stays at {batch['accuracy_before']:z.2f}{_expected(batch)}.",
                 _CONDITIONED,
             ]
     else:
@@ -122,7 +164,7 @@ def _describe_found(search: BatchSearch, batch: pd.Series, conserved: pd.DataFra
     sentences = [
         (
             f"Without dimension{several} {_listed(search.chosen)}, k-NN accuracy for {batch['covariate']!r} goes from "
-            f"{_number(batch['accuracy_before'])} to {_number(batch['accuracy_after'])}{_expected(batch)}, "
+            f"{batch['accuracy_before']:z.2f} to {batch['accuracy_after']:z.2f}{_expected(batch)}, "
             f"and {_listed(kept)} of {'its' if len(kept) == 1 else 'their'} k-NN accuracy, on held-out cells."
         )
     ]
@@ -130,12 +172,12 @@ def _describe_found(search: BatchSearch, batch: pd.Series, conserved: pd.DataFra
         f"accuracy_{name}{end}": f"{name}{end}" for name in ("before", "after") for end in ("", "_ci_low", "_ci_high")
     }
     rows = search.report.rename(columns=columns | {"expected_accuracy": "expected"}).assign(classifier="knn")
-    remains, lost = batch_remains(rows.iloc[:1]), biology_lost(rows.iloc[1:])
+    remains, lost, below = assess(rows.iloc[:1], rows.iloc[1:])
     losers = conserved.loc[lost.yes, "covariate"]
     if len(losers):
         sentences.append(f"Careful: removing them costs {_names(losers)} more than {ALLOWED_LOSS:.0%}. {_CONDITIONED}")
     sentences += _noise(rows.iloc[1:], lost)
-    if is_below_expected(rows.iloc[:1]) and (len(losers) or conserved["kept"].isna().all()):
+    if below and (len(losers) or conserved["kept"].isna().all()):
         sentences.append("Careful: this is less than the conserved covariates imply, which suggests over-correction.")
     elif remains.yes.any():
         sentences.append(f"Much batch is left, in dimensions that also encode conserved covariates. {_CONDITIONED}")
@@ -163,7 +205,7 @@ def _why_none(search: BatchSearch, left_out: str) -> str:
         )
     clauses = {
         "insignificant": f"no active dimension is associated with {name} beyond what the conserved covariates explain",
-        "mixed": f"k-NN accuracy for batch is {_number(batch['accuracy_before'])} already{_expected(batch)}",
+        "mixed": f"k-NN accuracy for batch is {batch['accuracy_before']:z.2f} already{_expected(batch)}",
         "all": f"every active dimension encodes {name}, and nothing would be left of the embedding",
         "dominant": f"no dimension alone has a higher k-NN accuracy for {name} than for the conserved covariates",
     }
@@ -176,13 +218,14 @@ def _batch_change(report: pd.DataFrame, batch: pd.DataFrame) -> str:
     if batch.empty:
         reasons = [flag for flag in report.loc[report["role"] == "batch", "flag"] if flag]
         return f"batch could not be classified{': ' + reasons[0] if reasons else ''}."
-    changes = [
-        f"{CLASSIFIERS[row['classifier']]} accuracy for batch {row['covariate']!r} from {_number(row['before'])} to "
-        f"{_number(row['after'])}{_interval(row, 'after')}"
-        for row in batch.to_dict("records")
-    ]
+    changes = []
+    for row in batch.to_dict("records"):
+        low, high = (row.get(f"after_ci_{end}", np.nan) for end in ("low", "high"))
+        interval = "" if pd.isna(low) or pd.isna(high) else f" [{low:z.2f}, {high:z.2f}]"
+        name = f"{CLASSIFIERS[row['classifier']]} accuracy for batch {row['covariate']!r}"
+        changes.append(f"{name} from {row['before']:z.2f} to {row['after']:z.2f}{interval}")
     expected = batch["expected"].iloc[0]
-    more = "" if pd.isna(expected) else f"; {_number(max(expected, 0))} is expected from composition alone"
+    more = "" if pd.isna(expected) else f"; {max(expected, 0):z.2f} is expected from composition alone"
     return f"{', '.join(changes)}{more}."
 
 
@@ -209,7 +252,7 @@ def _conserved_change(conserved: pd.DataFrame, lost: Answer) -> str:
     if lost.yes.any():
         worst = conserved[lost.yes].sort_values("kept").drop_duplicates("covariate")
         costs = "; ".join(
-            f"{row['covariate']!r} {1 - row['kept']:.0%} ({_number(row['before'])} to {_number(row['after'])}, "
+            f"{row['covariate']!r} {1 - row['kept']:.0%} ({row['before']:z.2f} to {row['after']:z.2f}, "
             f"{CLASSIFIERS[row['classifier']]})"
             for row in worst.to_dict("records")
         )
@@ -243,18 +286,7 @@ def _noise(conserved: pd.DataFrame, lost: Answer) -> list[str]:
 
 def _expected(batch: pd.Series) -> str:
     expected = batch["expected_accuracy"]
-    return "" if np.isnan(expected) else f" ({_number(max(expected, 0.0))} is expected from composition)"
-
-
-def _number(value: float) -> str:
-    """Two decimals, and no negative zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
-
-
-def _interval(row: dict, name: str) -> str:
-    """The 95% interval of a value in brackets, if there is one."""
-    low, high = (row.get(f"{name}_ci_{end}", np.nan) for end in ("low", "high"))
-    return "" if pd.isna(low) or pd.isna(high) else f" [{_number(low)}, {_number(high)}]"
+    return "" if np.isnan(expected) else f" ({max(expected, 0.0):z.2f} is expected from composition)"
 
 
 def _share(value: float) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae._core import keys, results
-from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.checks import as_list, check_adata, read_options
 from scbetavae._core.columns import scored_columns
+from scbetavae._core.options import SCORING, Resampling
 from scbetavae._core.text import listed
 from scbetavae.metrics import score_names
 from scbetavae.tl._embedding import read
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a default
+def compare_embeddings(
     adata: AnnData,
     covariates: str | Iterable[str],
     obsm_keys: str | Iterable[str],
@@ -28,10 +29,8 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     confounder: str | None = None,
     categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
-    n_permutations: int = 100,
-    n_bootstrap: int = 100,
-    seed: int = 0,
     key_added: str = keys.EMBEDDING_COMPARISON,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Score several embeddings of the same cells alike, with the same resampled cells.
 
@@ -46,12 +45,13 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
         Columns of ``.obs``, one or several: categorical, boolean, string or numeric.
     obsm_keys
         Entries of ``.obsm`` to score, each of shape (n_cells, n_dims).
-    donor_key, confounder, categorical, metrics, n_permutations, n_bootstrap
+    donor_key, confounder, categorical, metrics
         As in :func:`score_disentanglement`.
-    seed
-        Seed of all resampling, the same for every embedding.
     key_added
         Name in ``.uns["betavae"]`` of the result, and beginning of the names of what belongs to it.
+    **options
+        ``n_permutations`` (100 by default), ``n_bootstrap`` (100) and ``seed`` (0), the same for every embedding, as in
+        :func:`score_disentanglement`.
 
     Returns
     -------
@@ -87,6 +87,7 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
     >>> frame[frame["covariate"] == "n_counts"].set_index("embedding")["value"].round(1).to_dict()
     {'X_noise': 0.0, 'X_aligned': 1.0}
     """
+    settings = read_options(compare_embeddings, options, SCORING)
     check_adata(adata, key_added=key_added, instead="For arrays use scbetavae.metrics.score_frame.")
     names, wanted = as_list(covariates), as_list(obsm_keys)
     columns = scored_columns(adata, names, donor_key, confounder, categorical=categorical)
@@ -94,7 +95,6 @@ def compare_embeddings(  # noqa: PLR0913 - independent choices, each with a defa
         msg = f"obsm_keys={wanted!r}: name at least one entry of adata.obsm, each once. It has {listed(adata.obsm)}."
         raise ValueError(msg)
     embeddings = {key: read(adata, key, "obsm_keys") for key in wanted}
-    settings = {"n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "seed": seed}
     groups = None if donor_key is None else adata.obs[donor_key]
     adjusted = None if confounder is None else columns[confounder]
     if metrics is None:  # the same scores for all, although posterior variances may be known for one of them

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
 from scbetavae import metrics
 from scbetavae._core import keys, results
-from scbetavae._core.checks import check_adata
-from scbetavae._core.columns import obs_of
+from scbetavae._core.checks import check_adata, read_options
+from scbetavae._core.options import SEARCH, SearchOptions
 from scbetavae._core.staging import staged
 from scbetavae.tl import _embedding
 from scbetavae.tl._batch_inputs import (
-    FDR,
-    N_PERMUTATIONS,
     BatchCells,
     check_left,
     check_search,
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
     from scbetavae.tl._embedding import Embedding
 
 
-def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+def find_batch_dimensions(
     adata: AnnData,
     batch_key: str,
     *,
@@ -40,10 +38,8 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     categorical: str | Iterable[str] | None = None,
     obsm_key: str = keys.LATENT,
     method: str = "stepwise",
-    n_permutations: int = N_PERMUTATIONS,
-    fdr: float = FDR,
-    seed: int = 0,
     key_added: str = keys.BATCH_DIMENSIONS,
+    **options: Unpack[SearchOptions],
 ) -> pd.DataFrame:
     r"""Find the dimensions that encode batch and can be removed without loss of the conserved covariates.
 
@@ -77,14 +73,12 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         is within 0.02, or two standard errors, of what the conserved covariates alone imply. Only dimensions with significant
         :math:`I(z_j; b \mid p)` are candidates.
         ``"dominant"``: every such dimension that alone predicts batch better than any conserved covariate.
-    n_permutations
-        Permutations behind the removal of bias and the p-values, at least 10.
-    fdr
-        False discovery rate of the test for batch over dimensions, in (0, 1) :cite:p:`Benjamini1995`.
-    seed
-        Seed of halves, permutations and folds.
     key_added
         Name of the result in ``.uns["betavae"]``, and beginning of the names of what belongs to it.
+    **options
+        ``n_permutations`` (100 by default) behind the removal of bias and the p-values, at least 10. ``fdr`` (0.05): false
+        discovery rate of the test for batch over dimensions, in (0, 1) :cite:p:`Benjamini1995`. ``seed`` (0) of halves,
+        permutations and folds.
 
     Returns
     -------
@@ -166,20 +160,20 @@ def find_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> adata.uns["betavae"]["batch_dimensions_params"]["status"]
     'found'
     """
+    settings = read_options(find_batch_dimensions, options, SEARCH)
     check_adata(adata, key_added=key_added)
-    check_search(method, n_permutations, fdr)
+    check_search(method, settings)
     cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
-    settings = {"method": method, "n_permutations": n_permutations, "fdr": fdr, "seed": seed}
-    return run_search(adata, cells, obsm_key, key_added, settings)
+    return run_search(adata, cells, obsm_key, key_added, method, settings)
 
 
 def run_search(
-    adata: AnnData, cells: BatchCells, obsm_key: str, key_added: str, settings: Mapping[str, Any]
+    adata: AnnData, cells: BatchCells, obsm_key: str, key_added: str, method: str, options: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """`find_batch_dimensions` of checked arguments: the method, numbers of permutations, FDR and seed are the settings."""
+    """`find_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
     check_left(embedding.active, obsm_key)
-    found, _ = search_and_store(adata, embedding, cells, key_added=key_added, **settings)
+    found, _ = search_and_store(adata, embedding, cells, method, options, key_added)
     return found.dimensions.copy()
 
 
@@ -187,19 +181,16 @@ def search_and_store(
     adata: AnnData,
     embedding: Embedding,
     cells: BatchCells,
-    *,
     method: str,
-    seed: int,
+    options: Mapping[str, Any],
     key_added: str | None,
-    n_permutations: int = N_PERMUTATIONS,
-    fdr: float = FDR,
 ) -> tuple[metrics.BatchSearch, BatchCells]:
     """Search, and write all tables under ``key_added`` unless that is ``None``; the cells come back with their clusters."""
     digest, clustered = cells.digest, cells.conserved.empty
     cells = cells.without_small()
     if clustered and cells.is_possible:
         name = f"{key_added or keys.BATCH_DIMENSIONS}{keys.CLUSTERS_SUFFIX}"
-        clusters = find_clusters(embedding.values[:, embedding.active], cells.batch, name, seed)
+        clusters = find_clusters(embedding.values[:, embedding.active], cells.batch, name, options["seed"])
         cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out).without_small()
     if cells.is_possible:
         search = metrics.search_batch_dimensions(
@@ -208,51 +199,15 @@ def search_and_store(
             cells.conserved,
             active=embedding.active,
             method=method,
-            n_permutations=n_permutations,
-            fdr=fdr,
-            seed=seed,
+            **options,
         )
     else:
         names = (str(cells.batch.name), [str(name) for name in cells.conserved])
         search = metrics.impossible_search(embedding.active, *names, adata.n_obs)
     if key_added is not None:
-        _store(adata, embedding, cells, search, key_added, {
-            "method": method, "clustered": clustered, "n_permutations": n_permutations, "fdr": fdr, "seed": seed, "digest": digest
-        })  # fmt: skip
+        settings = {"method": method, "clustered": clustered, "digest": digest, **options}
+        _store(adata, embedding, cells, search, key_added, settings)
     return search, cells
-
-
-def stored_search(
-    adata: AnnData, embedding: Embedding, cells: BatchCells, method: str, seed: int
-) -> tuple[metrics.BatchSearch, BatchCells] | None:
-    """The search in ``.uns["betavae"]["batch_dimensions"]``, if it is of this embedding, these labels, method and seed."""
-    key = keys.BATCH_DIMENSIONS
-    known = results.parameters(adata, key)
-    wanted = {"method": method, "seed": seed, "digest": cells.digest, "obsm_key": embedding.obsm_key}
-    wanted |= {"batch_key": str(cells.batch.name), "clustered": cells.conserved.empty}
-    tables = {s: adata.uns.get(keys.UNS, {}).get(f"{key}{s}") for s in ("", keys.REPORT_SUFFIX, keys.STEPS_SUFFIX)}
-    held_out = f"{key}{keys.HELD_OUT_SUFFIX}"
-    clusters = [f"{key}{keys.CLUSTERS_SUFFIX}"] if cells.conserved.empty and known.get("n_clusters") else []
-    if (
-        any(known.get(name) != value for name, value in wanted.items())
-        or any(table is None for table in tables.values())
-        or not {held_out, *clusters} <= set(adata.obs)
-        or not results.describes(adata, key, embedding.obsm_key)
-    ):
-        return None
-    search = metrics.BatchSearch(
-        dimensions=tables[""],
-        report=tables[keys.REPORT_SUFFIX],
-        steps=tables[keys.STEPS_SUFFIX],
-        status=known["status"],
-        reason=known["reason"],
-        problem=known["problem"],
-        stratified_by=tuple(filter(None, known["stratified_by"].split(", "))),
-        effective_cells=known["effective_cells"],
-        held_out=obs_of(adata)[held_out].to_numpy(dtype=bool),
-    )
-    conserved = obs_of(adata)[clusters] if clusters else cells.conserved
-    return search, BatchCells(cells.batch, conserved, known["left_out"])
 
 
 def _store(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae import metrics
 from scbetavae._core import keys, results
-from scbetavae._core.checks import check_adata
+from scbetavae._core.checks import check_adata, read_options
 from scbetavae._core.columns import leave_out_small, scored_columns
+from scbetavae._core.options import PREDICTION, Resampling
 from scbetavae.tl._embedding import read
 from scbetavae.tl._technical import read_technical
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger(__name__)
 
 
-def predict_condition(  # noqa: PLR0913 - independent choices, each with a default
+def predict_condition(
     adata: AnnData,
     covariate: str,
     *,
@@ -30,10 +31,8 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     categorical: str | Iterable[str] | None = None,
     technical_covariates: str | Iterable[str] | None = None,
     layer: str | None = None,
-    n_permutations: int = 200,
-    n_bootstrap: int = 100,
-    seed: int = 0,
     key_added: str = keys.CONDITION_PREDICTION,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Predict a covariate from single dimensions of an embedding, from all, and from technical covariates alone.
 
@@ -61,14 +60,11 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         from the counts of genes named ``MT-...``, as far as they can be found.
     layer
         Layer with the counts; ``.X`` by default, if it holds counts.
-    n_permutations
-        Permutations behind null and p-values, at least 0. No p-value is below 1 / (n_permutations + 1).
-    n_bootstrap
-        Bootstrap replicates behind the intervals, at least 0.
-    seed
-        Seed of folds, permutations and bootstrap.
     key_added
         Name in ``.uns["betavae"]`` of the result.
+    **options
+        ``n_permutations`` (200 by default) behind null and p-values, at least 0: no p-value is below 1 / (n_permutations + 1).
+        ``n_bootstrap`` (100): replicates behind the intervals, at least 0. ``seed`` (0) of folds, permutations and bootstrap.
 
     Returns
     -------
@@ -119,6 +115,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     >>> adata.uns["betavae"]["condition_prediction_params"]["technical_covariates"]
     'log library size, percent_mito'
     """
+    settings = read_options(predict_condition, options, PREDICTION)
     check_adata(adata, key_added=key_added)
     if not isinstance(covariate, str):
         msg = f"covariate={covariate!r} is not the name of one column of adata.obs. Call this once for each covariate."
@@ -128,8 +125,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     embedding = read(adata, obsm_key)
     mask = embedding.active
     technical = read_technical(adata, technical_covariates, layer)
-    kept, note = leave_out_small(labels, "class")
-    is_possible = not note or kept.nunique() > 1  # of classes that are large enough
+    kept, (note, is_possible) = leave_out_small(labels, "class")
     if is_possible:
         cells = (kept.notna() | labels.isna()).to_numpy()
         frame = metrics.condition_prediction(
@@ -138,9 +134,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
             groups=None if groups is None else groups[cells],
             technical_covariates=technical.to_numpy()[cells],
             active=mask,
-            n_permutations=n_permutations,
-            n_bootstrap=n_bootstrap,
-            seed=seed,
+            **settings,
         )
         if note:
             frame["flag"] = [f"{flag}; {note}" if flag else note for flag in frame["flag"]]
@@ -160,9 +154,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
         "correction": "largest accuracy over dimensions in each permutation (Westfall and Young)",
         "status": "predicted" if is_possible else "not possible",
         "n_missing": int(labels.isna().sum()),
-        "n_permutations": n_permutations,
-        "n_bootstrap": n_bootstrap,
-        "seed": seed,
+        **settings,
     }
     results.store(adata, key_added, {"": frame}, parameters, {obsm_key: embedding.values})
     return frame.copy()

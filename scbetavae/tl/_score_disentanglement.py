@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from scbetavae._core import keys, results
-from scbetavae._core.checks import as_list, check_adata
+from scbetavae._core.checks import as_list, check_adata, read_options
 from scbetavae._core.columns import scored_columns
+from scbetavae._core.options import SCORING, Resampling
 from scbetavae.tl._embedding import read
 from scbetavae.tl._scoring import score_embeddings
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a default
+def score_disentanglement(
     adata: AnnData,
     covariates: str | Iterable[str],
     *,
@@ -26,10 +27,8 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     confounder: str | None = None,
     categorical: str | Iterable[str] | None = None,
     metrics: str | Iterable[str] | None = None,
-    n_permutations: int = 100,
-    n_bootstrap: int = 100,
-    seed: int = 0,
     key_added: str = keys.DISENTANGLEMENT,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Score how the dimensions of an embedding line up with covariates.
 
@@ -60,14 +59,11 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     metrics
         Names of scores, by default those of :func:`scbetavae.metrics.score_frame` and, where a model wrote posterior variances,
         ``"gaussian_total_correlation"``.
-    n_permutations
-        Permutations behind null and p-value, at least 0.
-    n_bootstrap
-        Bootstrap replicates behind the interval, at least 0.
-    seed
-        Seed of all resampling.
     key_added
         Name in ``.uns["betavae"]`` of the result, and beginning of the names of what belongs to it.
+    **options
+        ``n_permutations`` (100 by default) behind null and p-value and ``n_bootstrap`` (100) replicates behind the interval, at
+        least 0; ``seed`` (0) of all resampling.
 
     Returns
     -------
@@ -116,11 +112,11 @@ def score_disentanglement(  # noqa: PLR0913 - independent choices, each with a d
     >>> frame.set_index("covariate")["normalized"].round(1).to_dict()
     {'batch': 1.0, 'phase': 0.0, 'all': 0.5}
     """
+    settings = read_options(score_disentanglement, options, SCORING)
     check_adata(adata, key_added=key_added, instead="For arrays use scbetavae.metrics.score_frame.")
     names = as_list(covariates)
     columns = scored_columns(adata, names, donor_key, confounder, categorical=categorical)
     embedding = read(adata, obsm_key)
-    settings = {"n_permutations": n_permutations, "n_bootstrap": n_bootstrap, "seed": seed}
     groups = None if donor_key is None else adata.obs[donor_key]
     adjusted = None if confounder is None else columns[confounder]
     scores, dimensions, association = score_embeddings(

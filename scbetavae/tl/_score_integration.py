@@ -102,11 +102,11 @@ def score_integration(
     z = read(adata, obsm_key).values
     rows = []
     if labels_key is not None:
-        labels, note = leave_out_small(class_texts(obs_of(adata)[labels_key], "labels_key"), "class")
+        labels, (note, _) = leave_out_small(class_texts(obs_of(adata)[labels_key], "labels_key"), "class")
         rows.append(_row("kmeans_ari", labels, note, metrics.kmeans_ari(z, labels, seed=seed)))
         rows.append(_row("knn_accuracy", labels, note, metrics.knn_accuracy(z, labels, seed=seed)))
     if batch_key is not None:
-        batch, note = leave_out_small(class_texts(obs_of(adata)[batch_key], "batch_key"), "batch")
+        batch, (note, _) = leave_out_small(class_texts(obs_of(adata)[batch_key], "batch_key"), "batch")
         if batch_key != labels_key:
             rows.append(_row("knn_accuracy", batch, note, metrics.knn_accuracy(z, batch, seed=seed)))
         rows.append(_row("ilisi", batch, note, metrics.ilisi(z, batch, seed=seed)))

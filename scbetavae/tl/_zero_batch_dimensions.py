@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import pandas as pd
 
 from scbetavae import metrics
 from scbetavae._core import keys, results
-from scbetavae._core.checks import check_adata, check_dimensions, check_whole_number
+from scbetavae._core.checks import check_dimensions, read_options
 from scbetavae._core.columns import leave_out_small
+from scbetavae._core.options import REMOVAL, SEARCH, RemovalOptions
 from scbetavae._core.staging import staged
 from scbetavae.tl import _embedding
-from scbetavae.tl._batch_inputs import (
-    BatchCells,
-    check_left,
-    check_search,
-    check_target,
-    find_clusters,
-    read_cells,
-    read_donors,
-)
+from scbetavae.tl._batch_inputs import BatchCells, Removal, check_left, check_removal, find_clusters
 from scbetavae.tl._batch_text import describe_removal, nothing_removed
-from scbetavae.tl._find_batch_dimensions import search_and_store, stored_search
+from scbetavae.tl._find_batch_dimensions import search_and_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,21 +28,17 @@ if TYPE_CHECKING:
     from scbetavae.tl._embedding import Embedding
 
 
-def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a default
+def zero_batch_dimensions(
     adata: AnnData,
     dimensions: int | Iterable[int] | None = None,
     batch_key: str = "batch",
     *,
     conserve: str | Iterable[str] | None = None,
-    categorical: str | Iterable[str] | None = None,
     obsm_key: str = keys.LATENT,
-    method: str = "stepwise",
     to: str = "mean",
     reference_batch: str | None = None,
-    donor_key: str | None = None,
-    n_bootstrap: int = 200,
-    seed: int = 0,
     key_added: str = keys.BATCH_REMOVAL,
+    **options: Unpack[RemovalOptions],
 ) -> np.ndarray:
     """Set dimensions of an embedding to a constant, and report what that does to batch and to the conserved covariates.
 
@@ -66,26 +56,21 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     conserve
         Conserved covariates: columns of ``.obs``, categorical or numeric. ``None`` conserves clusters of the embedding, which
         batch may have shaped. Cells without a label are left out for that covariate only.
-    categorical
-        Conserved columns whose numbers are names of classes, as in :func:`find_batch_dimensions`.
     obsm_key
         Entry of ``.obsm`` with the embedding, of shape (n_cells, n_dims).
-    method
-        As in :func:`find_batch_dimensions`. Not used with ``dimensions``.
     to
         Value of the removed dimensions: ``"mean"`` over all cells, ``"reference"``, the mean over the cells of one batch, or
         ``"prior"``, 0, for an embedding of a model. The constant changes no distance between cells, but a decoder reads it.
     reference_batch
         The batch of ``to="reference"``.
-    donor_key
-        Column of ``.obs`` with the donor of every cell. Classifiers are then tested on held-out donors, and the intervals come
-        from a bootstrap over donors.
-    n_bootstrap
-        Replicates behind the intervals of the report, at least 0.
-    seed
-        Seed of everything that is drawn.
     key_added
         Name of the report in ``.uns["betavae"]``; other than the default one, also the ending of the entry of ``.obsm``.
+    **options
+        ``categorical`` (``None`` by default): conserved columns whose numbers are names of classes, and ``method``
+        (``"stepwise"``), not used with ``dimensions``, both as in :func:`find_batch_dimensions`. ``donor_key`` (``None``): column
+        of ``.obs`` with the donor of every cell; classifiers are then tested on held-out donors, and the intervals come from a
+        bootstrap over donors. ``n_bootstrap`` (200): replicates behind the intervals of the report, at least 0. ``seed`` (0) of
+        everything that is drawn.
 
     Returns
     -------
@@ -151,80 +136,67 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
     >>> adata.uns["betavae"]["batch_removal_params"]["status"]
     'clean'
     """
-    check_adata(adata, key_added=key_added)
-    check_whole_number(n_bootstrap, "n_bootstrap")
-    check_search(method)
-    cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical)
-    reference = check_target(to, reference_batch, cells.batch)
-    settings = {"method": method, "to": to, "donor_key": donor_key, "n_bootstrap": n_bootstrap, "seed": seed}
-    return run_removal(adata, cells, dimensions, reference, obsm_key=obsm_key, key_added=key_added, **settings)
+    removal = check_removal(
+        adata,
+        batch_key,
+        conserve,
+        to=to,
+        reference_batch=reference_batch,
+        key_added=key_added,
+        options=read_options(zero_batch_dimensions, options, REMOVAL),
+    )
+    return run_removal(adata, removal, dimensions, obsm_key)
 
 
-def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensions
-    adata: AnnData,
-    cells: BatchCells,
-    dimensions: int | Iterable[int] | None,
-    reference: str | None,
-    *,
-    obsm_key: str,
-    method: str,
-    to: str,
-    donor_key: str | None,
-    n_bootstrap: int,
-    seed: int,
-    key_added: str,
-) -> np.ndarray:
+def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int] | None, obsm_key: str) -> np.ndarray:
     """`zero_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
-    active = embedding.active
+    values, active, cells, options = embedding.values, embedding.active, removal.cells, removal.options
     given = None if dimensions is None else sorted(check_dimensions(dimensions, len(active), names=embedding.names))
     check_left(active, obsm_key, given or ())
-    donors = read_donors(adata, donor_key)
-    constants = _constants(embedding, to, reference, cells.batch)
-    zeroed_key = f"{obsm_key}_zeroed" if key_added == keys.BATCH_REMOVAL else f"{obsm_key}_{key_added}"
-    clustered = cells.conserved.empty
-
+    if removal.to == "prior" and embedding.kl is None:
+        msg = f'to="prior" needs the embedding of a model, but {obsm_key!r} has no prior. Pass to="mean".'
+        raise ValueError(msg)
+    of_batch = slice(None) if removal.reference_batch is None else (cells.batch == removal.reference_batch).to_numpy()
+    constants = np.zeros(len(active)) if removal.to == "prior" else values[of_batch].mean(axis=0)
+    ending = "zeroed" if removal.key_added == keys.BATCH_REMOVAL else removal.key_added
+    zeroed_key, clustered, search = f"{obsm_key}_{ending}", cells.conserved.empty, None
     with staged(adata) as copy:
         if given is None:
-            search, searched = _search(copy, embedding, cells, method, seed)
-            cells = BatchCells(cells.batch, searched.conserved, searched.left_out)
-            chosen, held_out = search.chosen, search.held_out
-        else:
-            search, chosen, held_out = None, given, None
+            search, found = _search(copy, embedding, cells, options["method"], options["seed"])
+            cells = replace(found, batch=cells.batch)
+        chosen = given if search is None else search.chosen
         if cells.conserved.empty:
-            name = f"{key_added}{keys.CLUSTERS_SUFFIX}"
-            clusters = find_clusters(embedding.values[:, active], cells.batch, name, seed)
-            cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out)
-            copy.obs[name] = clusters
-        zeroed = embedding.values.copy()
+            name = f"{removal.key_added}{keys.CLUSTERS_SUFFIX}"
+            copy.obs[name] = find_clusters(values[:, active], cells.batch, name, options["seed"])
+            cells = replace(cells, conserved=copy.obs[[name]])
+        zeroed = values.copy()
         zeroed[:, chosen] = constants[chosen]
-        report = _report(embedding.values[:, active], zeroed[:, active], cells, donors, held_out, n_bootstrap, seed)
+        report = _report(values[:, active], zeroed[:, active], replace(removal, cells=cells), search)
         if chosen or search is None:
             summary = describe_removal(report, chosen, clusters=clustered)
         else:
             summary = nothing_removed(search, cells.left_out)
         parameters = {
             "dimensions": ", ".join(map(str, chosen)),
-            "method": method if given is None else "given",
             "inactive": ", ".join(map(str, np.flatnonzero(~active))),
-            "to": to,
-            "reference_batch": reference,
+            "to": removal.to,
+            "reference_batch": removal.reference_batch,
             "batch_key": str(cells.batch.name),
             "conserve": ", ".join(map(str, cells.conserved)),
             "clustered": clustered,
-            "donor_key": donor_key,
+            "donor_key": options["donor_key"],
             "obsm_key": obsm_key,
             "zeroed_key": zeroed_key,
-            "n_bootstrap": n_bootstrap,
-            "seed": seed,
+            "method": options["method"] if given is None else "given",
+            "n_bootstrap": options["n_bootstrap"],
+            "seed": options["seed"],
             "status": summary.status,
             "summary": summary.sentence,
         }
-        results.store(copy, key_added, {"": report}, parameters, {obsm_key: embedding.values, zeroed_key: zeroed})
-        kind = getattr(adata.obsm[obsm_key], "dtype", None)
-        copy.obsm[zeroed_key] = zeroed.astype(
-            kind if kind is not None and np.issubdtype(kind, np.floating) else np.float64
-        )
+        results.store(copy, removal.key_added, {"": report}, parameters, {obsm_key: values, zeroed_key: zeroed})
+        kind = getattr(adata.obsm[obsm_key], "dtype", np.float64)
+        copy.obsm[zeroed_key] = zeroed.astype(kind if np.issubdtype(kind, np.floating) else np.float64)
     if summary.warning:
         warnings.warn(summary.warning, UserWarning, stacklevel=3)
     return np.array(adata.obsm[zeroed_key])
@@ -233,36 +205,47 @@ def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensio
 def _search(
     adata: AnnData, embedding: Embedding, cells: BatchCells, method: str, seed: int
 ) -> tuple[metrics.BatchSearch, BatchCells]:
-    """The stored search if it answers the same question, otherwise a new one; a stored one for another question stays."""
-    found = stored_search(adata, embedding, cells, method, seed)
-    if found is not None:
-        return found
+    """The stored search if it is of this embedding, these labels, method and seed; otherwise a new one.
+
+    It is stored, too, unless one for another question is there.
+    """
     key = keys.BATCH_DIMENSIONS
-    other = bool(results.parameters(adata, key)) and results.describes(adata, key, embedding.obsm_key)
-    return search_and_store(adata, embedding, cells, method=method, seed=seed, key_added=None if other else key)
-
-
-def _constants(embedding: Embedding, to: str, reference: str | None, batch: pd.Series) -> np.ndarray:
-    """Value of each dimension where it is removed, (n_dims,)."""
-    if to == "prior":
-        if embedding.kl is None:
-            msg = f'to="prior" needs the embedding of a model, but {embedding.obsm_key!r} has no prior. Pass to="mean".'
-            raise ValueError(msg)
-        return np.zeros(embedding.values.shape[1])
-    rows = slice(None) if reference is None else (batch == reference).to_numpy()
-    return embedding.values[rows].mean(axis=0)
+    known = results.parameters(adata, key)
+    wanted = {"method": method, "seed": seed, "digest": cells.digest, "obsm_key": embedding.obsm_key}
+    wanted |= {"batch_key": str(cells.batch.name), "clustered": cells.conserved.empty}
+    tables = {s: adata.uns.get(keys.UNS, {}).get(f"{key}{s}") for s in ("", keys.REPORT_SUFFIX, keys.STEPS_SUFFIX)}
+    held_out = f"{key}{keys.HELD_OUT_SUFFIX}"
+    clusters = [f"{key}{keys.CLUSTERS_SUFFIX}"] if cells.conserved.empty and known.get("n_clusters") else []
+    describes = results.describes(adata, key, embedding.obsm_key)
+    if (
+        any(known.get(name) != value for name, value in wanted.items())
+        or any(table is None for table in tables.values())
+        or not {held_out, *clusters} <= set(adata.obs)
+        or not describes
+    ):
+        options = SEARCH | {"seed": seed}
+        return search_and_store(adata, embedding, cells, method, options, None if known and describes else key)
+    search = metrics.BatchSearch(
+        dimensions=tables[""],
+        chosen=np.flatnonzero(tables[""]["chosen"]).tolist(),
+        report=tables[keys.REPORT_SUFFIX],
+        steps=tables[keys.STEPS_SUFFIX],
+        status=known["status"],
+        reason=known["reason"],
+        problem=known["problem"],
+        stratified_by=tuple(filter(None, known["stratified_by"].split(", "))),
+        effective_cells=known["effective_cells"],
+        held_out=adata.obs[held_out].to_numpy(dtype=bool),
+    )
+    conserved = adata.obs[clusters] if clusters else cells.conserved
+    return search, BatchCells(cells.batch, conserved, known["left_out"], known["status"] != "not possible")
 
 
 def _report(
-    before: np.ndarray,
-    after: np.ndarray,
-    cells: BatchCells,
-    donors: pd.Series | None,
-    held_out: np.ndarray | None,
-    n_bootstrap: int,
-    seed: int,
+    before: np.ndarray, after: np.ndarray, removal: Removal, search: metrics.BatchSearch | None
 ) -> pd.DataFrame:
-    """The report, with classes that are too small left out and named in the flags."""
+    """The report, with classes that are too small left out and named in the flags, on cells that decided nothing."""
+    cells, held_out = removal.cells, None if search is None else search.held_out
     batch, note = leave_out_small(cells.batch, "batch")
     checked = {str(name): leave_out_small(column, "class") for name, column in cells.conserved.items()}
     report = metrics.evaluate_batch_removal(
@@ -270,14 +253,11 @@ def _report(
         after,
         batch=batch,
         conserved=pd.DataFrame({name: column for name, (column, _) in checked.items()}),
-        groups=donors,
+        groups=removal.donors,
         test=held_out if held_out is not None and held_out.any() else None,
-        n_bootstrap=n_bootstrap,
-        seed=seed,
+        n_bootstrap=removal.options["n_bootstrap"],
+        seed=removal.options["seed"],
     )
-    notes = (
-        report["covariate"]
-        .map({name: note for name, (_, note) in checked.items()} | {str(batch.name): note})
-        .fillna("")
-    )
+    told = {name: note.text for name, (_, note) in checked.items()} | {str(batch.name): note.text}
+    notes = report["covariate"].map(told).fillna("")
     return report.assign(flag=notes.where(notes != "", report["flag"]))

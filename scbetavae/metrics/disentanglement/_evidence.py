@@ -116,7 +116,7 @@ def _note_small_classes(evidence: Evidence) -> None:
     """Say which classes are small, and whether that rules out a comparison."""
     sizes = dict(zip(evidence.cells.classes, np.bincount(evidence.cells.labels).tolist(), strict=True))
     small = columns.tell_small(sizes, "class")
-    evidence.problem = small if small.startswith("not possible") else ""
+    evidence.problem = "" if small.is_possible else small.text
     for count, words in ((1, "one cell"), (2, "two cells"), (3, "three cells")):
         few = [name for name, size in sizes.items() if size == count]
         if few:

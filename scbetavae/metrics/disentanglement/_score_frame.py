@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from scbetavae._core.checks import check_whole_number
+from scbetavae._core.checks import check_whole_number, read_options
+from scbetavae._core.options import SCORING, Resampling
 from scbetavae.metrics._binning import REFINEMENT
 from scbetavae.metrics._checks import check_inputs
 from scbetavae.metrics._information import CodeBins, find_confounder
@@ -28,17 +30,15 @@ _ADJUSTABLE = ("mig", *JOINT_SCORES, *CLASS_SCORES)
 INFORMATION_SCORES = ("sap", *_ADJUSTABLE)
 
 
-def score_frame(  # noqa: PLR0913 - nine independent choices, each with a default
+def score_frame(
     codes: ArrayLike,
     factors: pd.DataFrame,
     *,
     groups: ArrayLike | pd.Series | None = None,
     confounder: pd.Series | str | None = None,
     metrics: str | Iterable[str] | None = None,
-    n_permutations: int = 100,
-    n_bootstrap: int = 100,
     active: ArrayLike | None = None,
-    seed: int = 0,
+    **options: Unpack[Resampling],
 ) -> pd.DataFrame:
     """Proxy alignment scores of dimensions with covariates, each with null, ceiling and confidence interval.
 
@@ -56,10 +56,9 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
         As in :func:`mig`, for the information scores. The other scores say in ``flag`` that they do not use it.
     metrics
         As in :func:`score_names`: names of scores, also of your own, and of the families ``"class_alignment"`` and ``"dci"``.
-    n_permutations
-        Permutations behind ``null`` and ``p_value``. DCI refits trees for at most 4 of them.
-    n_bootstrap, seed
-        Bootstrap replicates behind the interval; seed of all resampling.
+    **options
+        ``n_permutations`` (100 by default): permutations behind ``null`` and ``p_value``; DCI refits trees for at most 4 of
+        them. ``n_bootstrap`` (100): bootstrap replicates behind the interval. ``seed`` (0) of all resampling.
 
     Returns
     -------
@@ -89,6 +88,7 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
     >>> frame.loc[frame["covariate"] == "type", "normalized"].round(1).item()
     1.0
     """
+    n_permutations, n_bootstrap, seed = read_options(score_frame, options, SCORING).values()
     names = score_names(metrics)
     check_whole_number(n_permutations, "n_permutations")
     check_whole_number(n_bootstrap, "n_bootstrap")
@@ -119,7 +119,9 @@ def score_frame(  # noqa: PLR0913 - nine independent choices, each with a defaul
             scores[key] = Views(float(of_key), null.get(key, nothing), bootstrap.get(key, nothing), top)
     # What cannot be compared is missing for the models, too.
     seen = [
-        replace(e.covariate, values=np.full(len(array), np.nan if e.covariate.is_numeric else -1)) if e.problem else e.covariate
+        replace(e.covariate, values=np.full(len(array), np.nan if e.covariate.is_numeric else -1))
+        if e.problem
+        else e.covariate
         for e in evidences
     ]
     of_oracle = [evidence.covariate.name for evidence in defined]

@@ -35,6 +35,8 @@ class BatchSearch:
 
     dimensions: pd.DataFrame
     """One row per dimension: information about batch and conserved covariates, rank, and whether it was chosen."""
+    chosen: list[int]
+    """Dimensions that encode batch and can be removed, in order of number."""
     report: pd.DataFrame
     """One row per covariate, batch first: k-NN accuracy with and without the chosen dimensions on held-out cells."""
     steps: pd.DataFrame
@@ -51,11 +53,6 @@ class BatchSearch:
     """Number of cells that a comparison of batches within strata is worth."""
     held_out: np.ndarray
     """Boolean mask of the cells that took no part in the decision, (n_cells,)."""
-
-    @property
-    def chosen(self) -> list[int]:
-        """Dimensions that encode batch and can be removed, in order of number."""
-        return sorted(int(d) for d in self.dimensions.loc[self.dimensions["chosen"].astype(bool), "dimension"])
 
 
 def search_batch_dimensions(
@@ -120,6 +117,7 @@ def search_batch_dimensions(
     held_out[keep[~decide]] = True
     return BatchSearch(
         dimensions=_elimination.add_steps(frame, choice),
+        chosen=sorted(choice.dimensions),
         report=report(question, ~decide, choice.dimensions),
         steps=choice.steps,
         status="refused" if strata.problem else "found" if choice.dimensions else "none",
@@ -139,6 +137,7 @@ def impossible_search(active: np.ndarray, batch: str, conserved: Sequence[str], 
     steps = {"n_zeroed": 0, "dimension": -1, "covariate": names, "role": roles, "accuracy": np.nan, "kept": np.nan}
     return BatchSearch(
         dimensions=_elimination.empty_frame(active),
+        chosen=[],
         report=pd.DataFrame({"covariate": names, "role": roles} | unknown),
         steps=pd.DataFrame(steps),
         status="not possible",

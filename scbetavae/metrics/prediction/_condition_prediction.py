@@ -75,8 +75,9 @@ def condition_prediction(
         than chance), and its 95% interval.
     ``direction``
         Class with the highest mean in this dimension; ``"+"`` or ``"-"`` for numbers; empty for the last two rows.
-    ``n_cells``, ``n_classes``, ``n_groups``, ``flag``
-        Cells, classes (0 for numbers) and donors (0 without) that took part; limits of the row, empty if there are none.
+    ``n_cells``, ``n_classes``, ``n_groups``, ``status``, ``flag``
+        Cells, classes (0 for numbers) and donors (0 without) that took part; ``"predicted"`` (``"not possible"`` in
+        :func:`undefined_prediction`); limits of the row, empty if there are none.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def condition_prediction(
     numbers = predictors.evaluate(n_permutations, rng)
 
     frame = undefined_prediction(column.name, mask, len(keep), task.target.n_classes, "")
-    taking_part = np.append(mask, [True, True])
+    frame["status"], taking_part = "predicted", np.append(mask, [True, True])
     for name in NUMBERS:
         frame.loc[taking_part, name] = numbers[name]
     frame.loc[np.append(mask, [False, False]), "direction"] = _directions(rows, task.target, classes)
@@ -151,9 +152,10 @@ def undefined_prediction(covariate: str, active: np.ndarray, n_cells: int, n_cla
             "covariate": covariate,
         }
         | dict.fromkeys(NUMBERS, np.nan)
-        | {"direction": "", "n_cells": n_cells, "n_classes": n_classes, "n_groups": 0, "flag": flag}
+        | {"direction": "", "n_cells": n_cells, "n_classes": n_classes, "n_groups": 0}
+        | {"status": "not possible", "flag": flag}
     )
-    return frame.astype({"direction": object, "covariate": object, "flag": object})
+    return frame.astype(dict.fromkeys(("direction", "covariate", "status", "flag"), object))
 
 
 def _prepare(
