@@ -2,7 +2,9 @@
 
 import doctest
 import importlib
+import inspect
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import scbetavae
+from scbetavae._core import options
 
 PACKAGE = Path(scbetavae.__file__).parent
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -102,18 +105,7 @@ def test_no_file_imports_itself_through_others():
     assert not left
 
 
-# Independent choices, each with a default that its signature shows; DESIGN.md's limit is 8.
-MANY_ARGUMENTS = {
-    "train": 9,
-    "score_frame": 9,
-    "find_batch_dimensions": 10,
-    "predict_condition": 11,
-    "score_disentanglement": 11,
-    "compare_embeddings": 11,
-    "counterfactual": 11,
-    "traverse": 11,
-    "zero_batch_dimensions": 13,
-}
+MANY_ARGUMENTS = {"train": 9}  # DESIGN.md's limit is 8, apart from training
 
 
 def _callables():
@@ -125,13 +117,16 @@ def _callables():
     yield from ((name, function) for name, function in vars(BetaVAE).items() if not name.startswith("_"))
 
 
-def test_public_functions_take_few_arguments():
-    import inspect
-
+def public_functions():
+    """Every public function and method of the model, with its name."""
     for name, member in _callables():
         function = getattr(member, "__func__", member)
-        if not inspect.isfunction(function) or not function.__module__.startswith("scbetavae"):
-            continue
+        if inspect.isfunction(function) and function.__module__.startswith("scbetavae"):
+            yield name, function
+
+
+def test_public_functions_take_few_arguments():
+    for name, function in public_functions():
         named = [
             p
             for p in inspect.signature(function).parameters.values()
@@ -139,3 +134,42 @@ def test_public_functions_take_few_arguments():
         ]
         number = len(named) - (named[0].name in ("self", "cls") if named else 0)
         assert number <= MANY_ARGUMENTS.get(name, 8), name
+
+
+def _options(function):
+    """Names and defaults of the ``**options`` of a function; empty if it has none."""
+    kinds = [str(p.annotation) for p in inspect.signature(function).parameters.values() if p.kind == p.VAR_KEYWORD]
+    declared = re.match(r"(?:Unpack\[|typing\.Unpack\[|\*)(?:.*\.)?(\w+)", kinds[0]) if kinds else None
+    if declared is None:
+        return [], {}
+    kind = getattr(options, declared.group(1))
+    defaults = re.search(rf"read_options\({function.__name__}, options, (\w+)\)", inspect.getsource(function))
+    return list(kind.__annotations__), getattr(options, defaults.group(1))
+
+
+WITH_OPTIONS = [pytest.param(f, id=f"{f.__module__}.{name}") for name, f in public_functions() if _options(f)[0]]
+
+
+def test_functions_with_many_settings_take_options():
+    assert len(WITH_OPTIONS) == 12
+
+
+@pytest.mark.parametrize("function", WITH_OPTIONS)
+def test_options_are_documented_with_their_defaults(function):
+    names, defaults = _options(function)
+    assert names == list(defaults)
+    described = " ".join(inspect.getdoc(function).partition("**options\n")[2].partition("\n\n")[0].split())
+    for name, default in defaults.items():
+        text = json.dumps(default) if isinstance(default, str) else repr(default)
+        assert re.search(rf"``{name}`` \((``)?{re.escape(text)}(``)?( by default)?\)", described), name
+
+
+@pytest.mark.parametrize("function", WITH_OPTIONS)
+def test_an_unknown_option_is_refused_before_any_work(function):
+    parameters = inspect.signature(function).parameters.values()
+    required = {p.name: None for p in parameters if p.default is p.empty and p.kind != p.VAR_KEYWORD}
+    optional = [p.name for p in parameters if p.kind == p.KEYWORD_ONLY]
+    for name in [*_options(function)[0], *optional]:
+        words = rf"{function.__name__}\(\) has no argument '{name}s'\. Did you mean '{name}'\?"
+        with pytest.raises(TypeError, match=words):
+            function(**required, **{f"{name}s": None})

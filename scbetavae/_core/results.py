@@ -82,7 +82,7 @@ def parameters(adata: AnnData, key: str) -> dict[str, Any]:
 
 def describes(adata: AnnData, key: str, obsm_key: str) -> bool:
     """Whether a result is about this entry of ``.obsm`` as it is now. One without a fingerprint may be about any."""
-    described = _described(adata, key)
+    described = json.loads(parameters(adata, key).get(_keys.FINGERPRINT, "{}"))
     if not described:
         return True
     if obsm_key not in described:
@@ -144,27 +144,26 @@ def _described(adata: AnnData, key: str) -> dict[str, list[dict[str, Any]]]:
 def _fingerprint(adata: AnnData, embeddings: Mapping[str, Any]) -> str:
     """Sketches by entry of ``.obsm`` as text, empty if there are none.
 
-    Where a model describes its latent representation while ``.obsm`` holds another, that one is noted, too: the result is
-    out of date only when the entry becomes a third.
+    A sketch has the number of dimensions, and the numbers of some cells by name. Where a model describes its latent
+    representation while ``.obsm`` holds another, that one is noted, too: the result is out of date only when the entry becomes
+    a third.
     """
-    sketches = {key: [sketch] for key, embedding in embeddings.items() if (sketch := _sketch(adata, embedding))}
-    for key, found in sketches.items():
-        if key in adata.obsm and not _agrees(adata, adata.obsm[key], found[0], _CHANGED):
-            found.extend(filter(None, [_sketch(adata, adata.obsm[key])]))
-    return json.dumps(sketches) if sketches else ""
-
-
-def _sketch(adata: AnnData, embedding: Any) -> dict[str, Any] | None:
-    """Number of dimensions, and the weighted sums of some cells by name; ``None`` where they would say nothing."""
+    sketches: dict[str, list[dict[str, Any]]] = {}
     names = adata.obs_names
     rows = np.flatnonzero(~names.duplicated(keep=False))
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, _CELLS).astype(int))] if len(rows) else rows
-    part = _coordinates(embedding, rows)
-    # Means of a logistic normal are shares that sum to 1, and come of random draws: each call returns others.
-    if part is None or ((part >= 0).all() and np.allclose(part.sum(axis=1), 1.0, atol=1e-4)):
-        return None
-    cells = {str(name): float(f"{value:.9g}") for name, value in zip(names[rows], part @ _weights(part), strict=True)}
-    return {"n_dims": int(part.shape[1]), "cells": cells}
+    for key, embedding in embeddings.items():
+        for described in (embedding, adata.obsm.get(key)):
+            known = sketches.get(key, ())
+            if described is None or (known and _agrees(adata, described, known[0], _CHANGED)):
+                continue
+            part, numbers = _coordinates(described, rows)
+            # Means of a logistic normal are shares that sum to 1, and come of random draws: each call returns others.
+            if part is None or ((part >= 0).all() and np.allclose(part.sum(axis=1), 1.0, atol=1e-4)):
+                break
+            cells = {str(name): float(f"{value:.9g}") for name, value in zip(names[rows], numbers, strict=True)}
+            sketches.setdefault(key, []).append({"n_dims": int(part.shape[1]), "cells": cells})
+    return json.dumps(sketches) if sketches else ""
 
 
 def _agrees(adata: AnnData, embedding: Any, sketch: Mapping[str, Any], share: float) -> bool:
@@ -173,24 +172,22 @@ def _agrees(adata: AnnData, embedding: Any, sketch: Mapping[str, Any], share: fl
     rows = names.get_indexer_for(pd.Index(list(cells)))
     rows = rows[rows >= 0]
     rows = rows[~names[rows].duplicated(keep=False)]
-    part = _coordinates(embedding, rows)
+    part, numbers = _coordinates(embedding, rows)
     if part is None or part.shape[1] != sketch["n_dims"]:
         return False
     before, expected = np.array(list(cells.values())), np.array([cells[str(name)] for name in names[rows]])
     allowed = share * before.std() + _ROUNDING * np.abs(before).max() if len(before) else 0.0
-    return bool((np.abs(part @ _weights(part) - expected) <= allowed).all())
+    return bool((np.abs(numbers - expected) <= allowed).all())
 
 
-def _coordinates(embedding: Any, rows: np.ndarray) -> np.ndarray | None:
-    """Coordinates of these cells, (n_rows, n_dims); ``None`` if they are not numbers."""
+def _coordinates(embedding: Any, rows: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """Coordinates of these cells, (n_rows, n_dims), ``None`` if they are not numbers; and the number of each cell.
+
+    The number is a weighted sum of its coordinates; no two dimensions have the same weight.
+    """
     part: Any = embedding.iloc[rows] if isinstance(embedding, pd.DataFrame) else embedding[rows]
     try:
         part = np.asarray(part.toarray() if sparse.issparse(part) else part, dtype=np.float64)
     except (TypeError, ValueError):
-        return None
-    return part if part.ndim == 2 else None
-
-
-def _weights(part: np.ndarray) -> np.ndarray:
-    """Weights of the dimensions in the number of a cell, no two the same."""
-    return np.cos(np.arange(1, part.shape[1] + 1))
+        return None, np.zeros(0)
+    return (part, part @ np.cos(np.arange(1, part.shape[1] + 1))) if part.ndim == 2 else (None, np.zeros(0))

@@ -145,6 +145,7 @@ class BetaVAE(SCVI):
     """Names that the user gave to dimensions."""
 
     if TYPE_CHECKING:  # scvi-tools declares them as None, of several types, or not at all
+        adata: Any
         module: Any
         registry_: dict[str, Any]
         history: Any
@@ -152,6 +153,8 @@ class BetaVAE(SCVI):
         trainer: Any
         device: Any
         adata_manager: Any
+    else:
+        adata = SCVI.adata.setter(_cells.set_adata)
 
     # Hooks of scvi-tools
     _module_cls = BetaVAEModule
@@ -228,16 +231,6 @@ class BetaVAE(SCVI):
             f"condition_on_batch: {condition_on_batch}."
         )
         self.init_params_ = self._get_init_params(locals())
-
-    @property
-    def adata(self) -> Any:
-        """Data of the model, AnnData; ``None`` for a model that was trained on a data module."""
-        return self._adata
-
-    @adata.setter
-    def adata(self, adata: AnnData) -> None:
-        base: Any = SCVI.adata
-        base.fset(self, _cells.in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
 
     def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
         """Arguments that decode as another batch, for every method of scvi-tools that takes ``transform_batch``."""

@@ -70,6 +70,12 @@ def in_order_of(adata: AnnData, registry: dict, *, more_allowed: bool = False) -
     return reordered
 
 
+def set_adata(self: BetaVAE, adata: Any) -> None:
+    """Give a model other data: those, or a copy with the genes in its order."""
+    theirs: Any = SCVI.adata
+    theirs.fset(self, in_order_of(adata, self.registry_) if isinstance(adata, AnnData) else adata)
+
+
 def validate_anndata(self: BetaVAE, adata: AnnData | None = None, copy_if_view: bool = True) -> AnnData:
     """Data as the model reads them: its own, unchanged, or others, checked, with the genes in the model's order."""
     adata = self.adata if adata is None else adata

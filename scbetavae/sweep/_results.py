@@ -30,7 +30,7 @@ class RunResult:
     """Scores and embedding of a finished run, or the error of one that failed."""
 
     scores: pd.DataFrame
-    codes: np.ndarray | None = None
+    latent: np.ndarray | None = None
     """Embedding of all cells, (n_cells, n_dims), float32."""
     active: np.ndarray | None = None
     """Dimensions that take part in the agreement of seeds, boolean (n_dims,); all where there is none."""

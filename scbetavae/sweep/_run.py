@@ -82,7 +82,7 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
         costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
-            codes=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
+            latent=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
             active=active,
             history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
@@ -118,10 +118,10 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
     with PeakMemory() as memory:
         started = time.perf_counter()
         n_dims = settings["model_kwargs"].get("n_latent", signature(BetaVAE).parameters["n_latent"].default)
-        codes = _embed_linearly(run.method, data, n_dims, run.seed)
+        latent = _embed_linearly(run.method, data, n_dims, run.seed)
         fitted = time.perf_counter()
         adata = AnnData(obs=data.obs.copy())
-        adata.obsm[_keys.LATENT] = codes
+        adata.obsm[_keys.LATENT] = latent
         kwargs = {"seed": run.seed, **_score_arguments(settings)}
         scores = [tl.score_disentanglement(adata, settings["covariates"], **kwargs)]
         if kwargs.get("metrics") is None:  # models, whose variances are known, get it by default
@@ -131,7 +131,7 @@ def _baseline(data: SweepData, run: Run, settings: Mapping[str, Any]) -> RunResu
         scored = time.perf_counter()
     costs = {"seconds": fitted - started, "scoring_seconds": scored - fitted, "peak_memory": memory.mebibytes}
     return RunResult(
-        stack_scores([*scores, *integration, quantity_rows(costs)]), codes=np.asarray(codes, dtype=np.float32)
+        stack_scores([*scores, *integration, quantity_rows(costs)]), latent=np.asarray(latent, dtype=np.float32)
     )
 
 

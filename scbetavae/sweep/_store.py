@@ -19,7 +19,7 @@ from scbetavae.sweep._results import SCORE_COLUMNS, RunResult, differences, pack
 _logger = logging.getLogger(__name__)
 
 MANIFEST, SPLIT, RUNS, TABLE = "sweep.json", "split.npz", "runs", "sweep.csv"
-RECORD, SCORES, CODES, HISTORY, MODEL = "run.json", "scores.csv", "codes.npz", "history.csv", "model"
+RECORD, SCORES, LATENT, HISTORY, MODEL = "run.json", "scores.csv", "latent.npz", "history.csv", "model"
 _FORMAT = 2
 _AGREEMENT_CELLS = 10_000  # at most, so that memory does not grow with the data
 _ENOUGH_SEEDS = 5
@@ -100,12 +100,12 @@ class SweepStore:
         record = {"run": asdict(run), "error": result.error, "warnings": result.warnings, "versions": result.versions}
         (self.folder / RUNS).mkdir(exist_ok=True)
         with staged_folder(self.folder / RUNS / run.name, replace=True) as folder:
-            if result.codes is None:
+            if result.latent is None:
                 (folder / "traceback.txt").write_text(result.traceback)
             else:
                 result.scores.to_csv(folder / SCORES, index=False)
-                active = np.ones(result.codes.shape[1], dtype=bool) if result.active is None else result.active
-                np.savez(folder / CODES, codes=result.codes, active=active)
+                active = np.ones(result.latent.shape[1], dtype=bool) if result.active is None else result.active
+                np.savez(folder / LATENT, latent=result.latent, active=active)
             if result.history is not None:
                 result.history.to_csv(folder / HISTORY)
             if result.model is not None:
@@ -120,10 +120,10 @@ class SweepStore:
         table[numbers] = table[numbers].map(lambda text: float(text or "nan"))
         return table
 
-    def codes(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
+    def latent(self, run: Run) -> tuple[np.ndarray, np.ndarray]:
         """Embedding of a run, (n_cells, n_dims), and which dimensions are active, (n_dims,)."""
-        with np.load(self.folder / RUNS / run.name / CODES) as arrays:
-            return arrays["codes"], arrays["active"]
+        with np.load(self.folder / RUNS / run.name / LATENT) as arrays:
+            return arrays["latent"], arrays["active"]
 
     def write_table(self, table: pd.DataFrame) -> None:
         """Write the table of all runs."""
@@ -191,17 +191,17 @@ def _seed_agreement(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFram
 
 def _agreement_of(store: SweepStore, runs: list[Run]) -> dict[Run, pd.DataFrame]:
     """Two rows per run: how well its active dimensions agree with those of the other seeds, and its UDR."""
-    codes, active = zip(*map(store.codes, runs), strict=True)
+    latents, active = zip(*map(store.latent, runs), strict=True)
     # The same cells for every seed, spread over the data.
-    n_cells = len(codes[0])
+    n_cells = len(latents[0])
     cells = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _AGREEMENT_CELLS)).astype(int))
-    codes = [array[cells].astype(np.float64) for array in codes]
+    latents = [array[cells].astype(np.float64) for array in latents]
     n_active = np.array([mask.sum() for mask in active])
     agreement = udr = np.full(len(runs), np.nan)
     if n_active.any():
-        matched = metrics.match_dimensions(codes, active=active).agreement
+        matched = metrics.match_dimensions(latents, active=active).agreement
         agreement = np.nansum(matched, axis=1) / np.where(n_active > 0, n_active, np.nan)
-        udr = metrics.udr(codes, active=active, minimum_seeds=2).to_numpy()
+        udr = metrics.udr(latents, active=active, minimum_seeds=2).to_numpy()
     few = f"over only {len(runs) - 1} other seeds" if len(runs) < _ENOUGH_SEEDS else ""
     common = {"metric": ["agreement", "udr"], "covariate": "all", "level": "seeds", "n_cells": float(len(cells))}
     return {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 METHODS = ("stepwise", "dominant")
+_NAMED = " To name dimensions yourself, pass zero_batch_dimensions(dimensions)."
 TARGETS = ("prior", "reference", "mean")
 _N_NEIGHBORS = 15
 
@@ -103,15 +104,9 @@ def read_cells(
     return cells
 
 
-def check_method(method: str) -> None:
-    """Refuse an unknown method of the search."""
-    hint = "" if isinstance(method, str) else " To name dimensions yourself, pass zero_batch_dimensions(dimensions)."
-    check_choice(method, METHODS, "method", hint=hint)
-
-
 def check_search(method: str, options: Mapping[str, Any]) -> None:
     """Refuse an unknown method and numbers out of range; ``options`` are those of `SearchOptions`."""
-    check_method(method)
+    check_choice(method, METHODS, "method", hint=_NAMED)
     check_whole_number(options["n_permutations"], "n_permutations", 10)
     check_number(options["fdr"], "fdr", 0, 1, open_="both")
 
@@ -143,9 +138,10 @@ def check_removal(
     """Arguments of a removal, each checked once; ``registered`` are columns of classes, as in `read_factors`."""
     check_adata(adata, key_added=key_added)
     check_whole_number(options["n_bootstrap"], "n_bootstrap")
-    check_method(options["method"])
+    check_choice(options["method"], METHODS, "method", hint=_NAMED)
     check_choice(to, TARGETS, "to")
-    categorical, donors = options["categorical"], read_donors(adata, options["donor_key"])
+    categorical, donor_key = options["categorical"], options["donor_key"]
+    donors = None if donor_key is None else read_donors(adata, donor_key)
     cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
     if to != "reference" and reference_batch is not None:
         msg = f'reference_batch={reference_batch!r} is only used with to="reference", but to={to!r}.'
@@ -176,10 +172,8 @@ def check_left(active: np.ndarray, obsm_key: str, dimensions: Iterable[int] = ()
         raise ValueError(msg)
 
 
-def read_donors(adata: AnnData, donor_key: str | None) -> pd.Series | None:
+def read_donors(adata: AnnData, donor_key: str) -> pd.Series:
     """Donor of every cell."""
-    if donor_key is None:
-        return None
     check_key(donor_key, adata.obs.columns, "donor_key", "adata.obs")
     donors = cast("pd.DataFrame", adata.obs)[donor_key]
     if donors.isna().any():

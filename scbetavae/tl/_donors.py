@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -76,7 +76,7 @@ def read_design(adata: AnnData, covariate: str, donor_key: str, groupby: str | N
         check_key(key, obs.columns, argument, "adata.obs")
     check_keys({"groupby": groupby}, obs.columns, "adata.obs")
     _check_distinct({"covariate": covariate, "donor_key": donor_key, "groupby": groupby})
-    donors = class_texts(cast("pd.Series", read_donors(adata, donor_key)), "donor_key").to_numpy(dtype=object)
+    donors = class_texts(read_donors(adata, donor_key), "donor_key").to_numpy(dtype=object)
     label = class_texts(obs[covariate], "covariate")
     names = _choose_levels(levels, names_in_order(obs[covariate], label), covariate)
     group, groups = np.full(len(obs), ALL_CELLS, dtype=object), [ALL_CELLS]

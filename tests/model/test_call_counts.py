@@ -11,8 +11,8 @@ import scbetavae
 from scbetavae.model import BetaVAE
 
 PACKAGE = str(Path(scbetavae.__file__).parent)
-# The goal is 70 functions in 15 files. About 50 functions in 10 files are the classifiers of the report.
-MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 115, 25, 2
+# The goals of the design. The path depends a little on what is found: whether batch remains, and where intervals are wide.
+MOST_FUNCTIONS, MOST_FILES, MOST_CHECKS = 70, 15, 2
 
 
 def record(call):

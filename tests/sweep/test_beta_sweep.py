@@ -73,8 +73,8 @@ def test_numbers_are_those_of_a_model_trained_by_hand(whole, quick, cells):
         datasplitter_kwargs={"external_indexing": [train, held_out, None]},
     )
     run = "beta_vae-beta4-seed1"
-    with np.load(folder / "runs" / run / "codes.npz") as arrays:
-        np.testing.assert_array_equal(arrays["codes"], model.get_latent_representation())
+    with np.load(folder / "runs" / run / "latent.npz") as arrays:
+        np.testing.assert_array_equal(arrays["latent"], model.get_latent_representation())
     means, variances = model.get_latent_representation(indices=held_out, return_dist=True)
     kl = (0.5 * (means**2 + variances - 1 - np.log(variances))).mean(axis=0)
     assert value_of(table, run, "kl") == pytest.approx(kl.sum(), rel=1e-5)
@@ -98,11 +98,11 @@ def test_the_objective_is_that_of_the_default_model(quick, cells, tmp_path):
 def test_agreement_of_seeds_is_that_of_their_active_dimensions(whole):
     folder, table = whole
     runs = [f"beta_vae-beta4-seed{seed}" for seed in (0, 1)]
-    codes, active = {}, {}
+    latents, active = {}, {}
     for run in runs:
-        with np.load(folder / "runs" / run / "codes.npz") as arrays:
-            codes[run], active[run] = arrays["codes"], arrays["active"]
-    first, second = (pd.DataFrame(codes[run][:, active[run]]).rank().to_numpy() for run in runs)
+        with np.load(folder / "runs" / run / "latent.npz") as arrays:
+            latents[run], active[run] = arrays["latent"], arrays["active"]
+    first, second = (pd.DataFrame(latents[run][:, active[run]]).rank().to_numpy() for run in runs)
     similarity = np.abs(np.corrcoef(first, second, rowvar=False)[: first.shape[1], first.shape[1] :])
     best = max(
         similarity[list(rows), list(columns)].sum()
@@ -113,7 +113,7 @@ def test_agreement_of_seeds_is_that_of_their_active_dimensions(whole):
         assert value_of(table, run, "agreement", "all", "seeds") == pytest.approx(best / active[run].sum())
     np.testing.assert_allclose(
         [value_of(table, run, "udr") for run in runs],
-        scbetavae.metrics.udr([codes[run] for run in runs], active=[active[run] for run in runs], minimum_seeds=2),
+        scbetavae.metrics.udr([latents[run] for run in runs], active=[active[run] for run in runs], minimum_seeds=2),
     )
     assert set(table.loc[table["metric"] == "agreement", "flag"]) == {"over only 1 other seeds"}
 
@@ -147,14 +147,14 @@ def test_baselines_are_components_of_log_normalized_counts(whole, cells):
     logged = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
     centered = logged - logged[train].mean(axis=0)
     directions = np.linalg.svd(centered[train], full_matrices=False)[2][:3]
-    codes = {}
+    latents = {}
     for name in ("pca", "ica"):
-        with np.load(folder / "runs" / name / "codes.npz") as arrays:
-            codes[name] = arrays["codes"]
-    np.testing.assert_allclose(np.abs(codes["pca"]), np.abs(centered @ directions.T), rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(np.cov(codes["ica"][train], rowvar=False, ddof=0), np.eye(3), atol=1e-2)
-    span = np.linalg.lstsq(np.c_[codes["pca"], np.ones(60)], codes["ica"], rcond=None)[0]
-    np.testing.assert_allclose(np.c_[codes["pca"], np.ones(60)] @ span, codes["ica"], atol=1e-3)
+        with np.load(folder / "runs" / name / "latent.npz") as arrays:
+            latents[name] = arrays["latent"]
+    np.testing.assert_allclose(np.abs(latents["pca"]), np.abs(centered @ directions.T), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(np.cov(latents["ica"][train], rowvar=False, ddof=0), np.eye(3), atol=1e-2)
+    span = np.linalg.lstsq(np.c_[latents["pca"], np.ones(60)], latents["ica"], rcond=None)[0]
+    np.testing.assert_allclose(np.c_[latents["pca"], np.ones(60)] @ span, latents["ica"], atol=1e-3)
 
 
 def test_a_second_call_does_nothing_and_returns_the_same(whole, cells, quick):
@@ -359,8 +359,8 @@ def test_objectives_without_beta_run_once_a_seed_and_models_can_be_kept(cells, q
     assert table.loc[table["method"] == "dip_vae_i", "beta"].isna().all()
     folder = tmp_path / "runs" / "beta_vae-beta1-seed3"
     model = BetaVAE.load(str(folder / "model"), cells, accelerator="cpu")
-    with np.load(folder / "codes.npz") as arrays:
-        np.testing.assert_allclose(arrays["codes"], model.get_latent_representation(), atol=1e-6)
+    with np.load(folder / "latent.npz") as arrays:
+        np.testing.assert_allclose(arrays["latent"], model.get_latent_representation(), atol=1e-6)
     record = json.loads((folder / "run.json").read_text())
     assert record["run"] == {"method": "beta_vae", "beta": 1.0, "seed": 3}
     assert record["versions"]["torch"] == version("torch")
