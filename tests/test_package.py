@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import scbetavae
-from scbetavae._core import options
 
 PACKAGE = Path(scbetavae.__file__).parent
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
@@ -142,9 +141,10 @@ def _options(function):
     declared = re.match(r"(?:Unpack\[|typing\.Unpack\[|\*)(?:.*\.)?(\w+)", kinds[0]) if kinds else None
     if declared is None:
         return [], {}
-    kind = getattr(options, declared.group(1))
+    module = importlib.import_module(function.__module__)
+    kind = getattr(module, declared.group(1))
     defaults = re.search(rf"read_options\({function.__name__}, options, (\w+)\)", inspect.getsource(function))
-    return list(kind.__annotations__), getattr(options, defaults.group(1))
+    return list(kind.__annotations__), getattr(module, defaults.group(1))
 
 
 WITH_OPTIONS = [pytest.param(f, id=f"{f.__module__}.{name}") for name, f in public_functions() if _options(f)[0]]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from scbetavae._core import keys
-
 
 class Resampling(TypedDict, total=False):
     """Settings of scores and predictions."""
@@ -70,12 +68,4 @@ class TraversalOptions(TypedDict, total=False):
 SCORING: dict[str, Any] = {"n_permutations": 100, "n_bootstrap": 100, "seed": 0}
 PREDICTION: dict[str, Any] = {"n_permutations": 200, "n_bootstrap": 100, "seed": 0}
 SEARCH: dict[str, Any] = {"n_permutations": 100, "fdr": 0.05, "seed": 0}
-REMOVAL: dict[str, Any] = {
-    "categorical": None,
-    "method": "stepwise",
-    "donor_key": None,
-    "n_bootstrap": 200,
-    "seed": 0,
-}
-COUNTERFACTUAL: dict[str, Any] = {"add_to_observed": True, "seed": 0, "key_added": keys.COUNTERFACTUAL}
-TRAVERSAL: dict[str, Any] = {"n_anchors": 100, "seed": 0, "key_added": keys.TRAVERSAL}
+REMOVAL: dict[str, Any] = {"categorical": None, "method": "stepwise", "donor_key": None, "n_bootstrap": 200, "seed": 0}

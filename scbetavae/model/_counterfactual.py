@@ -13,7 +13,7 @@ from scbetavae._core import keys, results
 from scbetavae._core.checks import check_choice, check_dimensions, check_whole_number, read_options
 from scbetavae._core.columns import class_name, obs_of
 from scbetavae._core.constants import ACTIVE_KL
-from scbetavae._core.options import COUNTERFACTUAL, CounterfactualOptions
+from scbetavae._core.options import CounterfactualOptions
 
 from ._checks import counts_of
 from ._count_transport import draw_counts, to_shares, transport_counts
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ._betavae import BetaVAE
+
+
+_DEFAULTS: dict[str, Any] = {"add_to_observed": True, "seed": 0, "key_added": keys.COUNTERFACTUAL}
 
 
 def counterfactual(  # noqa: PLR0913 - self and eight arguments
@@ -132,7 +135,7 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
     >>> table.loc[table["held_out"], ["method", "genes"]].head(2).values.tolist()
     [['group_shift', 'all'], ['group_shift', 'top_50']]
     """
-    add_to_observed, seed, key_added = read_options(counterfactual, options, COUNTERFACTUAL).values()
+    add_to_observed, seed, key_added = read_options(counterfactual, options, _DEFAULTS).values()
     self._check_if_trained(warn=False)
     adata = cells_of(self, adata, "counterfactual(..., adata=...)")
     _check_cells(adata, key_added)

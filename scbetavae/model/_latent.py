@@ -104,8 +104,13 @@ def write_latent(self: BetaVAE, adata: AnnData, copy: AnnData, obsm_key: str = k
     """Write the `Latent` of ``adata`` to its staged copy, unless it is there: of these weights and counts, and unchanged."""
     made = results.parameters(adata, keys.LATENT_TABLE)
     table, means = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE), adata.obsm.get(obsm_key)
-    is_known = made.get("obsm_key") == obsm_key and isinstance(table, pd.DataFrame) and isinstance(means, np.ndarray)
-    if is_known and made.get("digest", "") == _digest(self, adata, means, table):
+    is_there = made.get("obsm_key") == obsm_key and "digest" in made
+    if (
+        is_there
+        and isinstance(table, pd.DataFrame)
+        and isinstance(means, np.ndarray)
+        and made["digest"] == _digest(self, adata, means, table)
+    ):
         return
     latent = compute_latent(self, adata)
     latent.write(copy, obsm_key, digest=_digest(self, adata, latent.means, latent.table()))

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from scbetavae import tl
-from scbetavae._core import results
+from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata, check_dimensions, read_options
-from scbetavae._core.options import TRAVERSAL, TraversalOptions
+from scbetavae._core.options import TraversalOptions
 
 from ._decoding import decode_hidden, evaluating, rows_at_once
 from ._decoding_inputs import gene_positions, read_conditions
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ._decoding_inputs import DecoderConditions
 
 N_STEPS = 7
+_DEFAULTS: dict[str, Any] = {"n_anchors": 100, "seed": 0, "key_added": keys.TRAVERSAL}
 _CARD_STEPS = 13  # of cards: half a standard deviation each, so that narrow dimensions have steps within the data
 _STORED_ROWS = 500_000
 _STORED_GENES = 100
@@ -120,7 +121,7 @@ def traverse(  # noqa: PLR0913 - self and eight arguments
     >>> frame.groupby(["dimension", "step"]).size().tolist() == [adata.n_vars] * 10
     True
     """
-    n_anchors, seed, key_added = read_options(traverse, options, TRAVERSAL).values()
+    n_anchors, seed, key_added = read_options(traverse, options, _DEFAULTS).values()
     self._check_if_trained(warn=False)
     adata = cells_of(self, adata, "traverse(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
@@ -171,7 +172,7 @@ class CardTraversals(NamedTuple):
 
 def traverse_for_cards(self: BetaVAE, adata: AnnData, latent: Latent) -> CardTraversals:
     """Both traversals, around the same cells as `traverse` by default."""
-    anchors = read_anchors(adata, "cells", TRAVERSAL["n_anchors"], 0)
+    anchors = read_anchors(adata, "cells", _DEFAULTS["n_anchors"], 0)
     conditions = _conditions_of_anchors(self, adata, anchors)
     wanted = np.flatnonzero(latent.active)
     low, high = read_range(None, None, _CARD_STEPS, "prior")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Unpack, cast
 
 import numpy as np
 import pandas as pd
@@ -160,12 +160,11 @@ def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int
     of_batch = slice(None) if removal.reference_batch is None else (cells.batch == removal.reference_batch).to_numpy()
     constants = np.zeros(len(active)) if removal.to == "prior" else values[of_batch].mean(axis=0)
     ending = "zeroed" if removal.key_added == keys.BATCH_REMOVAL else removal.key_added
-    zeroed_key, clustered, search = f"{obsm_key}_{ending}", cells.conserved.empty, None
+    zeroed_key, clustered, search, chosen = f"{obsm_key}_{ending}", cells.conserved.empty, None, given or []
     with staged(adata) as copy:
         if given is None:
             search, found = _search(copy, embedding, cells, options["method"], options["seed"])
-            cells = replace(found, batch=cells.batch)
-        chosen = given if search is None else search.chosen
+            cells, chosen = replace(found, batch=cells.batch), search.chosen
         if cells.conserved.empty:
             name = f"{removal.key_added}{keys.CLUSTERS_SUFFIX}"
             copy.obs[name] = find_clusters(values[:, active], cells.batch, name, options["seed"])
@@ -235,9 +234,9 @@ def _search(
         problem=known["problem"],
         stratified_by=tuple(filter(None, known["stratified_by"].split(", "))),
         effective_cells=known["effective_cells"],
-        held_out=adata.obs[held_out].to_numpy(dtype=bool),
+        held_out=np.asarray(adata.obs[held_out], dtype=bool),
     )
-    conserved = adata.obs[clusters] if clusters else cells.conserved
+    conserved = cast("pd.DataFrame", adata.obs)[clusters] if clusters else cells.conserved
     return search, BatchCells(cells.batch, conserved, known["left_out"], known["status"] != "not possible")
 
 
