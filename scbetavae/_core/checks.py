@@ -44,8 +44,9 @@ def check_arguments(given: Iterable[str], allowed: Iterable[str], where: str) ->
 
 def read_options(function: Callable[..., Any], given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The ``**options`` of a function with their defaults; a TypeError with the nearest name for one that does not exist."""
-    named = [name for name, p in inspect.signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
-    check_arguments(given, [name for name in [*named, *defaults] if name != "self"], f"{function.__name__}()")
+    if not given.keys() <= defaults.keys():
+        named = [name for name, p in inspect.signature(function).parameters.items() if p.kind != p.VAR_KEYWORD]
+        check_arguments(given, [name for name in [*named, *defaults] if name != "self"], f"{function.__name__}()")
     return {**defaults, **given}
 
 

@@ -85,15 +85,23 @@ def scored_columns(
     if twice:
         msg = f"covariates has {listed(twice)} twice. Pass every column once."
         raise ValueError(msg)
-    n_missing = 0 if donor_key is None else int(adata.obs[donor_key].isna().sum())
-    if n_missing:
+    if donor_key is not None:
+        read_donors(adata, donor_key)
+    names = list(dict.fromkeys([*covariates, *as_list(confounder)]))
+    return read_factors(adata, names, "covariates", categorical, registered)
+
+
+def read_donors(adata: AnnData, donor_key: str) -> pd.Series:
+    """Donor of every cell; a KeyError for an unknown column, a ValueError where a donor is missing."""
+    check_key(donor_key, adata.obs.columns, "donor_key", "adata.obs")
+    donors = obs_of(adata)[donor_key]
+    if donors.isna().any():
         msg = (
-            f"donor_key={donor_key!r} is missing for {n_missing} cells. "
+            f"donor_key={donor_key!r} is missing for {int(donors.isna().sum())} cells. "
             f"Leave them out: adata = adata[adata.obs[{donor_key!r}].notna()].copy()."
         )
         raise ValueError(msg)
-    names = list(dict.fromkeys([*covariates, *as_list(confounder)]))
-    return read_factors(adata, names, "covariates", categorical, registered)
+    return donors
 
 
 def class_columns(setup: Mapping[str, Any]) -> list[str]:

@@ -112,7 +112,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
         options=settings,
         registered=class_columns(self.registry_["setup_args"]),
     )
-    layer = _layer_to_write(self, decode, key_added)
+    layer = None if decode is False else _layer_to_write(self, decode, key_added)
     if self.module.latent_distribution == "ln":
         msg = (
             'With latent_distribution="ln" the latent representation consists of shares that sum to 1: a constant dimension '
@@ -135,10 +135,10 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
     return zeroed
 
 
-def _layer_to_write(self: BetaVAE, decode: bool | str, key_added: str) -> str | None:
-    """Name of the layer with corrected expression, if there is to be one."""
-    if isinstance(decode, bool):
-        return f"betavae_{'zeroed' if key_added == keys.BATCH_REMOVAL else key_added}" if decode else None
+def _layer_to_write(self: BetaVAE, decode: bool | str, key_added: str) -> str:
+    """Name of the layer with corrected expression."""
+    if decode is True:
+        return f"betavae_{'zeroed' if key_added == keys.BATCH_REMOVAL else key_added}"
     if not isinstance(decode, str) or not decode or "/" in decode:
         msg = f"decode={decode!r} is not a valid layer name. Pass True, False, or a name that is not empty and has no '/'."
         raise ValueError(msg)

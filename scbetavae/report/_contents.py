@@ -277,17 +277,8 @@ def call(adata: AnnData) -> str:
     if not known:
         return ""
     setup = [f"{name.removeprefix('setup_')}={value!r}" for name, value in known.items() if name.startswith("setup_")]
-    defaults = {
-        "objective",
-        "beta",
-        "n_latent",
-        "n_hidden",
-        "n_layers",
-        "dropout_rate",
-        "gene_likelihood",
-        "dispersion",
-    }
-    model = [f"{name}={known[name]!r}" for name in sorted(defaults & set(known))]
+    names = ("beta", "dispersion", "dropout_rate", "gene_likelihood", "n_hidden", "n_latent", "n_layers", "objective")
+    model = [f"{name}={known[name]!r}" for name in names if name in known]
     model.append(f"anchor={None if known.get('anchor', 'None') in ('None', 'none') else known['anchor']!r}")
     model.append(f"condition_on_batch={bool(known.get('condition_on_batch', False))}")
     lines = ["import scvi", "from scbetavae.model import BetaVAE", ""]

@@ -141,7 +141,7 @@ def check_removal(
     check_choice(options["method"], METHODS, "method", hint=_NAMED)
     check_choice(to, TARGETS, "to")
     categorical, donor_key = options["categorical"], options["donor_key"]
-    donors = None if donor_key is None else read_donors(adata, donor_key)
+    donors = None if donor_key is None else columns.read_donors(adata, donor_key)
     cells = read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
     if to != "reference" and reference_batch is not None:
         msg = f'reference_batch={reference_batch!r} is only used with to="reference", but to={to!r}.'
@@ -170,19 +170,6 @@ def check_left(active: np.ndarray, obsm_key: str, dimensions: Iterable[int] = ()
             "Leave out at least one that encodes biology."
         )
         raise ValueError(msg)
-
-
-def read_donors(adata: AnnData, donor_key: str) -> pd.Series:
-    """Donor of every cell."""
-    check_key(donor_key, adata.obs.columns, "donor_key", "adata.obs")
-    donors = cast("pd.DataFrame", adata.obs)[donor_key]
-    if donors.isna().any():
-        msg = (
-            f"donor_key={donor_key!r} is missing for {int(donors.isna().sum())} cells. "
-            f"Leave them out: adata = adata[adata.obs[{donor_key!r}].notna()].copy()."
-        )
-        raise ValueError(msg)
-    return donors
 
 
 def find_clusters(embedding: np.ndarray, batch: pd.Series, name: str, seed: int) -> pd.Series:

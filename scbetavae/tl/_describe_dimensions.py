@@ -220,14 +220,8 @@ def _make_card(
     summary: pd.DataFrame,
 ) -> Card:
     """What is known of one dimension, with that from which it is named: ``top``, ``named_after`` and ``marks_class``."""
-    nothing = {
-        "covariate": "",
-        "class": "",
-        "information": np.nan,
-        "direction": np.nan,
-        "encodes": "",
-        "marks_class": False,
-    }
+    nothing = {"covariate": "", "class": "", "encodes": "", "marks_class": False}
+    nothing |= {"information": np.nan, "direction": np.nan}
     card: Card = {"dimension": dimension, "role": embedding.roles[dimension]}
     card["kl"] = np.nan if embedding.kl is None else float(embedding.kl[dimension])
     card |= dict(zip(_SUMMARY, summary.loc[dimension, list(_SUMMARY)].to_numpy(float), strict=True)) | (
@@ -310,9 +304,8 @@ def _read_summary(adata: AnnData, obsm_key: str, n_dims: int) -> pd.DataFrame:
 def _earlier_names(adata: AnnData, key_added: str, obsm_key: str) -> dict[int, str]:
     """Names that the user gave to dimensions of this embedding before."""
     table = adata.uns.get(keys.UNS, {}).get(key_added)
-    if not isinstance(table, pd.DataFrame) or results.parameters(adata, key_added).get("obsm_key") != obsm_key:
-        return {}
-    if not results.describes(adata, key_added, obsm_key):
+    is_of_this = results.parameters(adata, key_added).get("obsm_key") == obsm_key
+    if not isinstance(table, pd.DataFrame) or not is_of_this or not results.describes(adata, key_added, obsm_key):
         return {}
     table = table[table["named_by"] == "user"]
     return {int(d): str(name) for d, name in zip(table["dimension"], table["name"], strict=True)}

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from scbetavae._core.checks import as_list, check_choice, check_key, check_keys
-from scbetavae._core.columns import ALL_CELLS, class_name, class_texts, names_in_order, obs_of
+from scbetavae._core.columns import ALL_CELLS, class_name, class_texts, names_in_order, obs_of, read_donors
 from scbetavae._core.constants import MEAN_CELLS
 from scbetavae._core.text import counted, listed
-from scbetavae.tl._batch_inputs import read_donors
 
 if TYPE_CHECKING:
     from anndata import AnnData
