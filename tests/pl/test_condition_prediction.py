@@ -104,3 +104,11 @@ def test_mistakes(table):
         scbetavae.pl.condition_prediction(table.drop(columns="null_low"))
     with pytest.raises(ValueError, match="No dimension is active"):
         scbetavae.pl.condition_prediction(table[table["predictor"] != "dimension"])
+
+
+def test_the_status_not_the_words_of_the_flag_says_that_nothing_was_predicted(table):
+    unknown = scbetavae.metrics.undefined_prediction("disease", np.array([True, True]), 9, 2, "too few cells")
+    axes = scbetavae.pl.condition_prediction(unknown)
+    assert [text.get_text() for text in axes.texts] == ["too few cells"]
+    axes = scbetavae.pl.condition_prediction(table.assign(flag="not possible: in another study"))
+    assert len(dots(axes)) == 3
