@@ -75,7 +75,7 @@ def score_disentanglement(  # noqa: PLR0913 - self and eight arguments
     settings = read_options(score_disentanglement, options, SCORING)
     adata = cells_of(self, adata, "score_disentanglement(covariates, adata=...)")
     check_adata(adata, key_added=key_added)
-    names, registered = as_list(covariates), class_columns(self.registry_["setup_args"])
+    names, registered = as_list(covariates), class_columns(self.registry_.get("setup_args", {}))
     # Refuses columns that do not fit before the cells are encoded.
     scored_columns(adata, names, donor_key, confounder, categorical=categorical, registered=registered)
     with staged(adata, obs=class_overrides(self, adata, [*names, *as_list(confounder)])) as copy:

@@ -29,7 +29,7 @@ def model():
     model_adata.var_names = [
         f"{name}{MARKUP}" if i % 3 else f"{name}{QUOTES}" for i, name in enumerate(model_adata.var_names)
     ]
-    scvi.settings.seed = 0  # whatever was trained before, which removal warns about with some models
+    scvi.settings.seed = 0  # the same model in any order of the tests: removal warns with some
     BetaVAE.setup_anndata(model_adata, batch_key="batch", labels_key="type")
     model = BetaVAE(model_adata, n_latent=5).train(max_steps=200, enable_progress_bar=False, accelerator="cpu")
     model.score_disentanglement(["batch", "type"], metrics=["mig", "lms"], n_permutations=5, n_bootstrap=5)
