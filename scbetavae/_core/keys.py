@@ -17,6 +17,7 @@ MEAN_SHIFT = "mean_shift"  # .layers of predicted cells: the mean-shift baseline
 LATENT_TABLE = "latent"  # one row per dimension of the embedding that its parameters name
 PARAMS = "params"  # constructor and training arguments, a flat dict
 HISTORY = "history"  # training history, one row per epoch or, for short runs, more
+CONFOUNDING = "confounding"  # accuracy for each guided covariate that other covariates explain, before training
 SIMULATION = "simulation"  # parameters of simulated data
 PLANTED_BATCH = "planted_batch"  # parameters of a planted batch effect; also .varm: its log fold changes
 DISENTANGLEMENT = "disentanglement"  # scores of one embedding

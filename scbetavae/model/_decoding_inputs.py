@@ -35,7 +35,7 @@ class DecoderConditions(NamedTuple):
 def check_z(self: BetaVAE, z: Any) -> np.ndarray:
     """Latent coordinates as finite numbers of shape (n_cells, n_latent)."""
     array = np.asarray(z)
-    n_latent = self.module.n_latent
+    n_latent = self.module.n_dimensions
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != n_latent:
         msg = (
             f"z has shape {array.shape} and dtype {array.dtype}; decode needs numbers of shape (n_cells, {n_latent}), "

@@ -84,7 +84,7 @@ def describe_dimensions(
         scored_columns(adata, columns, registered=registered_classes(self))
     network, symbols = tl.check_description(adata, gene_sets, gene_symbols)
     known = self.dimension_names_ or {}
-    labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_latent)]
+    labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_dimensions)]
     given = known | tl.read_names(names, _labels(adata, labels))
     setup = self.registry_.get("setup_args", {})
     layer = setup.get("layer") if self.module.gene_likelihood in COUNT_LIKELIHOODS else None

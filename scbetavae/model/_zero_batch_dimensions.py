@@ -116,8 +116,8 @@ def zero_batch_dimensions(  # noqa: PLR0913 - independent choices, each with a d
         raise ValueError(msg)
     self._check_if_trained(warn=False)
     if dimensions is not None:
-        dimensions = check_dimensions(dimensions, self.module.n_latent)
-        tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
+        dimensions = check_dimensions(dimensions, self.module.n_dimensions)
+        tl.check_left(np.ones(self.module.n_dimensions, dtype=bool), keys.LATENT, dimensions)
     registered = registered_classes(self)
     cells = tl.read_cells(adata, batch_key, conserve=conserve, categorical=categorical, registered=registered)
     reference = tl.check_target(to, reference_batch, cells.batch)

@@ -126,7 +126,7 @@ def predict_condition(  # noqa: PLR0913 - independent choices, each with a defau
     labels = scored_columns(adata, [covariate], donor_key, categorical=categorical)[covariate]
     groups = None if donor_key is None else adata.obs[donor_key]
     embedding = read(adata, obsm_key)
-    mask = embedding.active
+    mask = embedding.free
     technical = read_technical(adata, technical_covariates, layer)
     kept, note = leave_out_small(labels, "class")
     is_possible = not note or kept.nunique() > 1  # of classes that are large enough
