@@ -18,6 +18,7 @@ LATENT_TABLE = "latent"  # one row per dimension of the embedding that its param
 PARAMS = "params"  # constructor and training arguments, a flat dict
 HISTORY = "history"  # training history, one row per epoch or, for short runs, more
 CONFOUNDING = "confounding"  # accuracy for each guided covariate that other covariates explain, before training
+GUIDED = "guided"  # one row per guided covariate: accuracy left in the free dimensions
 SIMULATION = "simulation"  # parameters of simulated data
 PLANTED_BATCH = "planted_batch"  # parameters of a planted batch effect; also .varm: its log fold changes
 DISENTANGLEMENT = "disentanglement"  # scores of one embedding

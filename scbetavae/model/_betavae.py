@@ -16,6 +16,7 @@ from ._checks import check_integer_counts
 from ._counterfactual import counterfactual
 from ._decoding import decode
 from ._describe_dimensions import describe_dimensions
+from ._describe_guided import describe_guided
 from ._encoding import get_latent_representation, make_data_loader
 from ._find_batch_dimensions import find_batch_dimensions
 from ._fingerprint import check_unchanged
@@ -136,6 +137,7 @@ class BetaVAE(SCVI):
     get_latent_summary = get_latent_summary
     to_latent_adata = to_latent_adata
     describe_dimensions = describe_dimensions
+    describe_guided = describe_guided
     score_disentanglement = score_disentanglement
     predict_condition = predict_condition
     predict_guided = predict_guided

@@ -22,7 +22,6 @@ from ._counterfactual_decoder import (
     Change,
     change_to,
     effect_intervals,
-    has_conditions,
     library_ratio,
     move_guided,
     resolve_method,
@@ -30,6 +29,7 @@ from ._counterfactual_decoder import (
 from ._counterfactual_design import Design, combine_covariates, describe_exclude, read_design, read_levels
 from ._counterfactual_moves import move_cells
 from ._counterfactual_scores import CELLS_AT_ONCE, Predicted, mean_shift_counts, score_prediction
+from ._decoding_inputs import has_conditions
 from ._latent import Latent, cells_of, compute_latent
 from ._registered_cells import COUNT_LIKELIHOODS
 
@@ -57,10 +57,10 @@ def counterfactual(  # noqa: PLR0913 - independent choices, each with a default
     r"""Predict the cells of one category as they would be in another.
 
     The source cells move in the latent space; their other dimensions, the covariates that the decoder is conditioned on, and
-    their library size stay. If the covariate is guided, its dimensions move to the target level. The decoder gives gene shares :math:`\rho` before and :math:`\rho'` after the move. By default the
-    model's *change* is applied to the observed counts: a molecule stays what it is with probability :math:`\min(1, \rho'_g /
-    \rho_g)`, and those that leave become genes that rise, in proportion to their rise. So what the decoder cannot reconstruct of
-    a cell is kept, and a move of length 0 changes nothing.
+    their library size stay. If the covariate is guided, its dimensions move to the target level. The decoder gives gene shares
+    :math:`\rho` before and :math:`\rho'` after the move. By default the model's *change* is applied to the observed counts: a
+    molecule stays what it is with probability :math:`\min(1, \rho'_g / \rho_g)`, and those that leave become genes that rise, in
+    proportion to their rise. So what the decoder cannot reconstruct of a cell is kept, and a move of length 0 changes nothing.
 
     Parameters
     ----------
@@ -247,7 +247,7 @@ def _latent_to_move(self: BetaVAE, adata: AnnData) -> Latent:
     return latent
 
 
-def _predict_counts(
+def _predict_counts(  # noqa: PLR0913 - one call in one place
     self: BetaVAE,
     adata: AnnData,
     counts: sparse.csr_matrix,

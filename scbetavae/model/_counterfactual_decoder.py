@@ -10,6 +10,7 @@ from scbetavae._core.checks import check_choice
 from scbetavae._core.text import listed
 
 from ._counterfactual_moves import METHODS
+from ._decoding_inputs import has_conditions
 from ._guided import coordinates_of
 from ._guided_field import guided_covariates
 
@@ -103,13 +104,6 @@ def effect_intervals(
     return np.stack([np.mean(draws, axis=0), low, high])
 
 
-def has_conditions(self: BetaVAE) -> bool:
-    """Whether the decoder is conditioned on something."""
-    setup = self.registry_["setup_args"]
-    keys = [setup.get(f"{kind}_covariate_keys") for kind in ("categorical", "continuous")]
-    return self.module.condition_on_batch or any(keys)
-
-
 def resolve_method(self: BetaVAE, method: str | None, levels: Mapping[str, Any], dimensions: list[int] | None) -> str:
     """The method, by default that of the decoder where it reads the covariates; a ValueError where they do not go together."""
     reads = decoder_method(self, list(levels))
@@ -124,8 +118,8 @@ def resolve_method(self: BetaVAE, method: str | None, levels: Mapping[str, Any],
         raise ValueError(msg)
     if method not in DECODER_METHODS and reads == CONDITIONED:
         msg = (
-            f"The decoder is conditioned on {names}, so the latent dimensions that method={method!r} moves do not encode it. Leave "
-            "method out."
+            f"The decoder is conditioned on {names}, so the latent dimensions that method={method!r} moves do not encode it. "
+            "Leave method out."
         )
         raise ValueError(msg)
     if method in DECODER_METHODS and dimensions is not None:

@@ -49,6 +49,13 @@ def check_z(self: BetaVAE, z: Any) -> np.ndarray:
     return array.astype(np.float32, copy=False)
 
 
+def has_conditions(self: BetaVAE) -> bool:
+    """Whether the decoder is conditioned on batch or covariates."""
+    setup = self.registry_["setup_args"]
+    names = [setup.get(f"{kind}_covariate_keys") for kind in ("categorical", "continuous")]
+    return self.module.condition_on_batch or any(names)
+
+
 def read_conditions(
     self: BetaVAE,
     n_cells: int,

@@ -92,6 +92,8 @@ def describe_dimensions(
     with results_kept(adata):
         if not _is_there(adata, keys.LATENT_SUMMARY):
             self.get_latent_summary(adata=adata)
+        if self.module.guided is not None and not _is_there(adata, keys.GUIDED):
+            self.describe_guided(adata=adata)
         with staged(adata, obs=overrides) as copy:
             write_latent(self, adata, copy)
             latent = compute_latent(self, adata, normal=True)

@@ -47,8 +47,8 @@ def check_guided(
     setup = registry["setup_args"]
     if condition_on_batch and setup.get("batch_key") in names:
         msg = (
-            f"{setup['batch_key']!r} is both guided and what the decoder is conditioned on. Leave condition_on_batch=True out, or "
-            "guided_keys."
+            f"{setup['batch_key']!r} is both guided and what the decoder is conditioned on. Leave condition_on_batch=True "
+            "out, or guided_keys."
         )
         raise ValueError(msg)
     conditioned = [*(setup.get("categorical_covariate_keys") or ()), *(setup.get("continuous_covariate_keys") or ())]
@@ -94,6 +94,11 @@ def check_confounding(self: BetaVAE) -> pd.DataFrame | None:
     table = pd.DataFrame(rows, columns=["covariate", "other", "accuracy", "empty"])
     _judge(table, force=bool(options.get("force")))
     return table
+
+
+def guided_classes(self: BetaVAE, obs: pd.DataFrame, name: str) -> pd.Series:
+    """A guided covariate as classes: the levels, or quarters of a number."""
+    return _classes(obs[name], name in (self.registry_["setup_args"].get("continuous_guided_keys") or ()))
 
 
 def _classes(column: pd.Series, is_named: bool) -> pd.Series:
@@ -209,8 +214,8 @@ def predict_guided(
     covariates = guided_covariates(self.registry_)
     names = [covariate.name for covariate in covariates]
     if not names or (key is None and len(names) > 1):
-        listing = f"this model is guided by {listed(names, empty='no covariate')}"
-        msg = f"predict_guided needs a guided covariate, and {listing}. {'Pass key=...' if names else 'Pass guided_keys to setup_anndata'}."
+        known = f"This model is guided by {listed(names, empty='no covariate')}."
+        msg = f"{known} {'Name one: key=...' if names else 'Pass guided_keys to setup_anndata'}."
         raise ValueError(msg)
     if key is not None:
         check_choice(key, names, "key")

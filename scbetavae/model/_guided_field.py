@@ -55,8 +55,8 @@ class GuidedField(BaseAnnDataField):
         for key in self.keys:
             if key not in adata.obs:
                 msg = (
-                    f"The model is guided by {key!r}, which adata.obs does not have. Add it; to have it inferred from the counts, "
-                    f"as missing: adata.obs[{key!r}] = np.nan."
+                    f"The model is guided by {key!r}, which adata.obs does not have. Add it; to have it inferred from the "
+                    f"counts, as missing: adata.obs[{key!r}] = np.nan."
                 )
                 raise KeyError(msg)
 
@@ -95,7 +95,7 @@ class GuidedField(BaseAnnDataField):
         """Number of guided covariates."""
         return {f"n_{GUIDED_KEY}_covariates": len(state_registry["keys"])}
 
-    def view_state_registry(self, state_registry: dict) -> Any:  # noqa: ARG002
+    def view_state_registry(self, state_registry: dict) -> Any:
         """No table."""
         return None
 

@@ -80,7 +80,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     KeyError
         For a key that does not exist, with the nearest that does.
     ValueError
-        For a guided covariate with one level or levels of few cells, a view, duplicate gene names, missing labels, values that are negative or not finite, or cells without counts.
+        For a guided covariate with one level or levels of few cells, a view, duplicate gene names, missing labels, values that
+        are negative or not finite, or cells without counts.
     TypeError
         If ``adata`` is not an AnnData or a numeric covariate does not hold numbers.
 

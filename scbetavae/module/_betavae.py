@@ -23,7 +23,6 @@ from ._guided_levels import guided_coordinates, level_probabilities
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
 from .objectives._beta_vae import gaussian_kl
 
-
 _MOST_GROUPS = 1024  # that the anchor tells apart
 
 

@@ -253,10 +253,10 @@ class Guided(torch.nn.Module):
 
 
 class GuidedLayers(FCLayers):
-    """Hidden layers of a decoder, whose output is followed by the guided dimensions without noise.
+    r"""Hidden layers of a decoder, whose output is followed by the guided dimensions without noise.
 
     They read ``(z, guided with noise, guided without, numeric covariates)``. So the next layer has a path of its own for the
-    shared effect of a covariate, :math:`A\\, m(u)`, next to the hidden units.
+    shared effect of a covariate, :math:`A\, m(u)`, next to the hidden units.
     """
 
     first: int
@@ -293,7 +293,7 @@ def _wider(linear: torch.nn.Linear, n_more: int, *, starts_at_zero: bool = False
 
 
 def level_anchors(n_levels: int, n_dims: int) -> Tensor:
-    """Well-spread points (n_levels, n_dims): the corners of a simplex where it fits; centered, standard deviation 2 on each axis."""
+    """Well-spread points (n_levels, n_dims), a simplex where it fits; centered, with standard deviation 2 on each axis."""
     if n_levels == 1:
         return torch.zeros(1, n_dims)
     if n_dims == n_levels - 1:  # Helmert's contrasts

@@ -35,6 +35,10 @@ class Embedding:
         """Mask of the active dimensions that no covariate guides: those that scores, searches and tests are about."""
         return self.active & (np.array(self.roles) == "free")
 
+    def guided_by(self, covariate: str) -> list[int]:
+        """Dimensions that a covariate guides."""
+        return [d for d, role in enumerate(self.roles) if role == f"guided:{covariate}"]
+
 
 def read(adata: AnnData, obsm_key: str, argument: str = "obsm_key") -> Embedding:
     """Read an entry of ``.obsm``, with the table of its dimensions if a model wrote one for it.

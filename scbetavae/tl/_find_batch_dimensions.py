@@ -178,7 +178,13 @@ def run_search(
 ) -> pd.DataFrame:
     """`find_batch_dimensions` of checked arguments: the method, numbers of permutations, FDR and seed are the settings."""
     embedding = _embedding.read(adata, obsm_key)
-    check_left(embedding.active, obsm_key)
+    check_left(embedding.free, obsm_key)
+    if guided := embedding.guided_by(str(cells.batch.name)):
+        msg = (
+            f"Dimensions {guided} are guided by {cells.batch.name!r}, so there is nothing to search for: "
+            "zero_batch_dimensions() removes them."
+        )
+        raise ValueError(msg)
     found, _ = search_and_store(adata, embedding, cells, key_added=key_added, **settings)
     return found.dimensions.copy()
 
@@ -199,14 +205,14 @@ def search_and_store(
     cells = cells.without_small()
     if clustered and cells.is_possible:
         name = f"{key_added or keys.BATCH_DIMENSIONS}{keys.CLUSTERS_SUFFIX}"
-        clusters = find_clusters(embedding.values[:, embedding.active], cells.batch, name, seed)
+        clusters = find_clusters(embedding.values[:, embedding.free], cells.batch, name, seed)
         cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out).without_small()
     if cells.is_possible:
         search = metrics.search_batch_dimensions(
             embedding.values,
             cells.batch,
             cells.conserved,
-            active=embedding.active,
+            active=embedding.free,
             method=method,
             n_permutations=n_permutations,
             fdr=fdr,
@@ -214,7 +220,7 @@ def search_and_store(
         )
     else:
         names = (str(cells.batch.name), [str(name) for name in cells.conserved])
-        search = metrics.impossible_search(embedding.active, *names, adata.n_obs)
+        search = metrics.impossible_search(embedding.free, *names, adata.n_obs)
     if key_added is not None:
         _store(adata, embedding, cells, search, key_added, {
             "method": method, "clustered": clustered, "n_permutations": n_permutations, "fdr": fdr, "seed": seed, "digest": digest

@@ -177,7 +177,9 @@ def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensio
     """`zero_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
     active = embedding.active
-    given = None if dimensions is None else sorted(check_dimensions(dimensions, len(active), names=embedding.names))
+    guided = embedding.guided_by(str(cells.batch.name))
+    wanted = guided or None if dimensions is None else dimensions
+    given = None if wanted is None else sorted(check_dimensions(wanted, len(active), names=embedding.names))
     check_left(active, obsm_key, given or ())
     donors = read_donors(adata, donor_key)
     constants = _constants(embedding, to, reference, cells.batch)
@@ -193,7 +195,7 @@ def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensio
             search, chosen, held_out = None, given, None
         if cells.conserved.empty:
             name = f"{key_added}{keys.CLUSTERS_SUFFIX}"
-            clusters = find_clusters(embedding.values[:, active], cells.batch, name, seed)
+            clusters = find_clusters(embedding.values[:, embedding.free], cells.batch, name, seed)
             cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out)
             copy.obs[name] = clusters
         zeroed = embedding.values.copy()
@@ -205,7 +207,7 @@ def run_removal(  # noqa: PLR0913 - the checked arguments of zero_batch_dimensio
             summary = nothing_removed(search, cells.left_out)
         parameters = {
             "dimensions": ", ".join(map(str, chosen)),
-            "method": method if given is None else "given",
+            "method": method if given is None else "guided" if dimensions is None else "given",
             "inactive": ", ".join(map(str, np.flatnonzero(~active))),
             "to": to,
             "reference_batch": reference,
