@@ -77,7 +77,7 @@ class BetaVAE(SCVI):
         ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
     guided_kwargs
         For ``setup_anndata(guided_keys=[...])``: the largest number of guided dimensions per covariate (``n_dimensions``, 8); the
-        ``weight`` of the mutual information between free dimensions and each covariate (15); the noise on guided dimensions in
+        ``weight`` of the mutual information between free dimensions and each covariate (30); the noise on guided dimensions in
         training, ``sigma`` (1, or 0.1 for numbers); ``mode="inferred"``, which infers guided dimensions from the counts, for
         data with many missing labels, in place of ``"label"``; ``conserve``, columns of ``.obs`` besides the labels that the
         guided covariates must not be confounded with; ``force=True``, to train although they are. ``n_latent`` counts free

@@ -270,11 +270,11 @@ class BetaVAEModule(EncodingVAE):
         loss = unregularized + penalty.running
         if self.guided is not None:
             values, guided = tensors[GUIDED_KEY], generative_outputs[GUIDED_KEY]
-            information = self.guided.penalty(z, qz.loc, qz.variance, values, posterior.n_obs)
-            total, kl_guided = sum(information.values()), self.guided.kl(guided, values).mean()
-            loss = loss + kl_weight * self.guided.weight * total + kl_guided
-            payload["objective"] = payload["objective"] + (self.guided.weight * total + kl_guided).detach()
-            payload |= {f"guided_information_{name}": value.detach() for name, value in information.items()}
+            dependence, information = self.guided.penalty(z, qz.loc, qz.variance, values, posterior.n_obs)
+            kl_guided = self.guided.kl(guided, values).mean()
+            loss = loss + kl_weight * dependence + kl_guided
+            payload["objective"] = payload["objective"] + (dependence + kl_guided).detach()
+            payload |= {f"guided_information_{name}": value for name, value in information.items()}
         if anchor_share > 0 and self.anchor is not None:
             groups = self.anchor_groups(tensors[REGISTRY_KEYS.BATCH_KEY], tensors.get(GUIDED_KEY))
             loss = loss + anchor_share * self.anchor(qz.loc, x, groups)

@@ -26,7 +26,11 @@ N_BINS = 12
 
 _SPREAD = 2.0  # standard deviation of the anchors of a covariate over its levels, on each dimension
 _NOISE = {"categorical": 1.0, "numeric": 0.1}
-_BANK = 3
+_BANK, _PERMUTATIONS = 3, 4
+_MOMENTUM, _FULL = (
+    0.05,
+    0.02,
+)  # of the running mean of the information; nats from which on the penalty has its full weight
 _KL_WEIGHT = 10.0
 NETWORK_OPTIONS = ("n_dimensions", "weight", "sigma", "mode")
 _OPTIONS = (*NETWORK_OPTIONS, "conserve", "force")
@@ -87,7 +91,7 @@ class Guided(torch.nn.Module):
         n_hidden: int,
         *,
         n_dimensions: int = MOST_DIMENSIONS,
-        weight: float = 15.0,
+        weight: float = 30.0,
         sigma: float | None = None,
         mode: str = "label",
     ) -> None:
@@ -114,6 +118,7 @@ class Guided(torch.nn.Module):
             self.variance_head = torch.nn.Linear(n_hidden, self.n_dimensions)
         # Neither a buffer, which several devices would overwrite with that of the first, nor part of the state.
         self._bank: list[Pool] = []
+        self._running: Tensor | None = None
         self._fixed: Tensor | None = None
 
     @property
@@ -220,10 +225,16 @@ class Guided(torch.nn.Module):
         finally:
             self._fixed = None
 
-    def penalty(self, z: Tensor, mean: Tensor, variance: Tensor, values: Tensor, n_obs: int) -> dict[str, Tensor]:
-        """Mutual information of each covariate with the free dimensions in nats, by name of the covariate.
+    def penalty(
+        self, z: Tensor, mean: Tensor, variance: Tensor, values: Tensor, n_obs: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        r"""Penalty of a minibatch in nats, and the information that free dimensions have of each covariate, by its name.
 
-        ``values`` are the registered ones, the number of the cell first. In training the minibatch joins the bank.
+        .. math:: w \sum_k \operatorname{clip}(\bar I_k / 0.02,\, 0,\, 1)\; I_k
+
+        with the estimates :math:`I_k` less those for permuted levels, and their running means :math:`\bar I_k`, through which there
+        is no gradient. Without the factor, negative estimates would be a reward for placing each training cell among cells of
+        other levels. ``values`` are the registered ones, the number of the cell first. In training the minibatch joins the bank.
         """
         minibatch = Pool(mean, variance, self.members(values[:, 1:]), values[:, 0])
         bank = (
@@ -231,10 +242,14 @@ class Guided(torch.nn.Module):
             if self._bank and self.training
             else None
         )
-        information = guided_information(z, minibatch, bank, self.shares, n_obs)
+        information = guided_information(z, minibatch, bank, self.shares, n_obs, _PERMUTATIONS)
+        found = information.detach()
         if self.training and torch.is_grad_enabled():
             self._bank = [*self._bank, minibatch.detached()][-_BANK:]
-        return {covariate.name: value for covariate, value in zip(self.covariates, information, strict=True)}
+            self._running = found if self._running is None else torch.lerp(self._running, found, _MOMENTUM)
+        share = (found if self._running is None else self._running).div(_FULL).clamp(0.0, 1.0)
+        names = (covariate.name for covariate in self.covariates)
+        return self.weight * (share * information).sum(), dict(zip(names, found, strict=True))
 
     def kl(self, guided: GuidedCoordinates, values: Tensor) -> Tensor:
         """KL divergence of inferred coordinates from their anchors, weighted, nats of each cell; unknown levels: from all."""
@@ -249,7 +264,7 @@ class Guided(torch.nn.Module):
 
     def empty_bank(self) -> None:
         """Forget earlier minibatches, before and after a run."""
-        self._bank = []
+        self._bank, self._running = [], None
 
 
 class GuidedLayers(FCLayers):

@@ -30,7 +30,7 @@ class Pool(NamedTuple):
 
 
 def guided_information(
-    z: Tensor, minibatch: Pool, bank: Pool | None, shares: list[Tensor], n_obs: int, balance: bool = True
+    z: Tensor, minibatch: Pool, bank: Pool | None, shares: list[Tensor], n_obs: int, n_permutations: int = 0
 ) -> Tensor:
     r"""Mutual information of each covariate with the free dimensions under the aggregate posterior, nats, shape (covariates,).
 
@@ -47,6 +47,9 @@ def guided_information(
     The mean is over cells with a partner of the same level and one of another; it is 0 without such cells and may be negative.
     A cell is never its own partner, not even as an older copy of itself in the bank. Cells of an unknown level take no part.
 
+    Finitely many narrow posteriors have positive information even of a covariate that has nothing to do with them: each cell's own
+    posterior is of its own level. With permutations, the estimate for permuted levels is subtracted, so that 0 is independence.
+
     Parameters
     ----------
     z
@@ -57,22 +60,25 @@ def guided_information(
         Share of the training cells that has each level, one tensor per covariate; they sum to 1.
     n_obs
         Number of training cells.
-    balance
-        Whether rare levels weigh more; otherwise all weights are 1.
+    n_permutations
+        Permutations of the levels over the pool whose mean estimate is subtracted.
     """
     pool = minibatch if bank is None else Pool(*(torch.cat(pair) for pair in zip(minibatch, bank, strict=True)))
     # Densities of distant cells differ by hundreds of nats. MPS has no double precision.
     dtype = torch.float32 if z.device.type == "mps" else torch.float64
     other = pool.cell != minibatch.cell[:, None]
-    levels = []
-    start = 0
-    for share in shares:
+    levels, start = [], 0
+    for share in (1 + n_permutations) * shares:
         size = (share * n_obs).to(dtype).clamp(min=1.0)
-        weight = torch.clamp(n_obs / (len(size) * size), max=LARGEST_WEIGHT) if balance else torch.ones_like(size)
+        weight = torch.clamp(n_obs / (len(size) * size), max=LARGEST_WEIGHT)
         levels.append((slice(start, start + len(size)), size, weight))
         start += len(size)
+    members = pool.members.to(dtype)
+    orders = (torch.randperm(len(members), device=members.device) for _ in range(n_permutations))
+    members = torch.cat([members, *(members[order] for order in orders)], dim=1)
     densities = _LogDensities.apply(z.to(dtype), pool.mean.to(dtype), pool.variance.to(dtype))
-    return _Information.apply(densities, pool.members.to(dtype), other.to(dtype), levels).to(z.dtype)
+    found = _Information.apply(densities, members, other.to(dtype), levels).view(1 + n_permutations, -1)
+    return (found[0] - found[1:].mean(dim=0) if n_permutations else found[0]).to(z.dtype)
 
 
 class _LogDensities(torch.autograd.Function):
