@@ -16,9 +16,12 @@ from ._checks import check_integer_counts
 from ._counterfactual import counterfactual
 from ._decoding import decode
 from ._describe_dimensions import describe_dimensions
+from ._describe_guided import describe_guided
 from ._encoding import get_latent_representation, make_data_loader
 from ._find_batch_dimensions import find_batch_dimensions
 from ._fingerprint import check_unchanged
+from ._guided import check_guided, network_arguments, predict_guided
+from ._guided_field import guided_covariates
 from ._latent import compute_latent
 from ._latent_summary import get_latent_summary, to_latent_adata
 from ._predict_condition import predict_condition
@@ -72,6 +75,13 @@ class BetaVAE(SCVI):
     anchor_kwargs
         ``n_components`` of the anchor (by default as many as exceed chance, two and a half times as many for programs, at most
         ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
+    guided_kwargs
+        For ``setup_anndata(guided_keys=[...])``: the largest number of guided dimensions per covariate (``n_dimensions``, 8); the
+        ``weight`` of the mutual information between free dimensions and each covariate (30); the noise on guided dimensions in
+        training, ``sigma`` (1, or 0.1 for numbers); ``mode="inferred"``, which infers guided dimensions from the counts, for
+        data with many missing labels, in place of ``"label"``; ``conserve``, columns of ``.obs`` besides the labels that the
+        guided covariates must not be confounded with; ``force=True``, to train although they are. ``n_latent`` counts free
+        dimensions; guided ones come after them.
     condition_on_batch
         Whether the decoder is conditioned on batch, as in scVI. By default it is not, so that latent dimensions encode batch
         effects, which can be seen and removed.
@@ -127,8 +137,10 @@ class BetaVAE(SCVI):
     get_latent_summary = get_latent_summary
     to_latent_adata = to_latent_adata
     describe_dimensions = describe_dimensions
+    describe_guided = describe_guided
     score_disentanglement = score_disentanglement
     predict_condition = predict_condition
+    predict_guided = predict_guided
     find_batch_dimensions = find_batch_dimensions
     zero_batch_dimensions = zero_batch_dimensions
     decode = decode
@@ -139,6 +151,7 @@ class BetaVAE(SCVI):
 
     starts_from_weights_: bool = False
     """Whether the weights were loaded, so that training goes on from them."""
+    _guided_options: dict[str, Any] = {}  # noqa: RUF012 - replaced, never changed
     minibatches_per_epoch_: int | None = None
     """Minibatches in an epoch of the last training."""
     dimension_names_: dict[int, str] | None = None
@@ -179,6 +192,7 @@ class BetaVAE(SCVI):
         objective_kwargs: dict[str, Any] | None = None,
         anchor: str | None = "ica",
         anchor_kwargs: dict[str, Any] | None = None,
+        guided_kwargs: dict[str, Any] | None = None,
         condition_on_batch: bool = False,
         n_hidden: int = 128,
         n_latent: int = 10,
@@ -203,6 +217,8 @@ class BetaVAE(SCVI):
             registry_ = manager.registry
             if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
                 check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
+        guided = guided_covariates(registry_)
+        check_guided(registry_, guided_kwargs, condition_on_batch, latent_distribution)
         super().__init__(
             adata,
             registry,
@@ -221,8 +237,11 @@ class BetaVAE(SCVI):
             anchor_kwargs=anchor_kwargs,
             condition_on_batch=condition_on_batch,
             n_encoder_input=n_encoder_input(registry_),
+            guided=guided,
+            guided_kwargs=network_arguments(guided_kwargs),
             **kwargs,
         )
+        self._guided_options = dict(guided_kwargs or {})
         if OBJECTIVES[objective].has_discriminator:
             self._training_plan_cls = AdversarialTrainingPlan
         self._model_summary_string = (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,6 @@ from scbetavae._core.columns import (
 )
 from scbetavae._core.constants import MEAN_CELLS
 from scbetavae._core.text import did_you_mean, listed
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Design(NamedTuple):
@@ -91,6 +89,33 @@ def read_design(
         raise ValueError(msg)
     fitted &= np.isin(group, training_groups) & (is_source | is_target)
     return Design(is_source, is_target, group, groups, fitted, training_groups, (source, target))
+
+
+def read_levels(covariate: Any, source: Any, target: Any) -> dict[str, tuple[str, str]]:
+    """Source and target category of each covariate."""
+    if not isinstance(covariate, Mapping):
+        return {covariate: (class_name(source), class_name(target))}
+    if source is not None or target is not None or not covariate:
+        msg = "A dict of covariates names its own categories: counterfactual({'condition': ('ctrl', 'stim')})."
+        raise ValueError(msg)
+    wrong = [name for name, pair in covariate.items() if not isinstance(pair, tuple | list) or len(pair) != 2]
+    if wrong:
+        msg = f"{listed(wrong)} has no pair of categories. Pass (source, target), for example ('ctrl', 'stim')."
+        raise ValueError(msg)
+    return {name: (class_name(first), class_name(second)) for name, (first, second) in covariate.items()}
+
+
+def combine_covariates(obs: pd.DataFrame, levels: Mapping[str, tuple[str, str]]) -> tuple[pd.DataFrame, str, str, str]:
+    """One column for all covariates: ``.obs`` with it, its name, and the categories to go from and to."""
+    names = list(levels)
+    if len(names) == 1:
+        return obs, names[0], *levels[names[0]]
+    for name in names:
+        check_key(name, obs.columns, "covariate", "adata.obs")
+    joint = " & ".join(names)
+    column = obs[names].astype(object).map(class_name, na_action="ignore").agg(" & ".join, axis=1)
+    source, target = (" & ".join(pair[i] for pair in levels.values()) for i in (0, 1))
+    return obs.assign(**{joint: column}), joint, source, target
 
 
 def describe_exclude(exclude: Any, groupby: str | None) -> str:

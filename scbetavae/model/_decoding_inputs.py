@@ -35,7 +35,7 @@ class DecoderConditions(NamedTuple):
 def check_z(self: BetaVAE, z: Any) -> np.ndarray:
     """Latent coordinates as finite numbers of shape (n_cells, n_latent)."""
     array = np.asarray(z)
-    n_latent = self.module.n_latent
+    n_latent = self.module.n_dimensions
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[1] != n_latent:
         msg = (
             f"z has shape {array.shape} and dtype {array.dtype}; decode needs numbers of shape (n_cells, {n_latent}), "
@@ -47,6 +47,13 @@ def check_z(self: BetaVAE, z: Any) -> np.ndarray:
         msg = f"z holds NaN or infinite values in {len(broken)} rows, the first {broken[0]}. Leave these rows out."
         raise ValueError(msg)
     return array.astype(np.float32, copy=False)
+
+
+def has_conditions(self: BetaVAE) -> bool:
+    """Whether the decoder is conditioned on batch or covariates."""
+    setup = self.registry_["setup_args"]
+    names = [setup.get(f"{kind}_covariate_keys") for kind in ("categorical", "continuous")]
+    return self.module.condition_on_batch or any(names)
 
 
 def read_conditions(

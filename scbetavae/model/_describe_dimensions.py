@@ -85,7 +85,7 @@ def describe_dimensions(
         scored_columns(adata, columns, registered=registered)
     network, symbols = tl.check_description(adata, gene_sets, gene_symbols)
     known = self.dimension_names_ or {}
-    labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_latent)]
+    labels = [known.get(d, f"dim_{d}") for d in range(self.module.n_dimensions)]
     given = known | tl.read_names(names, _labels(adata, labels))
     setup = self.registry_.get("setup_args", {})
     layer = setup.get("layer") if self.module.gene_likelihood in COUNT_LIKELIHOODS else None
@@ -93,6 +93,8 @@ def describe_dimensions(
     with results_kept(adata):
         if not _is_there(adata, keys.LATENT_SUMMARY):
             self.get_latent_summary(adata=adata)
+        if self.module.guided is not None and not _is_there(adata, keys.GUIDED):
+            self.describe_guided(adata=adata)
         with staged(adata, obs=overrides) as copy:
             write_latent(self, adata, copy)
             latent = compute_latent(self, adata, normal=True)

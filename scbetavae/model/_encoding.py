@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from scbetavae.train import in_memory_loader
 
 from ._cells import resolve_rows
+from ._guided import guided_block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,8 +54,35 @@ def get_latent_representation(
 
     Returns
     -------
-    Array of shape ``(n_cells, n_latent)``; with ``return_dist``, two of them: means and variances.
+    Array of shape ``(n_cells, n_latent)``; with ``return_dist``, two of them: means and variances. Guided dimensions follow the
+    free ones; their variance is 0 unless they are inferred.
     """
+    if self.module.guided is not None:
+        free = _free_representation(
+            self, adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
+        )
+        data = self._validate_anndata(adata) if dataloader is None else None
+        blocks = guided_block(self, data, indices, batch_size, dataloader)
+        if return_dist:
+            return tuple(np.hstack(pair) for pair in zip(free, blocks, strict=True))
+        return np.hstack([free, blocks[0]])
+    return _free_representation(
+        self, adata, indices, give_mean, mc_samples, batch_size, return_dist, dataloader, **kwargs
+    )
+
+
+def _free_representation(
+    self: BetaVAE,
+    adata: AnnData | None,
+    indices: Any,
+    give_mean: bool,
+    mc_samples: int,
+    batch_size: int | None,
+    return_dist: bool,
+    dataloader: Any,
+    **kwargs: Any,
+) -> Any:
+    """As `get_latent_representation`, of the free dimensions."""
     moments_only = return_dist or (give_mean and self.module.latent_distribution == "normal")
     if dataloader is None and moments_only and not kwargs:
         self._check_if_trained(warn=False)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 FREE = "free"
 """Role of a dimension that no covariate guides."""
+GUIDED = "guided:"
+"""What the role of a guided dimension starts with; its covariate follows."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,12 @@ class Latent:
     variances
         Posterior variances, of the same shape; ``None`` for the simplex of a logistic normal.
     kl
-        KL divergence of each dimension from the prior, mean over cells, in nats; ``None`` for a simplex.
+        KL divergence of each dimension from the prior, mean over cells, in nats, NaN for a guided dimension; ``None`` for a
+        simplex.
     active
         Boolean mask of the dimensions that carry information, see :func:`scbetavae.metrics.active_dimensions`.
     roles
-        What each dimension is for: ``"free"``.
+        What each dimension is for: ``"free"``, or ``"guided:"`` and the name of a covariate.
     names
         Names of the dimensions: ``"dim_0"``, ``"dim_1"`` and so on.
     """
@@ -82,6 +85,7 @@ def compute_latent(
     self: BetaVAE, adata: AnnData | None = None, *, normal: bool = False, batch_size: int | None = None
 ) -> Latent:
     """`Latent` of the cells; with ``normal``, that of the normal variable behind the simplex of a logistic normal."""
+    n_free = self.module.n_latent
     is_simplex = self.module.latent_distribution == "ln" and not normal
     with random_state_kept(self.device):
         encoded: Any = self.get_latent_representation(adata, batch_size=batch_size, return_dist=not is_simplex)
@@ -92,12 +96,23 @@ def compute_latent(
         means, variances = means.astype(np.float32), variances.astype(np.float64)
         located, spread = torch.as_tensor(means, dtype=torch.float64), torch.as_tensor(variances).sqrt()
         with torch.inference_mode():
-            posterior = torch.distributions.Normal(located, spread, validate_args=False)
-            kl = self.module.kl_divergence(posterior).mean(dim=0).numpy()
+            posterior = torch.distributions.Normal(located[:, :n_free], spread[:, :n_free], validate_args=False)
+            kl = np.full(means.shape[1], np.nan)
+            kl[:n_free] = self.module.kl_divergence(posterior).mean(dim=0).numpy()
     given = self.dimension_names_ or {}
     names = tuple(given.get(d, f"dim_{d}") for d in range(means.shape[1]))
-    active = metrics.active_dimensions(means, kl=kl)
-    return Latent(means, variances, kl, active, (FREE,) * len(names), names)
+    active = np.ones(means.shape[1], dtype=bool)
+    active[:n_free] = metrics.active_dimensions(means[:, :n_free], kl=None if kl is None else kl[:n_free])
+    return Latent(means, variances, kl, active, roles_of(self), names)
+
+
+def roles_of(self: BetaVAE) -> tuple[str, ...]:
+    """Role of each dimension: ``"free"``, or ``"guided:"`` and the covariate."""
+    guided = self.module.guided
+    roles = [FREE] * self.module.n_latent
+    for name, block in guided.columns.items() if guided is not None else ():
+        roles += [f"{GUIDED}{name}"] * (block.stop - block.start)
+    return tuple(roles)
 
 
 def write_latent(self: BetaVAE, adata: AnnData, copy: AnnData, obsm_key: str = keys.LATENT) -> None:
@@ -124,6 +139,7 @@ def _digest(self: BetaVAE, adata: AnnData, means: np.ndarray, table: pd.DataFram
         not (isinstance(counts, np.ndarray) or (sparse.issparse(counts) and counts.format in ("csr", "csc")))
         or self.module.latent_distribution == "ln"
         or not (self.is_trained_ and self.module.reads_counts_alone)
+        or self.module.guided is not None
         or _get_adata_minify_type(adata) is not None
     ):
         return None

@@ -14,6 +14,7 @@ from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata
 from scbetavae._core.columns import obs_of
 from scbetavae._core.constants import ACTIVE_KL
+from scbetavae.module import GUIDED_KEY
 
 from ._cells import resolve_rows
 from ._decoding import evaluating
@@ -164,7 +165,7 @@ def to_latent_adata(
     if (
         not is_summary
         or len(frame) != len(latent.names)
-        or not np.allclose(frame["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6)
+        or not np.allclose(frame["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6, equal_nan=True)
     ):
         frame, parameters = _summarize(self, adata, latent, None, batch_size)
     parameters.pop(keys.FINGERPRINT, None)  # the latent representation is .X here
@@ -186,7 +187,7 @@ def _names(adata: AnnData, latent: Latent) -> list[str]:
     """Names of the dimensions in the data, if they were described, or those of the model."""
     table = adata.uns.get(keys.UNS, {}).get(keys.LATENT_TABLE)
     current = isinstance(table, pd.DataFrame) and len(table) == len(latent.names)
-    if current and np.allclose(table["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6):
+    if current and np.allclose(table["kl"], np.asarray(latent.kl), rtol=1e-3, atol=1e-6, equal_nan=True):
         return [str(name) for name in table["name"]]
     return list(latent.names)
 
@@ -228,14 +229,14 @@ def _summarize(
             "order": order,
             "stability": stability,
             "anchor_correlation": correlation,
-            "anchor": "" if anchor is None else anchor.target_names,
+            "anchor": "" if anchor is None else anchor.target_names + [""] * (len(kl) - self.module.n_latent),
         }
     )
     run, used = read_run(self) if _was_trained_on(self, adata) else None, n_used(self)
     n_empty = int((kl[:used] <= ACTIVE_KL).sum())
     return frame, {
         "collapse_status": collapse_status(n_empty, used, run),
-        "collapse": describe_collapse(n_empty, used, float(kl.sum()), run),
+        "collapse": describe_collapse(n_empty, used, float(np.nansum(kl)), run),
         "measured_on": measured_on,
         "n_measured": len(rows),
         "nll": nll,
@@ -293,12 +294,15 @@ def _describe_anchor(
     for tensors in self._make_data_loader(adata, batch_size=batch_size):
         # A batch that is new to the model has no offset; centering within batches makes up for it.
         targets.append(anchor.targets(tensors[REGISTRY_KEYS.X_KEY].to(self.device), None).cpu().double().numpy())
-        groups.append(tensors[REGISTRY_KEYS.BATCH_KEY].cpu().numpy().ravel())
-    group = np.concatenate(groups) if self.module.condition_on_batch else np.zeros(len(means))
-    correlation = _pooled_correlation(means, np.concatenate(targets), group)
-    stability = anchor.stability.cpu().double().numpy()
-    anchored = anchor.target_kinds.cpu().numpy() > 0
-    return np.where(stability >= 0, stability, np.nan), np.where(anchored, correlation, np.nan)
+        group = self.module.anchor_groups(*(tensors.get(key) for key in (REGISTRY_KEYS.BATCH_KEY, GUIDED_KEY)))
+        groups.append(np.zeros(len(targets[-1])) if group is None else group.cpu().numpy())
+    n_free = self.module.n_latent
+    found = _pooled_correlation(means[:, :n_free], np.concatenate(targets), np.concatenate(groups))
+    known = anchor.stability.cpu().double().numpy()
+    correlation, stability = np.full((2, means.shape[1]), np.nan)
+    correlation[:n_free] = np.where(anchor.target_kinds.cpu().numpy() > 0, found, np.nan)
+    stability[:n_free] = np.where(known >= 0, known, np.nan)
+    return stability, correlation
 
 
 def _pooled_correlation(first: np.ndarray, second: np.ndarray, groups: np.ndarray) -> np.ndarray:

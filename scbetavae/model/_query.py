@@ -13,6 +13,11 @@ from scvi import REGISTRY_KEYS, settings
 from scvi.model import SCVI
 from scvi.nn import FCLayers
 
+from scbetavae._core.checks import check_choice
+from scbetavae._core.text import listed
+from scbetavae.module import GUIDED_KEY
+
+from ._guided_field import unknown_levels
 from ._registered_cells import in_order_of, registry_of
 
 if TYPE_CHECKING:
@@ -29,6 +34,7 @@ def load_query_data(
     reference_model: Any = None,
     *args: Any,
     unfrozen: bool = False,
+    new_levels: str = "error",
     **kwargs: Any,
 ) -> BetaVAE:
     """Map query cells with a trained model, as :meth:`scvi.model.SCVI.load_query_data`.
@@ -47,6 +53,9 @@ def load_query_data(
         A trained model, or the folder it was saved to.
     *args, unfrozen, **kwargs
         As in scVI's method.
+    new_levels
+        For a guided covariate: ``"error"`` refuses levels that the reference does not know, ``"infer"`` takes them as missing, so
+        that the levels of these cells are inferred from their counts.
 
     Returns
     -------
@@ -57,7 +66,9 @@ def load_query_data(
         reference_model = os.fspath(reference_model)
     if isinstance(adata, AnnData) and reference_model is not None:
         subset = kwargs.get("inplace_subset_query_vars", args[1] if len(args) > 1 else False)
-        adata = in_order_of(adata, registry_of(reference_model), more_allowed=subset)
+        known = registry_of(reference_model)
+        _check_levels(adata, known, new_levels)
+        adata = in_order_of(adata, known, more_allowed=subset)
     model: Any = SCVI.load_query_data.__func__(cls, adata, reference_model, *args, unfrozen=unfrozen, **kwargs)
     model.starts_from_weights_ = True
     is_folder = isinstance(reference_model, str)
@@ -79,6 +90,20 @@ def load_query_data(
         )
     model.is_trained_ = nothing_else and not must_train
     return model
+
+
+def _check_levels(adata: AnnData, registry: Mapping[str, Any], choice: str) -> None:
+    """Refuse levels of guided covariates that the reference does not know, unless they are inferred."""
+    check_choice(choice, ("error", "infer"), "new_levels")
+    state = registry["field_registries"].get(GUIDED_KEY, {}).get("state_registry")
+    new = unknown_levels(adata, state) if state else {}
+    if new and choice == "error":
+        name, levels = next(iter(new.items()))
+        msg = (
+            f"The query has {listed(levels)} in adata.obs[{name!r}], levels that the reference is not guided by. Pass "
+            "new_levels='infer' to have the levels of these cells inferred from their counts."
+        )
+        raise ValueError(msg)
 
 
 def _place_new_categories(module: BetaVAEModule, reference: Mapping[str, Any]) -> None:

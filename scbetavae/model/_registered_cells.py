@@ -17,8 +17,11 @@ from scbetavae._core.checks import check_keys
 from . import _checks, _genes
 from ._cells import resolve_rows, rows_of_population
 from ._fingerprint import check_unchanged
+from ._guided import coordinates_of, reference_levels
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import torch
 
     from ._betavae import BetaVAE
@@ -123,13 +126,29 @@ def minify_adata(self: BetaVAE, *args: Any, **kwargs: Any) -> None:
 
 
 def get_normalized_expression(
-    self: BetaVAE, adata: AnnData | None = None, indices: Any = None, transform_batch: Any = None, **kwargs: Any
+    self: BetaVAE,
+    adata: AnnData | None = None,
+    indices: Any = None,
+    transform_batch: Any = None,
+    *,
+    reference: Mapping[str, Any] | None = None,
+    **kwargs: Any,
 ) -> Any:
     """Expected expression, cells x genes, as :meth:`scvi.model.SCVI.get_normalized_expression`.
 
     ``indices`` are as in :meth:`get_latent_representation`. ``transform_batch``, the batch to decode as, needs
-    ``condition_on_batch=True``, and is a ValueError otherwise.
+    ``condition_on_batch=True``, and is a ValueError otherwise. ``reference`` are levels of guided covariates to decode all cells
+    at, ``{"batch": "b0"}``: expression without the differences between levels. Several levels are averaged, ``None`` all of
+    them: ``{"batch": None}``.
     """
+    if reference is not None:
+        levels = reference_levels(self, reference)
+        total: Any = None
+        for combination in levels:
+            with self.module.guided.fixed(coordinates_of(self, combination)):
+                found = get_normalized_expression(self, adata, indices, transform_batch, **kwargs)
+            total = found if total is None else total + found
+        return total / len(levels)
     if kwargs.get("dataloader") is None and (adata is not None or self.adata is not None):
         adata = self._validate_anndata(adata)
         indices = resolve_rows(adata, indices)

@@ -19,14 +19,17 @@ from scvi.data.fields import (
 )
 from scvi.model import SCVI
 
-from scbetavae._core.checks import check_adata, check_arguments, check_choice, check_keys
+from scbetavae._core.checks import as_list, check_adata, check_arguments, check_choice, check_keys
 from scbetavae.module import ENCODER_INPUT_KEY
 
 from . import _checks, _genes
 from ._fingerprint import remember_data
+from ._guided_field import GuidedField, check_guided_columns
 from ._registered_cells import COUNT_LIKELIHOODS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._betavae import BetaVAE
 
 
@@ -40,6 +43,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     categorical_covariate_keys: list[str] | None = None,
     continuous_covariate_keys: list[str] | None = None,
     encoder_obsm_key: str | None = None,
+    guided_keys: str | Sequence[str] | None = None,
+    continuous_guided_keys: str | Sequence[str] | None = None,
     **kwargs: Any,
 ) -> None:
     """Register AnnData fields. Reads the counts once and changes none of them.
@@ -62,6 +67,11 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     encoder_obsm_key
         Entry of ``.obsm``, for example ``"X_pca"``, that the encoder reads in place of the counts. The decoder still explains the
         counts. New data need the same entry, made in the same way, with the same columns.
+    guided_keys
+        Columns of ``.obs`` that get latent dimensions of their own, for example the batch or the condition: categories of at
+        least 20 cells each, or numbers. Whole numbers are codes of categories. Missing values are inferred from the counts.
+    continuous_guided_keys
+        Those of ``guided_keys`` whose whole numbers are amounts, such as an age.
     **kwargs
         Arguments that scvi-tools passes when it transfers a setup to other data.
 
@@ -70,7 +80,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     KeyError
         For a key that does not exist, with the nearest that does.
     ValueError
-        For a view, duplicate gene names, missing labels, values that are negative or not finite, or cells without counts.
+        For a guided covariate with one level or levels of few cells, a view, duplicate gene names, missing labels, values that
+        are negative or not finite, or cells without counts.
     TypeError
         If ``adata`` is not an AnnData or a numeric covariate does not hold numbers.
 
@@ -80,9 +91,13 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     >>> adata = scbetavae.datasets.pbmc68k(planted_batches=2)
     >>> scbetavae.model.BetaVAE.setup_anndata(adata, batch_key="batch")
     """
+    guided_keys, continuous_guided_keys = as_list(guided_keys) or None, as_list(continuous_guided_keys) or None
     setup_method_args = cls._get_setup_method_args(**locals())
-    if encoder_obsm_key is None:  # an argument that SCVI and SCANVI, which may take over the set-up, do not know
-        del setup_method_args["setup_args"]["encoder_obsm_key"]
+    for name in ("encoder_obsm_key", "guided_keys", "continuous_guided_keys"):
+        if (
+            setup_method_args["setup_args"][name] is None
+        ):  # SCVI and SCANVI, which may take over the set-up, do not know it
+            del setup_method_args["setup_args"][name]
     minify_type = _get_adata_minify_type(adata) if isinstance(adata, AnnData) else None
     obs_keys = {"batch_key": batch_key, "labels_key": labels_key}
     obs_keys |= {f"categorical_covariate_keys[{i}]": k for i, k in enumerate(categorical_covariate_keys or ())}
@@ -92,6 +107,7 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     _genes.check_unique_genes(adata)
     if "source_registry" not in kwargs:  # for a transfer, scvi-tools knows which columns may be missing
         check_keys(obs_keys | numeric_keys, adata.obs.columns, "adata.obs")
+        check_guided_columns(adata, guided_keys or (), continuous_guided_keys or (), batch_key)
     check_keys({"layer": layer}, adata.layers.keys(), "adata.layers")
     _checks.check_no_missing(adata, obs_keys, numeric=False)
     _checks.check_no_missing(adata, numeric_keys, numeric=True)
@@ -111,6 +127,8 @@ def setup_anndata(  # noqa: PLR0913 - the arguments of scvi-tools
     ]
     if encoder_obsm_key is not None:
         fields.append(ObsmField(ENCODER_INPUT_KEY, encoder_obsm_key))
+    if guided_keys is not None:
+        fields.append(GuidedField(guided_keys, continuous_guided_keys or ()))
     if minify_type is not None:
         fields += cls._get_fields_for_adata_minification(minify_type)
     manager = AnnDataManager(fields=fields, setup_method_args=setup_method_args)

@@ -20,6 +20,7 @@ from scbetavae._core.logs import LIGHTNING, quiet
 from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
 
 from ._fingerprint import check_unchanged
+from ._guided import check_confounding
 from ._latent_summary_collapse import warn_of_collapse
 
 if TYPE_CHECKING:
@@ -131,6 +132,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     if self.adata is not None:
         check_unchanged(self.adata_manager, whole=True)
     fresh = not self.is_trained_ and not self.starts_from_weights_
+    confounding = check_confounding(self) if fresh else None
     plan_kwargs |= {
         "n_steps": max_steps,
         "initialize": initialize and fresh,
@@ -149,6 +151,8 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
         run: dict[str, Any] = {keys.PARAMS: _describe_run(self, seconds)}
         if self.history:  # there is none with a logger of the user's own
             run[keys.HISTORY] = _history_frame(self)
+        if confounding is not None:
+            run[keys.CONFOUNDING] = confounding
         self.adata.uns[key_added] = {**self.adata.uns.get(key_added, {}), **run}
     if self.history:
         warn_of_collapse(self)

@@ -126,7 +126,7 @@ def traverse(  # noqa: PLR0913 - self and eight arguments
     adata = cells_of(self, adata, "traverse(dimensions, adata=...)")
     check_adata(adata, key_added=key_added)
     ends = read_range(low, high, n_steps, scale)
-    named = None if dimensions is None else check_dimensions(dimensions, self.module.n_latent)
+    named = None if dimensions is None else check_dimensions(dimensions, self.module.n_dimensions)
     anchors = read_anchors(adata, around, n_anchors, seed)
     var_names = np.asarray(self.get_var_names())
     genes = gene_positions(gene_list, var_names)

@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 
-from scbetavae import tl
+from scbetavae import metrics, tl
 from scbetavae._core import keys
 from scbetavae._core.checks import check_dimensions, read_options
-from scbetavae._core.columns import class_columns
+from scbetavae._core.columns import class_columns, class_texts, obs_of
+from scbetavae._core.constants import MINIMUM_CELLS
 from scbetavae._core.options import REMOVAL, RemovalOptions
 from scbetavae._core.staging import staged
 
 from ._genes import gene_names, is_in_order
+from ._guided import coordinates_of, guided_state
 from ._latent import batch_columns, cells_of, write_latent
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
     ----------
     dimensions
         Dimensions to set to a constant, from 0. ``None`` takes those that :meth:`find_batch_dimensions` chose, which may be none;
-        without such a search of the same cells it is made.
+        without such a search of the same cells it is made. If batch is guided, ``None`` takes its guided dimensions.
     batch_key, conserve
         As in :meth:`find_batch_dimensions`.
     to, reference_batch, key_added
@@ -57,7 +59,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
     decode
         Whether to write corrected expression: the decoder's expected counts for the embedding without batch, per 10 000 molecules
         of a cell (with ``size_factor_key``, at size factor 1), float32. ``True`` writes ``.layers["betavae_zeroed"]``; a text
-        names the layer.
+        names the layer. If batch is guided, expression is that of the reference batch, or the mean over all batches.
     adata
         Cells; those of the model unless given. Query cells need two batches.
     **options
@@ -121,18 +123,54 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
         raise ValueError(msg)
     self._check_if_trained(warn=False)
     if dimensions is not None:
-        dimensions = check_dimensions(dimensions, self.module.n_latent)
-        tl.check_left(np.ones(self.module.n_latent, dtype=bool), keys.LATENT, dimensions)
+        dimensions = check_dimensions(dimensions, self.module.n_dimensions)
+        tl.check_left(np.ones(self.module.n_dimensions, dtype=bool), keys.LATENT, dimensions)
     with staged(adata) as copy:
         write_latent(self, adata, copy)
         zeroed = tl.run_removal(copy, removal, dimensions, keys.LATENT)
+        batch_key = str(removal.cells.batch.name)
+        if self.module.guided is not None and batch_key in guided_state(self):
+            held_out = _held_out_accuracy(self, adata, zeroed, batch_key)
+            copy.uns[keys.UNS][f"{key_added}{keys.PARAMS_SUFFIX}"] |= held_out
         if layer is not None:
+            levels = _levels_to_average(self, batch_key, zeroed, to, removal.reference_batch)
             molecules = None if self.registry_["setup_args"].get("size_factor_key") is not None else MOLECULES
             # The layer is one of the user's data, whose genes may be in another order.
             genes = None if is_in_order(adata, gene_names(self.registry_)) else list(adata.var_names)
             copy.uns[keys.UNS][f"{key_added}{keys.PARAMS_SUFFIX}"]["layer"] = layer
-            adata.layers[layer] = self.decode(zeroed, library_size=molecules, adata=adata, gene_list=genes)
+            expected = [self.decode(z, library_size=molecules, adata=adata, gene_list=genes) for z in levels]
+            adata.layers[layer] = np.mean(expected, axis=0)
     return zeroed
+
+
+def _levels_to_average(
+    self: BetaVAE, batch_key: str, zeroed: np.ndarray, to: str, reference: str | None
+) -> list[np.ndarray]:
+    """Coordinates to decode: those without batch or, where it is guided, every cell at each level or at the reference.
+
+    The mean of the levels' coordinates, which is 0, is not a place where the decoder was trained.
+    """
+    levels = guided_state(self).get(batch_key)
+    if not levels or (to == "reference" and reference is None):
+        return [zeroed]
+    found = []
+    for level in levels if reference is None else [reference]:
+        block = coordinates_of(self, {batch_key: level}).cpu().numpy()
+        z = zeroed.copy()
+        z[:, self.module.n_latent :][:, np.isfinite(block)] = block[np.isfinite(block)]
+        found.append(z)
+    return found
+
+
+def _held_out_accuracy(self: BetaVAE, adata: AnnData, zeroed: np.ndarray, batch_key: str) -> dict[str, float]:
+    """Batch accuracy on cells that took no part in training, which a guided model leaves higher than on the others."""
+    held_out = getattr(self, "validation_indices_", None)
+    if adata is not self.adata or held_out is None or len(held_out) < MINIMUM_CELLS:
+        return {}
+    test = np.isin(np.arange(adata.n_obs), held_out)
+    free = zeroed[:, : self.module.n_latent]
+    accuracy = metrics.knn_accuracy(free, class_texts(obs_of(adata)[batch_key], "batch_key"), test=test)
+    return {"n_held_out": int(test.sum()), "held_out_accuracy": float(accuracy)}
 
 
 def _layer_to_write(self: BetaVAE, decode: bool | str, key_added: str) -> str:

@@ -35,6 +35,8 @@ def ablation_losses(
     means, library = inferred[MODULE_KEYS.QZ_KEY].loc, inferred[MODULE_KEYS.LIBRARY_KEY]
     if inferred[MODULE_KEYS.QL_KEY] is not None:
         library = inferred[MODULE_KEYS.QL_KEY].loc
+    if module.guided is not None:
+        means = torch.cat([means, module.guided_coordinates(tensors, inferred).mean], dim=1)
     if max_entries is None:
         max_entries = _MAX_ENTRIES if means.device.type == "cpu" else _MAX_ENTRIES_ON_ACCELERATOR
     n_cells, n_dims = means.shape

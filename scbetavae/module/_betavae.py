@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +18,12 @@ from ._ablation import ablation_losses
 from ._anchor import Anchor, ProgramAnchor
 from ._encoder import EncodingVAE
 from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
+from ._guided import GUIDED_KEY, Guided, GuidedCoordinates, GuidedCovariate, guide_decoder
+from ._guided_levels import guided_coordinates, level_probabilities
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
 from .objectives._beta_vae import gaussian_kl
+
+_MOST_GROUPS = 1024  # that the anchor tells apart
 
 
 @dataclass
@@ -45,6 +51,9 @@ class BetaVAEModule(EncodingVAE):
         Columns of the matrix that the encoder reads in place of the counts; ``None`` if it reads the counts.
     anchor, anchor_kwargs
         ``"ica"``, ``"programs"`` or ``None``, and its arguments. A logistic normal and data that are not counts have no anchor.
+    guided, guided_kwargs
+        Guided covariates, as :class:`GuidedCovariate` or tuples of its fields, and arguments of :class:`Guided`. Their dimensions
+        come after the ``n_latent`` free ones.
     **kwargs
         Further arguments of :class:`scvi.module.VAE`; ``gene_likelihood`` is ``"nb"`` by default.
     """
@@ -60,6 +69,8 @@ class BetaVAEModule(EncodingVAE):
         n_encoder_input: int | None = None,
         anchor: str | None = None,
         anchor_kwargs: dict[str, Any] | None = None,
+        guided: Sequence[GuidedCovariate] = (),
+        guided_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         n_batch = kwargs.pop("n_batch", 0)
@@ -79,11 +90,42 @@ class BetaVAEModule(EncodingVAE):
             self.set_encoder_input(n_encoder_input)
         first_block: Any = self.z_encoder.encoder.fc_layers[0]
         column_major(first_block[0])
+        self.guided = Guided(guided, n_input, self.n_hidden, **(guided_kwargs or {})) if guided else None
+        if self.guided is not None:
+            guide_decoder(self.decoder, n_latent, self.guided.n_dimensions)
         self.anchor: Anchor | None = None
         if anchor is not None and self.latent_distribution == "normal" and self.gene_likelihood != "normal":
-            groups = n_batch if condition_on_batch else 1
             anchor_cls = ProgramAnchor if anchor == "programs" else Anchor
-            self.anchor = anchor_cls(n_input, n_latent, max(groups, 1), kind=anchor, **(anchor_kwargs or {}))
+            self.anchor = anchor_cls(
+                n_input, n_latent, math.prod(self._group_sizes), kind=anchor, **(anchor_kwargs or {})
+            )
+
+    @property
+    def n_dimensions(self) -> int:
+        """Latent dimensions, free and guided."""
+        return self.n_latent + (self.guided.n_dimensions if self.guided is not None else 0)
+
+    @property
+    def _group_sizes(self) -> list[int]:
+        """Levels of what the anchor regresses out: batches that the decoder is conditioned on, and guided levels or none."""
+        sizes = [max(self.n_batch, 1) if self.condition_on_batch else 1]
+        for covariate in self.guided.covariates if self.guided is not None else ():
+            size = covariate.n_bins + 1
+            sizes.append(size if math.prod(sizes) * size <= _MOST_GROUPS else 1)
+        return sizes
+
+    def anchor_groups(self, batch: torch.Tensor, values: torch.Tensor | None) -> torch.Tensor | None:
+        """Group of each cell, (cells,), from its batch and its registered guided values; ``None`` if there is only one."""
+        sizes = self._group_sizes
+        if math.prod(sizes) == 1:
+            return None
+        groups = (
+            batch.reshape(-1).long() if sizes[0] > 1 else torch.zeros(len(batch), dtype=torch.long, device=batch.device)
+        )
+        if self.guided is not None and values is not None:
+            for level, size in zip((self.guided.levels(values[:, 1:]) + 1).unbind(1), sizes[1:], strict=True):
+                groups = groups * size + level.clamp(max=size - 1)
+        return groups
 
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.
@@ -117,17 +159,32 @@ class BetaVAEModule(EncodingVAE):
         size_factor: torch.Tensor | None = None,
         y: torch.Tensor | None = None,
         transform_batch: torch.Tensor | None = None,
+        guided: GuidedCoordinates | None = None,
         **options: bool,
-    ) -> dict[str, Distribution | DecodedCounts | None]:
+    ) -> dict[str, Distribution | DecodedCounts | GuidedCoordinates | None]:
         """Distribution of the counts given the latent representation, as :meth:`scvi.module.VAE.generative`.
 
-        With ``for_loss=True`` only the loss is needed, and :class:`DecodedCounts` replace the likelihood. scvi-tools reads the
-        other arguments from the signature.
+        With ``for_loss=True`` only the loss is needed, and :class:`DecodedCounts` replace the likelihood. ``guided`` are the
+        coordinates in the guided dimensions, by default the last columns of ``z``. scvi-tools reads the other arguments from the
+        signature.
         """
+        if self.guided is not None:
+            z = self.guided.join(z, guided)
         if options.get("for_loss") and z.ndim == 2:
-            return self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
-        others = {"size_factor": size_factor, "y": y, "transform_batch": transform_batch}
-        return super().generative(z, library, batch_index, cont_covs, cat_covs, **others)
+            outputs = self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
+        else:
+            others = {"size_factor": size_factor, "y": y, "transform_batch": transform_batch}
+            outputs = super().generative(z, library, batch_index, cont_covs, cat_covs, **others)
+        return outputs if self.guided is None else outputs | {GUIDED_KEY: guided}
+
+    def _get_generative_input(
+        self, tensors: dict[str, torch.Tensor], inference_outputs: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Input of :meth:`generative`, with the coordinates in the guided dimensions."""
+        inputs = super()._get_generative_input(tensors, inference_outputs)
+        if self.guided is not None and inputs[MODULE_KEYS.Z_KEY].shape[-1] == self.n_latent:
+            inputs[GUIDED_KEY] = guided_coordinates(self, tensors, inference_outputs)
+        return inputs
 
     def decode_hidden(
         self,
@@ -136,7 +193,12 @@ class BetaVAEModule(EncodingVAE):
         cont_covs: torch.Tensor | None = None,
         cat_covs: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Last hidden units of the decoder, tensor of shape ``(cells, n_hidden)``; arguments as in :meth:`generative`."""
+        """What the heads of the decoder read, tensor of shape ``(cells, n_hidden)``; arguments as in :meth:`generative`.
+
+        After the hidden units come guided dimensions, the last of ``z``, or twice, as :meth:`Guided.join` returns them.
+        """
+        if self.guided is not None and z.shape[-1] == self.n_dimensions:
+            z = self.guided.join(z, None)
         covariates, categories = self.split_covariates(batch_index, cont_covs, cat_covs)
         read = torch.cat([z, *covariates], dim=-1) if covariates else z
         return run_layers(self.decoder.px_decoder, read, categories)
@@ -159,6 +221,8 @@ class BetaVAEModule(EncodingVAE):
         return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
 
     ablation_losses = ablation_losses
+    guided_coordinates = guided_coordinates
+    level_probabilities = level_probabilities
 
     @staticmethod
     def kl_divergence(posterior: Normal) -> torch.Tensor:
@@ -204,8 +268,15 @@ class BetaVAEModule(EncodingVAE):
         unregularized = (nll + kl_library).mean()
         payload = {"objective": (unregularized + penalty.full).detach(), **penalty.parts}
         loss = unregularized + penalty.running
+        if self.guided is not None:
+            values, guided = tensors[GUIDED_KEY], generative_outputs[GUIDED_KEY]
+            dependence, information = self.guided.penalty(z, qz.loc, qz.variance, values, posterior.n_obs)
+            kl_guided = self.guided.kl(guided, values).mean()
+            loss = loss + kl_weight * dependence + kl_guided
+            payload["objective"] = payload["objective"] + (dependence + kl_guided).detach()
+            payload |= {f"guided_information_{name}": value for name, value in information.items()}
         if anchor_share > 0 and self.anchor is not None:
-            groups = tensors[REGISTRY_KEYS.BATCH_KEY] if self.condition_on_batch else None
+            groups = self.anchor_groups(tensors[REGISTRY_KEYS.BATCH_KEY], tensors.get(GUIDED_KEY))
             loss = loss + anchor_share * self.anchor(qz.loc, x, groups)
         if self.extra_payload_autotune:
             payload |= {

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Normal
 
 from ._fast_path import run_layers, run_sparse_layers
+from ._guided import GUIDED_KEY, Guided, GuidedCoordinates
 from ._likelihood import NonzeroStructure, nonzero_structure
 
 ENCODER_INPUT_KEY = "encoder_input"
@@ -24,6 +25,7 @@ class EncodingVAE(VAE):
 
     n_encoder_input: int | None
     has_fused_likelihood: bool
+    guided: Guided | None
 
     def set_encoder_input(self, n_encoder_input: int) -> None:
         """Give the encoder a first layer for its own input; covariates stay as they are."""
@@ -55,14 +57,16 @@ class EncodingVAE(VAE):
         if x.layout == torch.sparse_csr:
             nonzero = nonzero_structure(x)
             totals = torch.segment_reduce(nonzero.values, "sum", offsets=nonzero.offsets, initial=0)
-            qz = self._posterior(self._logs(nonzero) if encoder_input is None else encoder_input)
+            hidden = self._hidden(self._logs(nonzero) if encoder_input is None else encoder_input)
+            qz = self._posterior(hidden)
             z, library = self._draw(qz), torch.log(totals).unsqueeze(1)
         else:
             counts = torch.log1p(x) if self.log_variational else x
             given = (batch_index, cont_covs, cat_covs)
             covariates, categories = self.split_covariates(*given) if self.encode_covariates else ([], [])
             read = [counts if encoder_input is None else encoder_input, *covariates]
-            qz = self._posterior(torch.cat(read, dim=-1) if covariates else read[0], categories)
+            hidden = self._hidden(torch.cat(read, dim=-1) if covariates else read[0], categories)
+            qz = self._posterior(hidden)
             z = self._draw(qz)
             if self.use_observed_lib_size:
                 library = torch.log(x.sum(1)).unsqueeze(1)
@@ -71,12 +75,23 @@ class EncodingVAE(VAE):
         if n_samples > 1:
             z = self.z_encoder.z_transformation(qz.sample(torch.Size([n_samples])))
             library = library.expand(n_samples, *library.shape) if ql is None else ql.sample((n_samples,))
-        return {
+        inferred = {
             MODULE_KEYS.Z_KEY: z,
             MODULE_KEYS.QZ_KEY: qz,
             MODULE_KEYS.QL_KEY: ql,
             MODULE_KEYS.LIBRARY_KEY: library,
         }
+        if self.guided is not None and self.guided.mode == "inferred":
+            inferred[GUIDED_KEY] = self.guided.infer(hidden)
+        return inferred
+
+    def _cached_inference(self, qzm: Tensor, qzv: Tensor, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Posterior of minified data, whose last columns are the guided dimensions."""
+        if self.guided is None:
+            return super()._cached_inference(qzm, qzv, *args, **kwargs)
+        free = slice(self.n_latent)
+        inferred = super()._cached_inference(qzm[:, free], qzv[:, free], *args, **kwargs)
+        return inferred | {GUIDED_KEY: GuidedCoordinates(qzm[:, self.n_latent :])}
 
     @property
     def takes_sparse_counts(self) -> bool:
@@ -91,19 +106,22 @@ class EncodingVAE(VAE):
     @torch.inference_mode()
     def encode_nonzero(self, counts: Tensor) -> Normal:
         """Posterior (cells, dims) of a minibatch of counts, in evaluation mode, several times faster than from dense counts."""
-        return self._posterior(self._logs(nonzero_structure(counts)))
+        return self._posterior(self._hidden(self._logs(nonzero_structure(counts))))
 
     def _logs(self, nonzero: NonzeroStructure) -> NonzeroStructure:
         """What the encoder reads of the counts: their logarithms, unless the model has none."""
         return nonzero._replace(values=torch.log1p(nonzero.values)) if self.log_variational else nonzero
 
-    def _posterior(self, read: Tensor | NonzeroStructure, categories: list[Tensor] | None = None) -> Normal:
+    def _hidden(self, read: Tensor | NonzeroStructure, categories: list[Tensor] | None = None) -> Tensor:
+        """Hidden units of the encoder, (cells, n_hidden)."""
+        layers: Any = self.z_encoder.encoder
+        if isinstance(read, NonzeroStructure):
+            return run_sparse_layers(layers, read)
+        return run_layers(layers, read, categories or [])
+
+    def _posterior(self, hidden: Tensor) -> Normal:
         """Posterior as from the encoder of scvi-tools, but without the checks of its distribution."""
         encoder = self.z_encoder
-        sparse = isinstance(read, NonzeroStructure)
-        hidden = (
-            run_sparse_layers(encoder.encoder, read) if sparse else run_layers(encoder.encoder, read, categories or [])
-        )
         variance = encoder.var_activation(encoder.var_encoder(hidden)) + encoder.var_eps
         return Normal(encoder.mean_encoder(hidden), variance.sqrt(), validate_args=False)
 

@@ -56,7 +56,7 @@ def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
 
 def run_layers(layers: FCLayers, x: Tensor, categories: list[Tensor]) -> Tensor:
     """Hidden layers, without the copies of scvi-tools where no layer reads covariates."""
-    if layers.n_cov or x.ndim != 2:
+    if layers.n_cov or x.ndim != 2 or type(layers) is not FCLayers:
         return layers(x, *categories)
     for layer in _each(layers):
         x = layer(x)

@@ -11,6 +11,7 @@ from scbetavae.pl._dimension_tests import dimension_tests
 from scbetavae.pl._dimensions import dimension, dimensions
 from scbetavae.pl._disentanglement import disentanglement, embedding_comparison
 from scbetavae.pl._figure import panel_grid as panel_grid  # for scbetavae.report
+from scbetavae.pl._guided import guided
 from scbetavae.pl._history import history
 from scbetavae.pl._latent_summary import latent_summary
 from scbetavae.pl._tradeoff import tradeoff
@@ -30,6 +31,7 @@ __all__ = [
     "dimensions",
     "disentanglement",
     "embedding_comparison",
+    "guided",
     "history",
     "latent_summary",
     "tradeoff",

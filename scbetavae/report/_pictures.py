@@ -44,6 +44,9 @@ def _drawn(adata: AnnData) -> Iterator[tuple[str, Any, str]]:
     if table_of(adata, keys.LATENT_SUMMARY) is not None:
         alt = "Bars of the KL divergence and of the likelihood lost without each dimension, and its stability"
         yield "summary", pl.latent_summary(adata), alt
+    if table_of(adata, keys.GUIDED) is not None:
+        alt = "Accuracy for guided covariates left in the free dimensions, and the genes that their levels move"
+        yield "guided", pl.guided(adata), alt
     if table_of(adata, keys.BATCH_REMOVAL) is not None:
         yield "removal", pl.batch_removal(adata), "Accuracy for batch and conserved covariates before and after removal"
     if isinstance(stored.get(keys.HISTORY), pd.DataFrame):

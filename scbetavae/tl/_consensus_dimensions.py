@@ -109,7 +109,7 @@ def consensus_dimensions(
         msg = f"The mean embedding would replace adata.obsm[{mean_key!r}], which is one of obsmkeys. Change key_added."
         raise ValueError(msg)
     embeddings = {key: read(adata, key, "obsm_keys") for key in wanted}
-    values, masks = [e.values for e in embeddings.values()], [e.active for e in embeddings.values()]
+    values, masks = [e.values for e in embeddings.values()], [e.free for e in embeddings.values()]
     n_active = np.array([int(mask.sum()) for mask in masks])
     if not n_active.any():
         msg = f"None of obsm_keys={wanted!r} has an active dimension, so there is nothing to match. Train with a smaller beta."

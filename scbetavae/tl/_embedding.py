@@ -30,6 +30,15 @@ class Embedding:
     """Mean posterior variance, where a model made the embedding."""
     obsm_key: str
 
+    @property
+    def free(self) -> np.ndarray:
+        """Mask of the active dimensions that no covariate guides: those that scores, searches and tests are about."""
+        return self.active & (np.array(self.roles) == "free")
+
+    def guided_by(self, covariate: str) -> list[int]:
+        """Dimensions that a covariate guides."""
+        return [d for d, role in enumerate(self.roles) if role == f"guided:{covariate}"]
+
 
 def read(adata: AnnData, obsm_key: str, argument: str = "obsm_key") -> Embedding:
     """Read an entry of ``.obsm``, with the table of its dimensions if a model wrote one for it.
@@ -53,6 +62,8 @@ def read(adata: AnnData, obsm_key: str, argument: str = "obsm_key") -> Embedding
         names = tuple(f"dim_{d}" for d in range(n_dims))
         return Embedding(values, metrics.active_dimensions(values), names, ("free",) * n_dims, None, None, obsm_key)
     kl, variance = (table[name].to_numpy(dtype=np.float64) for name in ("kl", "variance"))
-    kl, variance = (None if np.isnan(column).any() else column for column in (kl, variance))
-    active = metrics.active_dimensions(values, kl=kl)
+    free = (table["role"] == "free").to_numpy()
+    kl, variance = (None if np.isnan(column[free]).any() else column for column in (kl, variance))
+    active = np.ones(n_dims, dtype=bool)
+    active[free] = metrics.active_dimensions(values[:, free], kl=None if kl is None else kl[free])
     return Embedding(values, active, tuple(table["name"]), tuple(table["role"]), kl, variance, obsm_key)

@@ -172,7 +172,13 @@ def run_search(
 ) -> pd.DataFrame:
     """`find_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
-    check_left(embedding.active, obsm_key)
+    check_left(embedding.free, obsm_key)
+    if guided := embedding.guided_by(str(cells.batch.name)):
+        msg = (
+            f"Dimensions {guided} are guided by {cells.batch.name!r}, so there is nothing to search for: "
+            "zero_batch_dimensions() removes them."
+        )
+        raise ValueError(msg)
     found, _ = search_and_store(adata, embedding, cells, method, options, key_added)
     return found.dimensions.copy()
 
@@ -190,20 +196,20 @@ def search_and_store(
     cells = cells.without_small()
     if clustered and cells.is_possible:
         name = f"{key_added or keys.BATCH_DIMENSIONS}{keys.CLUSTERS_SUFFIX}"
-        clusters = find_clusters(embedding.values[:, embedding.active], cells.batch, name, options["seed"])
+        clusters = find_clusters(embedding.values[:, embedding.free], cells.batch, name, options["seed"])
         cells = BatchCells(cells.batch, clusters.to_frame(), cells.left_out).without_small()
     if cells.is_possible:
         search = metrics.search_batch_dimensions(
             embedding.values,
             cells.batch,
             cells.conserved,
-            active=embedding.active,
+            active=embedding.free,
             method=method,
             **options,
         )
     else:
         names = (str(cells.batch.name), [str(name) for name in cells.conserved])
-        search = metrics.impossible_search(embedding.active, *names, adata.n_obs)
+        search = metrics.impossible_search(embedding.free, *names, adata.n_obs)
     if key_added is not None:
         settings = {"method": method, "clustered": clustered, "digest": digest, **options}
         _store(adata, embedding, cells, search, key_added, settings)

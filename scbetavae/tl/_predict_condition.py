@@ -123,7 +123,7 @@ def predict_condition(
     labels = scored_columns(adata, [covariate], donor_key, categorical=categorical)[covariate]
     groups = None if donor_key is None else adata.obs[donor_key]
     embedding = read(adata, obsm_key)
-    mask = embedding.active
+    mask = embedding.free
     technical = read_technical(adata, technical_covariates, layer)
     kept, (note, is_possible) = leave_out_small(labels, "class")
     if is_possible:

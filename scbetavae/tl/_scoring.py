@@ -20,6 +20,8 @@ _logger = logging.getLogger(__name__)
 
 TOTAL_CORRELATION = "gaussian_total_correlation"
 
+_FREE = "of the free dimensions: guided ones do not take part"
+
 
 def score_embeddings(
     embeddings: Mapping[str, Embedding],
@@ -36,10 +38,12 @@ def score_embeddings(
         labeled = [name for name in wanted[key] if name != TOTAL_CORRELATION]
         frames = [_total_correlation(embedding)] if len(labeled) < len(wanted[key]) else []
         if labeled:
-            arguments = {"confounder": confounder, "metrics": labeled, "active": embedding.active, **settings}
+            arguments = {"confounder": confounder, "metrics": labeled, "active": embedding.free, **settings}
             frames.insert(0, metrics.score_frame(embedding.values, factors, **arguments))
         scores[key] = _flag_aliases(pd.concat(frames, ignore_index=True), association)
-        dimensions[key] = metrics.dimension_covariate_table(embedding.values, factors, active=embedding.active)
+        if set(embedding.roles) != {"free"}:
+            scores[key]["flag"] = [f"{flag}; {_FREE}" if flag else _FREE for flag in scores[key]["flag"]]
+        dimensions[key] = metrics.dimension_covariate_table(embedding.values, factors, active=embedding.free)
     _log_relations(association)
     stacked = [pd.concat(parts, names=["embedding"]).reset_index("embedding") for parts in (scores, dimensions)]
     return stacked[0].reset_index(drop=True), stacked[1].reset_index(drop=True), association
@@ -62,7 +66,7 @@ def _total_correlation(embedding: Embedding) -> pd.DataFrame:
         variances["samples"] = np.broadcast_to(embedding.variance, embedding.values.shape)
     frame = pd.DataFrame({"metric": TOTAL_CORRELATION, "covariate": "all", "level": list(variances)})
     frame["value"] = [
-        metrics.gaussian_total_correlation(embedding.values, spread, active=embedding.active)
+        metrics.gaussian_total_correlation(embedding.values, spread, active=embedding.free)
         for spread in variances.values()
     ]
     for name in ("null", "p_value", "ceiling", "normalized", "ci_low", "ci_high"):

@@ -29,6 +29,8 @@ _logger = logging.getLogger(__name__)
 
 _NUMBERS = ("difference", "effect_size", "ci_low", "ci_high", "statistic", "df", "p_value")
 
+_INACTIVE, _GUIDED = "not active: not tested", "guided: not tested"
+
 
 def test_dimensions(
     adata: AnnData,
@@ -131,7 +133,7 @@ def test_dimensions(
     """
     check_adata(adata, key_added=key_added)
     embedding = read(adata, obsm_key)
-    check_left(embedding.active, obsm_key)
+    check_left(embedding.free, obsm_key)
     design = read_design(adata, covariate, donor_key, groupby, levels)
     _log(design, covariate)
     frame = _frame(design, embedding, covariate)
@@ -175,19 +177,19 @@ def _frame(design: Design, embedding: Embedding, covariate: str) -> pd.DataFrame
         first, second = design.donors(number)
         counts = design.counts[number]
         part = pd.DataFrame({"group": name, "dimension": np.arange(n_dims), "name": embedding.names})
-        part = part.assign(active=embedding.active, covariate=covariate)
+        part = part.assign(active=embedding.free, covariate=covariate)
         part = part.assign(reference=design.levels[0], target=design.levels[1], paired=design.paired)
         part[[*_NUMBERS, "p_adjusted"]] = np.nan
         if design.is_tested(number):
             tested = metrics.mean_difference(means[number, first, 0], means[number, second, 1], paired=design.paired)
-            tested.loc[~embedding.active] = np.nan
+            tested.loc[~embedding.free] = np.nan
             part[list(_NUMBERS)] = tested[list(_NUMBERS)]
             flag = np.where(tested["p_value"].isna(), "no variation between donors", "")
         else:
             flag = np.full(n_dims, too_few(design, number))
         part = part.assign(n_donors_first=len(first), n_donors_second=len(second))
         part["n_cells"] = int(counts[first, 0].sum() + counts[second, 1].sum())
-        part["flag"] = np.where(embedding.active, flag, "not active: not tested").astype(object)
+        part["flag"] = np.where(embedding.free, flag, np.where(embedding.active, _GUIDED, _INACTIVE)).astype(object)
         parts.append(part)
     frame = pd.concat(parts, ignore_index=True)
     known = frame["p_value"].notna()

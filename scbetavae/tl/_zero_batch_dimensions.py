@@ -152,7 +152,8 @@ def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int
     """`zero_batch_dimensions` of checked arguments."""
     embedding = _embedding.read(adata, obsm_key)
     values, active, cells, options = embedding.values, embedding.active, removal.cells, removal.options
-    given = None if dimensions is None else sorted(check_dimensions(dimensions, len(active), names=embedding.names))
+    wanted = (embedding.guided_by(str(cells.batch.name)) or None) if dimensions is None else dimensions
+    given = None if wanted is None else sorted(check_dimensions(wanted, len(active), names=embedding.names))
     check_left(active, obsm_key, given or ())
     if removal.to == "prior" and embedding.kl is None:
         msg = f'to="prior" needs the embedding of a model, but {obsm_key!r} has no prior. Pass to="mean".'
@@ -167,7 +168,7 @@ def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int
             cells, chosen = replace(found, batch=cells.batch), search.chosen
         if cells.conserved.empty:
             name = f"{removal.key_added}{keys.CLUSTERS_SUFFIX}"
-            copy.obs[name] = find_clusters(values[:, active], cells.batch, name, options["seed"])
+            copy.obs[name] = find_clusters(values[:, embedding.free], cells.batch, name, options["seed"])
             cells = replace(cells, conserved=copy.obs[[name]])
         zeroed = values.copy()
         zeroed[:, chosen] = constants[chosen]
@@ -178,6 +179,7 @@ def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int
             summary = nothing_removed(search, cells.left_out)
         parameters = {
             "dimensions": ", ".join(map(str, chosen)),
+            "method": options["method"] if given is None else "guided" if dimensions is None else "given",
             "inactive": ", ".join(map(str, np.flatnonzero(~active))),
             "to": removal.to,
             "reference_batch": removal.reference_batch,
@@ -187,7 +189,6 @@ def run_removal(adata: AnnData, removal: Removal, dimensions: int | Iterable[int
             "donor_key": options["donor_key"],
             "obsm_key": obsm_key,
             "zeroed_key": zeroed_key,
-            "method": options["method"] if given is None else "given",
             "n_bootstrap": options["n_bootstrap"],
             "seed": options["seed"],
             "status": summary.status,

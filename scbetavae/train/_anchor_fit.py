@@ -14,6 +14,8 @@ from ._programs import find_programs
 
 logger = logging.getLogger(__name__)
 
+_FEWEST_CELLS = 20  # of a combination of guided levels that gets an offset of its own
+
 
 def fit_anchor(module: Any, cells: TrainingCells) -> None:
     """Fit the components that posterior means are anchored to, and store their map.
@@ -22,7 +24,11 @@ def fit_anchor(module: Any, cells: TrainingCells) -> None:
     would decide which of them encode a part of the anchored factors.
     """
     anchor = module.anchor
-    groups = cells.batch if anchor.n_groups > 1 else np.zeros(len(cells.batch), dtype=np.int64)
+    device = anchor.weights.device
+    values = None if cells.guided is None else torch.as_tensor(cells.guided, device=device)
+    found_groups = module.anchor_groups(torch.as_tensor(cells.batch, device=device), values)
+    all_groups = np.zeros(len(cells.batch), dtype=np.int64) if found_groups is None else found_groups.cpu().numpy()
+    groups, place = (all_groups, None) if module.guided is None else _merge_small(all_groups, anchor.n_groups)
     n_latent = anchor.weights.shape[1]
     logs = log_normalize(cells.counts)
     if anchor.kind == "programs":
@@ -43,10 +49,24 @@ def fit_anchor(module: Any, cells: TrainingCells) -> None:
             found.weights.shape[1],
             len(groups),
         )
+    if place is not None:  # every possible group has the offset of the one that it was merged into
+        by_group = {name: getattr(found, name)[place] for name in ("offsets", "log_scales") if hasattr(found, name)}
+        found = found._replace(**by_group)
     like = anchor.weights
     store(*(torch.as_tensor(array, dtype=like.dtype, device=like.device) for array in found))
     if anchor.n_components:
         _leave_unused(module, anchor.n_components)
+
+
+def _merge_small(groups: np.ndarray, n_groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Groups of enough cells, numbered from 0, with one for all others; and which of them each possible group is in."""
+    sizes = np.bincount(groups, minlength=n_groups)
+    large = np.flatnonzero(sizes >= _FEWEST_CELLS)
+    place = np.full(n_groups, len(large))
+    place[large] = np.arange(len(large))
+    if len(large) == 0 or sizes[sizes < _FEWEST_CELLS].sum() < _FEWEST_CELLS:  # too few for a group of their own
+        place[place == len(large)] = 0 if len(large) == 0 else place[sizes.argmax()]
+    return place[groups], place
 
 
 @torch.no_grad()

@@ -113,6 +113,14 @@ def group_means(logs: SparseRows, groups: np.ndarray, n_groups: int) -> np.ndarr
     return (members @ logs).toarray() / np.maximum(np.bincount(groups, minlength=n_groups), 1)[:, None]
 
 
+def principal_axes(logs: SparseRows, n_components: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Principal component scores of unit variance (n_cells, k), gene weights (n_genes, k) and gene means (n_genes,)."""
+    groups = np.zeros(logs.shape[0], dtype=np.int64)
+    means = group_means(logs, groups, 1)
+    left, axes = _whitened(logs, groups, means, min(n_components, min(logs.shape) - 1), seed)
+    return left, axes, means[0]
+
+
 def _whitened(
     logs: SparseRows, groups: np.ndarray, means: np.ndarray, k: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,8 @@ import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
+from scbetavae.module import GUIDED_KEY
+
 from ._components import SparseRows
 from ._loading import MinibatchDataset
 
@@ -22,12 +24,13 @@ _NO_DROPOUT = -4.0
 
 
 class TrainingCells(NamedTuple):
-    """Training cells or a sample: counts (n_cells, n_genes), codes of batch and label, registered size factors if any."""
+    """Training cells or a sample: counts (n_cells, n_genes), codes of batch and label, size factors and guided values if any."""
 
     counts: SparseRows
     batch: np.ndarray
     labels: np.ndarray
     size_factors: np.ndarray | None
+    guided: np.ndarray | None
 
 
 def training_cells(data: Any, loader: Iterable, most: int = MOST_CELLS) -> TrainingCells:
@@ -48,15 +51,10 @@ def training_cells(data: Any, loader: Iterable, most: int = MOST_CELLS) -> Train
             n_cells += blocks[-1].counts.shape[0]
             if n_cells >= most:
                 break
-    sizes = [block.size_factors for block in blocks]
     counts: SparseRows = sparse.vstack([block.counts for block in blocks], format="csr")
-    cells = TrainingCells(
-        counts[:most],
-        np.concatenate([block.batch for block in blocks])[:most],
-        np.concatenate([block.labels for block in blocks])[:most],
-        None if any(size is None for size in sizes) else np.concatenate(sizes)[:most],
-    )
-    return _in_canonical_order(cells)
+    columns: Any = ([block[i] for block in blocks] for i in range(1, len(TrainingCells._fields)))
+    columns = [None if any(part is None for part in parts) else np.concatenate(parts)[:most] for parts in columns]
+    return _in_canonical_order(TrainingCells(counts[:most], *columns))
 
 
 def _in_canonical_order(cells: TrainingCells) -> TrainingCells:
@@ -87,7 +85,9 @@ def _from_tensors(batch: Any) -> TrainingCells:
     zeros = np.zeros(counts.shape[0], dtype=np.int64)
     codes = [zeros if values is None else values.astype(np.int64) for values in codes]
     sizes = column(REGISTRY_KEYS.SIZE_FACTOR_KEY)
-    return TrainingCells(counts, *codes, None if sizes is None else sizes.astype(float))
+    guided = batch.get(GUIDED_KEY)
+    guided = None if guided is None else guided.cpu().double().numpy()
+    return TrainingCells(counts, *codes, None if sizes is None else sizes.astype(float), guided)
 
 
 @torch.no_grad()

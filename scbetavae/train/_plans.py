@@ -19,6 +19,7 @@ from ._adam import LEAN_OPTIMIZERS, make_lean_optimizer
 from ._anchor_fit import fit_anchor
 from ._annealing import AnnealedBeta, BetaFunction
 from ._divergence import DivergenceGuard
+from ._guided_fit import fit_guided
 from ._initialization import initialize_decoder, training_cells
 from ._learning_rate import LearningRateFunction, constant, rate_at
 from ._loading import InMemoryDataSplitter
@@ -163,12 +164,17 @@ class BetaVAETrainingPlan(HistoryPlan):
             stopping.warmup_epochs = max(stopping.warmup_epochs, checks)
         if trainer.ckpt_path is None:  # a run that is resumed has started from the data before
             self._start_from_data()
+        if self.module.guided is not None:
+            self.module.guided.empty_bank()
         self.divergence_guard = DivergenceGuard(self)
 
     def _start_from_data(self) -> None:
-        """Initialize the decoder and fit the anchor, on training cells alone."""
-        if self.initialize or self.anchored:
+        """Initialize the decoder, and fit what is guided and the anchor, on training cells alone."""
+        guided = self.module.guided
+        if self.initialize or self.anchored or guided is not None:
             cells = training_cells(self.trainer.datamodule, self.trainer.train_dataloader)
+        if guided is not None:
+            fit_guided(self.module, cells)
         if self.initialize:
             initialize_decoder(self.module, cells)
         if self.anchored:
@@ -217,6 +223,8 @@ class BetaVAETrainingPlan(HistoryPlan):
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step broke."""
+        if self.module.guided is not None:
+            self.module.guided.empty_bank()
         if self.divergence_guard is not None:
             self.divergence_guard.end_training()
 

@@ -15,6 +15,7 @@ from scbetavae.model import BetaVAE
 QUIET = {"accelerator": "cpu", "enable_progress_bar": False}
 SMALL = {"n_hidden": 16, "n_latent": 4}
 EVERY_ARGUMENT = {
+    "guided_kwargs": {},
     "beta": 2.5,
     "objective": "beta_vae",
     "objective_kwargs": {},

@@ -20,7 +20,7 @@ def cells():
     mean = library[:, None] * rate / rate.sum() * 400
     theta = np.where(batch == 0, 2.0, 8.0)[:, None]
     counts = rng.negative_binomial(theta, theta / (theta + mean))
-    return TrainingCells(sparse.csr_matrix(counts, dtype=float), batch, batch, library)
+    return TrainingCells(sparse.csr_matrix(counts, dtype=float), batch, batch, library, None)
 
 
 def module(**kwargs):
@@ -61,7 +61,7 @@ def test_dispersion_of_groups_is_shrunk_to_the_overall_value(cells, dispersion):
     theta = np.exp(found.px_r.detach().numpy())
     assert np.median(theta[:, 0]) < 3.5 < np.median(theta[:, 1])
     np.testing.assert_allclose(found.px_r[:, 2].detach(), overall.px_r.detach(), atol=1e-5)  # a group without cells
-    subset = TrainingCells(*(part[some] for part in cells))
+    subset = TrainingCells(*(None if part is None else part[some] for part in cells))
     initialize_decoder(found, subset)
     initialize_decoder(overall, subset)
     # Five cells move the estimate by 5 of 55 parts of the way.

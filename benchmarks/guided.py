@@ -1,0 +1,343 @@
+"""Guided dimensions: one row per data set, task, arm, seed and measure in ``benchmarks/results/guided.csv``.
+
+``python benchmarks/guided.py DATA --tasks clean,counterfactual`` reads ``kang_subset.h5ad``, ``onek1k_subset.h5ad`` and
+``mixology_rnamix.h5ad`` of the folder DATA; the simulator needs none. Tasks:
+
+- ``clean``: k-NN accuracy (15 neighbors) or r2 of a covariate left in the free dimensions of a model guided by it, next to the
+  default model and to one whose decoder is conditioned on it; accuracy of conserved covariates; held-out negative log-likelihood;
+- ``counterfactual``: condition of one held-out cell type at a time, guided, conditioned and baselines; log fold changes on
+  simulated cells;
+- ``missing``: 30% of the labels are missing: accuracy of the inferred ones next to logistic regression on 50 PCs, and what the
+  held-out likelihood loses;
+- ``anchor``: MIG of the condition of the simulator with guided batch, and agreement of seeds on the same cells;
+- ``confounding``: what training says to confounded simulated covariates;
+- ``speed``: CPU seconds of a training step with and without a guided covariate, in turn (no rows of seeds: a median).
+
+CPU seconds are those of ``train()`` alone, on one thread. Finished rows are not computed again.
+"""
+
+import argparse
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import recipe
+
+import scbetavae
+from scbetavae import metrics
+from scbetavae.model import BetaVAE
+
+RESULTS = Path(__file__).parent / "results" / "guided.csv"
+
+# data set: guided covariates by task, and conserved ones
+CLEAN = {
+    "kang condition": ("kang", ["condition"], ["cell_type", "donor"]),
+    "kang donor": ("kang", ["donor"], ["cell_type", "condition"]),
+    "kang both": ("kang", ["condition", "donor"], ["cell_type"]),
+    "rnamix protocol": ("rnamix2000", ["protocol"], ["H2228_prop", "H1975_prop", "HCC827_prop"]),
+    "rnamix amount": ("rnamix2000", ["mRNA_amount"], ["protocol", "H2228_prop", "H1975_prop", "HCC827_prop"]),
+    "onek1k donor": ("onek1k", ["donor"], ["cell_type"]),
+    "simulator gradient": ("simulator", ["gradient"], ["cell_type", "condition", "batch"]),
+}
+NUMBERS = {"mRNA_amount", "gradient"}  # on which a decoder is conditioned as continuous covariates
+MISSING = 0.3  # share of labels
+
+Row = tuple[str, str, int, dict]
+
+
+def fit(adata: anndata.AnnData, setup: dict, arguments: dict, seed: int, **training) -> tuple[BetaVAE, float]:
+    """A model trained on nine tenths of the cells, and its CPU seconds."""
+    BetaVAE.setup_anndata(adata, **setup)
+    return recipe.fit(adata, BetaVAE, seed, arguments, **training)
+
+
+def guided_setup(keys: list[str], adata: anndata.AnnData) -> dict:
+    """Arguments of ``setup_anndata`` to guide by these columns."""
+    numeric = [key for key in keys if pd.api.types.is_numeric_dtype(adata.obs[key].dtype)]
+    return {"guided_keys": keys, "continuous_guided_keys": numeric or None}
+
+
+def conditioned(keys: list[str]) -> tuple[dict, dict]:
+    """Arguments of ``setup_anndata`` and of the model for a decoder that is conditioned on these columns."""
+    numeric = [key for key in keys if key in NUMBERS]
+    first, *others = [key for key in keys if key not in NUMBERS] or [None]
+    setup = {
+        "batch_key": first,
+        "categorical_covariate_keys": others or None,
+        "continuous_covariate_keys": numeric or None,
+    }
+    return {name: value for name, value in setup.items() if value}, {"condition_on_batch": first is not None}
+
+
+def accuracy(means: np.ndarray, column: pd.Series) -> float:
+    """Chance-corrected accuracy of the 15 nearest neighbors, or r2 of a number."""
+    return float(metrics.knn_accuracy(means, column))
+
+
+def measure(
+    model: BetaVAE, adata: anndata.AnnData, keys: list[str], conserved: list[str], held_out: np.ndarray
+) -> dict:
+    """What the free dimensions know, and the held-out negative log-likelihood in nats per cell."""
+    free = model.get_latent_representation()[:, : model.module.n_latent]
+    found = {f"left_{key}": accuracy(free, adata.obs[key]) for key in keys}
+    found |= {f"kept_{key}": accuracy(free, adata.obs[key]) for key in conserved}
+    reconstruction = model.get_reconstruction_error(indices=held_out)
+    found["nll"] = float(reconstruction["reconstruction_loss"] if isinstance(reconstruction, dict) else reconstruction)
+    return found
+
+
+def clean(
+    folder: Path | None, seeds: range, wanted: Callable[..., bool], sets: list[str] | None, **guided
+) -> Iterator[Row]:
+    """What is left of a covariate in the free dimensions."""
+    for name, (source, keys, conserved) in CLEAN.items():
+        if (sets and name not in sets) or (folder is None and source != "simulator"):
+            continue
+        adata = recipe.read(source, folder)
+        train, held_out, test = recipe.split(adata)
+        same = {"datasplitter_kwargs": {"external_indexing": [train, held_out, test]}}
+        setup, arguments = conditioned(keys)
+        arms = {
+            "guided": (guided_setup(keys, adata), {"guided_kwargs": guided} if guided else {}),
+            "conditioned": (setup, arguments),
+            "default": ({}, {}),
+        }
+        for seed in seeds:
+            for arm, (setup, arguments) in arms.items():
+                if wanted(f"clean: {name}", arm, seed):
+                    model, seconds = fit(adata, setup, arguments, seed, **same)
+                    values = measure(model, adata, keys, conserved, held_out)
+                    yield f"clean: {name}", arm, seed, values | {"cpu_seconds": seconds}
+
+
+def counterfactual(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:
+    """Condition of one cell type at a time, whose stimulated cells are left out; effects on simulated cells."""
+    if folder is not None:
+        yield from _held_out_types(recipe.read("kang", folder), seeds, wanted)
+    adata = recipe.read("simulator", folder)
+    truth = 2.0 * adata.varm["program_condition"].ravel()  # from -1 to +1, natural logarithm
+    for seed in seeds:
+        if wanted("counterfactual: simulator", "guided", seed):
+            model, _ = fit(adata, {"guided_keys": ["condition"]}, {}, seed)
+            predicted = model.counterfactual("condition", "control", "treated", groupby="cell_type")
+            genes = predicted.uns["betavae"]["counterfactual_genes"]
+            change = genes.groupby("gene", sort=False)["log2_fold_change"].mean().reindex(adata.var_names)
+            correlation = np.corrcoef(change, truth)[0, 1]
+            yield "counterfactual: simulator", "guided", seed, {"correlation": correlation}
+        if wanted("effects: kang both", "guided", seed) and folder is not None:
+            yield "effects: kang both", "guided", seed, _two_effects(recipe.read("kang", folder), seed)
+
+
+def _held_out_types(adata: anndata.AnnData, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:
+    """Relative errors of each held-out cell type, of the models and of baselines without a model."""
+    arms = {
+        "guided": ({"guided_keys": ["condition"]}, {}),
+        "conditioned": ({"batch_key": "condition"}, {"condition_on_batch": True}),
+    }
+    for seed in seeds:
+        for cell_type in sorted(adata.obs["cell_type"].unique()):
+            task = f"counterfactual: {cell_type}"
+            left_out = ((adata.obs["cell_type"] == cell_type) & (adata.obs["condition"] == "stim")).to_numpy()
+            for arm, (setup, arguments) in arms.items():
+                if not wanted(task, arm, seed):
+                    continue
+                model, _ = fit(adata[~left_out].copy(), setup, arguments, seed)
+                predicted = model.counterfactual(
+                    "condition", "ctrl", "stim", groupby="cell_type", exclude=cell_type, adata=adata
+                )
+                table = predicted.uns["betavae"]["counterfactual"]
+                table = table[table["group"] == cell_type]
+                values = {f"{row.method} {row.genes}": row.relative_error for row in table.itertuples()}
+                yield task, arm, seed, values
+
+
+def _two_effects(adata: anndata.AnnData, seed: int) -> dict[str, float]:
+    """How far each of two guided blocks moves cells along its own and along the other covariate's effect.
+
+    The effect of a covariate is the mean difference of log profiles over cells with the same level of the other one; the
+    movement is the mean predicted one, and its slope on both effects by least squares.
+    """
+    model, _ = fit(adata, {"guided_keys": ["condition", "donor"]}, {}, seed)
+    pairs = {"condition": ("ctrl", "stim"), "donor": tuple(sorted(adata.obs["donor"].astype(str).unique()))}
+    labels = adata.obs[list(pairs)].astype(str)
+    profiles = labels.groupby(list(pairs)).groups
+    profiles = {key: metrics.log_profile(adata[index].X) for key, index in profiles.items()}
+    (c0, c1), (d0, d1) = pairs.values()
+    effects = {
+        "condition": np.mean([profiles[c1, d] - profiles[c0, d] for d in (d0, d1)], axis=0),
+        "donor": np.mean([profiles[c, d1] - profiles[c, d0] for c in (c0, c1)], axis=0),
+    }
+    design = np.column_stack(list(effects.values()))
+    found = {}
+    for name, (source, target) in pairs.items():
+        other = next(key for key in pairs if key != name)
+        predicted = model.counterfactual(name, source, target, groupby=other)
+        genes = predicted.uns["betavae"]["counterfactual_genes"]
+        moved = (
+            (genes["predicted"] - genes["source"]).groupby(genes["gene"], sort=False).mean().reindex(adata.var_names)
+        )
+        slopes = np.linalg.lstsq(design, moved.to_numpy(), rcond=None)[0]
+        found |= {f"{name} moves {key}": slope for key, slope in zip(effects, slopes, strict=True)}
+    return found
+
+
+def missing(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:
+    """Accuracy of inferred labels, and the held-out likelihood with and without the labels of held-out cells."""
+    for name, source, key in (
+        ("kang", "kang", "condition"),
+        ("rnamix", "rnamix2000", "protocol"),
+        ("pbmc", "pbmc", "batch"),
+    ):
+        if folder is None and source != "pbmc":
+            continue
+        adata = recipe.read(source, folder)
+        train, held_out, test = recipe.split(adata)
+        same = {"datasplitter_kwargs": {"external_indexing": [train, held_out, test]}}
+        truth = adata.obs[key].astype(str)
+        for seed in seeds:
+            if not wanted(f"missing: {name}", "guided", seed):
+                continue
+            known = adata.copy()
+            hidden = np.random.default_rng(seed).random(adata.n_obs) < MISSING
+            known.obs[key] = truth.where(~hidden).astype(object)
+            model, _ = fit(known, {"guided_keys": [key]}, {}, seed, **same)
+            unknown = hidden & np.isin(np.arange(adata.n_obs), held_out)
+            labeled = ~hidden & np.isin(np.arange(adata.n_obs), train)
+            probabilities = model.predict_guided(known, indices=np.flatnonzero(hidden))
+            complete, blank = adata.copy(), adata.copy()
+            blank.obs[key] = pd.Series(np.nan, index=adata.obs_names, dtype=object)
+            nll = {}
+            for label, cells in (("nll_with_labels", complete), ("nll_without_labels", blank)):
+                cells.obs[key] = cells.obs[key].astype(object)
+                found = model.get_reconstruction_error(cells, indices=held_out)
+                nll[label] = float(found["reconstruction_loss"] if isinstance(found, dict) else found)
+            values = {
+                "accuracy": float((probabilities.idxmax(axis=1) == truth[hidden]).mean()),
+                "logistic_regression": _logistic_accuracy(adata, truth, labeled, hidden),
+                "n_hidden": int(hidden.sum()),
+                "n_hidden_held_out": int(unknown.sum()),
+            }
+            yield f"missing: {name}", "guided", seed, values | nll
+
+
+def _logistic_accuracy(adata: anndata.AnnData, truth: pd.Series, fitted: np.ndarray, tested: np.ndarray) -> float:
+    """Accuracy of logistic regression on 50 principal components of log-normalized counts."""
+    import scanpy as sc
+    from sklearn.linear_model import LogisticRegression
+
+    logs = adata.copy()
+    sc.pp.normalize_total(logs, target_sum=1e4)
+    sc.pp.log1p(logs)
+    sc.pp.pca(logs, n_comps=50)
+    scores = logs.obsm["X_pca"]
+    return float(
+        LogisticRegression(max_iter=1000).fit(scores[fitted], truth[fitted]).score(scores[tested], truth[tested])
+    )
+
+
+def anchor(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:
+    """Whether free dimensions stay in place when the batch is guided."""
+    adata = recipe.read("simulator", folder)
+    train, held_out, test = recipe.split(adata)
+    same = {"datasplitter_kwargs": {"external_indexing": [train, held_out, test]}}
+    embeddings = []
+    for seed in seeds:
+        if wanted("anchor: simulator", "guided", seed) or wanted("anchor: agreement", "guided", seeds[0]):
+            model, _ = fit(adata, {"guided_keys": ["batch"]}, {}, seed, **same)
+            free = model.get_latent_representation()[:, : model.module.n_latent]
+            embeddings.append(free)
+            values = {"mig_condition": float(metrics.mig(free, adata.obs[["condition"]])["condition"])}
+            values |= {"left_batch": accuracy(free, adata.obs["batch"])}
+            yield "anchor: simulator", "guided", seed, values
+    if len(embeddings) > 1:
+        yield "anchor: agreement", "guided", seeds[0], recipe.agreement(embeddings)
+
+
+def confounding(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:  # noqa: ARG001
+    """What training says when cell type and batch are confounded: 0 nothing, 1 a warning, 2 a strong one, 3 it refuses."""
+    for share in (0.0, 0.3, 0.6, 0.9):
+        task = f"confounding: {share:g}"
+        for seed in seeds:
+            if not wanted(task, "guided", seed):
+                continue
+            adata = scbetavae.datasets.simulate_counts(
+                1000, 100, n_cell_types=2, confounding={("cell_type", "batch"): share}, seed=seed
+            )
+            BetaVAE.setup_anndata(adata, labels_key="cell_type", guided_keys=["batch"])
+            model, says = BetaVAE(adata), 0
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                try:
+                    model.train(max_steps=1, enable_progress_bar=False, accelerator="cpu")
+                except ValueError:
+                    says = 3
+            texts = [str(warning.message) for warning in caught if "confounded" in str(warning.message)]
+            if texts:
+                says = 2 if "Much of" in texts[0] else 1
+            yield task, "guided", seed, {"says": says}
+
+
+def speed(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Iterator[Row]:
+    """CPU seconds of a step at 2000 genes, guided over not guided, trained in turn."""
+    adata = scbetavae.datasets.simulate_counts(4000, 2000, seed=0)
+    del folder
+    for seed in seeds:
+        if not wanted("speed: 2000 genes", "guided", seed):
+            continue
+        seconds = {}
+        for arm, setup in (("unguided", {}), ("guided", {"guided_keys": ["batch"]})):
+            for n_steps in (20, 220):  # start and end cost the same
+                seconds[arm, n_steps] = fit(adata, setup, {}, seed, max_steps=n_steps)[1]
+        each = {arm: (seconds[arm, 220] - seconds[arm, 20]) / 200 for arm in ("unguided", "guided")}
+        yield "speed: 2000 genes", "guided", seed, {**each, "ratio": each["guided"] / each["unguided"]}
+
+
+TASKS: dict[str, Callable[..., Iterator[Row]]] = {
+    "clean": clean,
+    "counterfactual": counterfactual,
+    "missing": missing,
+    "anchor": anchor,
+    "confounding": confounding,
+    "speed": speed,
+}
+
+
+def main() -> None:
+    """Parse the command line, run the tasks, write the rows, print a summary."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="?", type=Path, help="folder with the files; without it, the simulator alone")
+    parser.add_argument("--tasks", type=lambda s: s.split(","), default=list(TASKS))
+    parser.add_argument("--sets", type=lambda s: s.split(","), default=None, help="of the task clean")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    empty = pd.DataFrame(columns=["task", "arm", "seed", "measure", "value"])
+    frame = pd.read_csv(options.out) if options.out.exists() else empty
+    done = set(frame[["task", "arm", "seed"]].itertuples(index=False, name=None))
+
+    def wanted(task: str, arm: str, seed: int) -> bool:
+        return (task, arm, seed) not in done
+
+    for name in options.tasks:
+        run = partial(TASKS[name], sets=options.sets) if name == "clean" else TASKS[name]
+        for task, arm, seed, values in run(options.data, range(options.seeds), wanted):
+            if not wanted(task, arm, seed):
+                continue
+            rows = [{"task": task, "arm": arm, "seed": seed, "measure": k, "value": v} for k, v in values.items()]
+            frame = pd.concat([frame, pd.DataFrame(rows)], ignore_index=True)
+            frame.to_csv(options.out, index=False)
+            print(task, arm, seed, {k: round(float(v), 3) for k, v in values.items()}, flush=True)
+    summary = frame.groupby(["task", "arm", "measure"], sort=False)["value"].agg(["median", "min", "max", "count"])
+    print(summary.round(3).to_string())
+
+
+if __name__ == "__main__":
+    main()
