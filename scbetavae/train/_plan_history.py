@@ -28,6 +28,7 @@ class HistoryPlan(TrainingPlan):
     target_beta: float
     n_steps: Any
     n_steps_done: int
+    n_validation_minibatches = 0
     _fraction: float
 
     def describe(self) -> dict[str, Any]:
@@ -55,6 +56,21 @@ class HistoryPlan(TrainingPlan):
             if isinstance(value, torch.Tensor) and value.ndim == 0:
                 sums[f"extra:{name}"] = value.detach() * n_cells
         return sums
+
+    def _log_step(self, mode: str, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
+        """Hand the means of a minibatch to loggers and callbacks, if ``on_step`` asks for them."""
+        if not self.on_step:
+            return
+        means = self._named_means({name: value / n_cells for name, value in sums.items()}, mode)
+        values = {f"{name}_step": value for name, value in means.items()}
+        self.log_dict(values, on_step=True, on_epoch=False, logger=False)
+        step = self.n_steps_done
+        if mode == "validation":
+            self.n_validation_minibatches += 1
+            step = self.n_validation_minibatches
+        if step % self.trainer.log_every_n_steps == 0:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({name: float(value) for name, value in values.items()}, step=step)
 
     def _report(self, mode: str) -> dict[str, torch.Tensor]:
         """Write the means since the last report to the history; Lightning's own log has whole epochs only, and is slow."""
@@ -85,7 +101,10 @@ class HistoryPlan(TrainingPlan):
         if self.divergence_guard is not None:
             what = "mean training loss" if mode == "train" else "validation loss"
             self.divergence_guard.check_mean(values["loss"], what)
-        return self._named_means(values, mode)
+        means = self._named_means(values, mode)
+        if self.on_step and self.on_epoch:  # scvi-tools then has names for both
+            means |= {f"{name}_epoch": value for name, value in means.items()}
+        return means
 
     def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
         """Means over cells under the names of scvi-tools and ours."""

@@ -20,7 +20,7 @@ from ._anchor_fit import fit_anchor
 from ._annealing import AnnealedBeta, BetaFunction
 from ._divergence import DivergenceGuard
 from ._initialization import initialize_decoder, training_cells
-from ._learning_rate import LearningRateFunction, constant, rate_at
+from ._learning_rate import LearningRateFunction, constant, move_rates, rate_at
 from ._loading import InMemoryDataSplitter
 from ._plan_history import EpochMeans, HistoryPlan
 from ._schedules import LinearSchedule, Schedule
@@ -64,7 +64,10 @@ class BetaVAETrainingPlan(HistoryPlan):
         Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
     **kwargs
         Arguments of :class:`scvi.train.TrainingPlan`, except those that the schedule replaces. ``reduce_lr_on_plateau`` watches
-        the validation loss at full beta, once beta has reached its target.
+        the validation loss at full beta, once beta has reached its target. ``on_step=True`` adds the values of minibatches to the
+        history, every ``log_every_n_steps`` of the trainer, under names that end in ``_step``.
+
+    A callback or scheduler that changes the learning rate of the optimizer scales the rest of the schedule.
 
     Raises
     ------
@@ -130,7 +133,7 @@ class BetaVAETrainingPlan(HistoryPlan):
             return
         data = self.trainer.datamodule
         reads_directly = isinstance(data, InMemoryDataSplitter) and data.reads_directly
-        if reads_directly and nobody_watches_minibatches(self.trainer, self):
+        if reads_directly and not self.on_step and nobody_watches_minibatches(self.trainer, self):
             self.automatic_optimization = False
             self.minibatches_at_once = MINIBATCHES_AT_ONCE
 
@@ -202,7 +205,9 @@ class BetaVAETrainingPlan(HistoryPlan):
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """Record the loss of one minibatch of held-out cells."""
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
-        self._validation_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
+        sums = self._sums_over_cells(loss)
+        self._log_step("validation", loss.n_obs_minibatch, sums)
+        self._validation_means.add(loss.n_obs_minibatch, sums)
         self._collect_for_autotune(loss, "validation")
 
     def on_train_epoch_end(self) -> None:
@@ -217,6 +222,7 @@ class BetaVAETrainingPlan(HistoryPlan):
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step broke."""
+        super().on_train_end()
         if self.divergence_guard is not None:
             self.divergence_guard.end_training()
 
@@ -254,9 +260,7 @@ class BetaVAETrainingPlan(HistoryPlan):
             if self.target_beta > 0:
                 self._fraction = self.annealed_beta.fraction(step)
             if self.lr_schedule is not constant:  # a discriminator keeps its own rate
-                rate = rate_at(self.lr_schedule, progress, self.lr)
-                for group in self.trainer.optimizers[0].param_groups:
-                    group["lr"] = rate
+                move_rates(self.trainer.optimizers[0], rate_at(self.lr_schedule, progress, self.lr))
             self.n_steps_done = step + 1
         self.loss_kwargs["kl_weight"] = self._fraction
         if self.anchored:
@@ -264,6 +268,7 @@ class BetaVAETrainingPlan(HistoryPlan):
 
     def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
         """Add a minibatch to the means, write them to the history when due, and end a run within an epoch."""
+        self._log_step("train", n_cells, sums)
         self._train_means.add(n_cells, sums)
         if self.annealed_beta is None:
             return
