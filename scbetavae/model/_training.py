@@ -19,6 +19,7 @@ from scbetavae._core import keys, results
 from scbetavae._core.logs import LIGHTNING, quiet
 from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
 
+from ._data_module import build_module
 from ._fingerprint import check_unchanged
 from ._latent_summary_collapse import warn_of_collapse
 
@@ -116,6 +117,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     2.0
     """
     _check_length(max_epochs, max_steps)
+    build_module(self, kwargs.get("datamodule"))
     plan_kwargs = dict(plan_kwargs or {})
     open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
     plan_kwargs |= schedule_arguments(
@@ -208,7 +210,7 @@ def _divergence_undone(self: BetaVAE, weights: dict[str, torch.Tensor]) -> Itera
 
 def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
     """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
-    arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
+    arguments = self._arguments["non_kwargs"] | self._arguments["kwargs"].get("kwargs", {})
     objective_kwargs = arguments.pop("objective_kwargs", None) or {}
     arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
     arguments |= self.trainer.lightning_module.describe()
@@ -229,7 +231,8 @@ def _history_frame(self: BetaVAE) -> pd.DataFrame:
     first += [name.replace("_train", "_validation") for name in first[1:4]]
     frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
     duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss", "train_loss", "validation_loss"}
-    own = (name for name in frames if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
+    own = (name for name in frames if not name.endswith("_epoch"))  # as without, from on_step=True
+    own = (name for name in own if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
     names = dict.fromkeys([*(name for name in first if name in frames), *own])
     frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
     if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions
