@@ -17,7 +17,7 @@ from scvi.model import SCVI
 from scbetavae import __version__
 from scbetavae._core import keys, results
 from scbetavae._core.logs import LIGHTNING, quiet
-from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
+from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, explicit, schedule_arguments
 
 from ._data_module import build_module
 from ._fingerprint import check_unchanged
@@ -41,7 +41,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     lr_schedule: str | Callable[[float], float] | None = None,
     initialize: bool = True,
     plan_kwargs: Mapping[str, Any] | None = None,
-    trainer_config: Mapping[str, Any] | None = None,
+    trainer_config: Any = None,
     data_on_device: bool | Literal["auto"] = "auto",
     key_added: str = keys.UNS,
     **kwargs: Any,
@@ -74,7 +74,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     plan_kwargs
         Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
     trainer_config
-        Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
+        Arguments of :class:`scvi.train.Trainer`, a mapping or a :class:`scvi.train.TrainerConfig`; ``**kwargs`` take precedence.
     data_on_device
         Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does so where
         they take up to half of its free memory.
@@ -116,9 +116,12 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     >>> float(model.history["beta"].iloc[-1, 0])
     2.0
     """
+    config = explicit(trainer_config, "trainer")
+    max_epochs = config.pop("max_epochs", None) if max_epochs is None else max_epochs
+    kwargs = config | kwargs
     _check_length(max_epochs, max_steps)
     build_module(self, kwargs.get("datamodule"))
-    plan_kwargs = dict(plan_kwargs or {})
+    plan_kwargs = explicit(kwargs.pop("plan_config", None), "plan") | dict(plan_kwargs or {})
     open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
     plan_kwargs |= schedule_arguments(
         beta_schedule, lr_schedule, beta=self.module.beta, lr=plan_kwargs.get("lr"), open_ended=open_ended
@@ -143,7 +146,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
         kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
     if max_epochs is None and (max_steps is not None or not open_ended):
         max_epochs = -1  # the length in minibatches decides
-    kwargs |= {"max_epochs": None if max_epochs is None else int(max_epochs), "trainer_config": trainer_config}
+    kwargs["max_epochs"] = None if max_epochs is None else int(max_epochs)
     started = time.perf_counter()
     _fit(self, key_added, {"plan_kwargs": plan_kwargs, **kwargs})
     seconds = time.perf_counter() - started
