@@ -87,9 +87,10 @@ class HistoryPlan(TrainingPlan):
         """Hand means to Lightning, for callbacks and, unless it has them already, the history."""
         values = dict(values)
         total = "train_loss" if mode == "train" else "validation_loss"
+        of_epoch: Any = {"on_step": False, "on_epoch": True, "batch_size": 1, "logger": logger}
         if total in values:
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=logger)
-            self.log_dict(values, logger=logger)
+            self.log(total, values.pop(total), prog_bar=mode == "train", **of_epoch)
+            self.log_dict(values, **of_epoch)
 
     def _means(self, mode: str) -> dict[str, torch.Tensor]:
         """Means over the cells seen since they were last asked for, by name; empty if there were none."""

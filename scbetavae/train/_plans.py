@@ -109,6 +109,7 @@ class BetaVAETrainingPlan(HistoryPlan):
         self._fraction, self._compiled = 1.0, bool(kwargs.get("compile"))
         self.minibatches_at_once: int | None = None
         self._train_means, self._validation_means = EpochMeans(), EpochMeans()
+        self._epoch_is_logged = False
 
     @property
     def kl_weight(self) -> float:
@@ -209,9 +210,17 @@ class BetaVAETrainingPlan(HistoryPlan):
         self._log_step("validation", loss.n_obs_minibatch, sums)
         self._validation_means.add(loss.n_obs_minibatch, sums)
         self._collect_for_autotune(loss, "validation")
+        if batch_idx + 1 == sum(self.trainer.num_val_batches):
+            self._log_validation()
 
     def on_train_epoch_end(self) -> None:
-        """Write the epoch's means to the history, unless they are written at other times."""
+        """Write the epoch's means to the history if its last minibatch did not know that it was the last."""
+        if not self._epoch_is_logged:
+            self._log_epoch()
+        self._epoch_is_logged = False
+
+    def _log_epoch(self) -> None:
+        """Hand the epoch's means to Lightning, and write them to the history, unless they are written at other times."""
         if not self.writes_position:
             self._log("train", self._means("train"))
             return
@@ -227,7 +236,11 @@ class BetaVAETrainingPlan(HistoryPlan):
             self.divergence_guard.end_training()
 
     def on_validation_epoch_end(self) -> None:
-        """Write the validation means to the history, before anything that watches them looks."""
+        """Write the validation means to the history, unless the last minibatch of cells did."""
+        self._log_validation()
+
+    def _log_validation(self) -> None:
+        """Hand the validation means to Lightning and write them to the history, before any callback looks at them."""
         if self.writes_position:
             self._log("validation", self._report("validation"), logger=False)
         else:
@@ -277,6 +290,9 @@ class BetaVAETrainingPlan(HistoryPlan):
             self._report("train")
         if ends:
             self.trainer.should_stop = True
+        if ends or self.trainer.is_last_batch:  # callbacks look at the end of the epoch before the plan's own hook
+            self._log_epoch()
+            self._epoch_is_logged = True
 
     def _collect_for_autotune(self, loss: Any, stage: str) -> None:
         """Keep latent representations where scvi-tools tunes on scIB metrics."""
