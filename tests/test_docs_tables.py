@@ -42,6 +42,29 @@ def test_cells_of_that_table_show_the_lowest_seed_where_seeds_differ():
     assert lines[-1] == "| V .9 | status | clean | clean | clean | clean (1), biology lost (1) |"
 
 
+def test_the_table_of_behaviors_of_scvi_tools_is_made_from_its_results():
+    module = load_benchmark("scvi_behaviors")
+    frame = pd.read_csv(ROOT / "benchmarks" / "results" / "scvi_behaviors.csv", dtype=str)
+    table = (ROOT / "docs" / "user_guide" / "scvi_behaviors.inc").read_text()
+    assert table.strip() == module.table_of(frame)
+    assert "fails" not in set(frame["status"])
+    assert "not run" not in table
+    expected = {(row["file"], row["test"], kind) for row in module.behaviors() for kind in module.KINDS}
+    assert {file.name for file in module.TESTS.glob("test_*.py")} == set(module.GROUPS)
+    assert frame["version"].nunique() == 2
+    for _, statuses in frame.groupby("version"):
+        assert set(zip(statuses["file"], statuses["test"], statuses["kind"], strict=True)) == expected
+
+
+def test_a_behavior_that_fails_on_a_version_is_shown_so():
+    module = load_benchmark("scvi_behaviors")
+    row = next(row for row in module.behaviors() if row["test"] == "test_transform_batch")
+    statuses = [("1.4.2", "conditioned", "works"), ("1.5.1", "conditioned", "fails"), ("1.4.2", "default", "works")]
+    frame = pd.DataFrame(statuses, columns=["version", "kind", "status"]).assign(file=row["file"], test=row["test"])
+    (line,) = [line for line in module.table_of(frame).splitlines() if "`test_transform_batch`" in line]
+    assert [cell.strip() for cell in line.split("|")[2:4]] == [f"does not apply: {row['default']}", "fails on 1.5.1"]
+
+
 def test_rows_of_a_case_are_put_together():
     machine = '{"threads": 2, "n_latent": 32}'
     case = '{"n_cells": 9, "n_genes": 5, "density": 0.08, "batch_size": 4, '

@@ -105,7 +105,8 @@ def retire(adata: AnnData) -> None:
     earlier |= {parameters(adata, key).get("zeroed_key") for key in recorded if key not in kept}
     of_this = [n for n, entry in stored.items() if isinstance(entry, pd.DataFrame) or n.endswith(_keys.PARAMS_SUFFIX)]
     dropped = [name for name in of_this if name not in of_others]
-    text = _fingerprint(adata, {name: adata.obsm[name] for name in sorted(filter(None, earlier)) if name in adata.obsm})
+    obsm = adata.obsm or {}  # None in an AnnCollection
+    text = _fingerprint(adata, {name: obsm[name] for name in sorted(filter(None, earlier)) if name in obsm})
     for name in (*dropped, *([_keys.EARLIER] if _keys.EARLIER in stored else [])):
         del stored[name]
     if text:

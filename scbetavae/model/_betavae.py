@@ -14,6 +14,7 @@ from scbetavae.train import AdversarialTrainingPlan, BetaVAETrainingPlan, BetaVA
 from . import _registered_cells as _cells
 from ._checks import check_integer_counts
 from ._counterfactual import counterfactual
+from ._data_module import allow_no_data
 from ._decoding import decode
 from ._describe_dimensions import describe_dimensions
 from ._describe_guided import describe_guided
@@ -29,6 +30,7 @@ from ._query import load_query_data
 from ._registered_cells import COUNT_LIKELIHOODS
 from ._repr_html import repr_html
 from ._score_disentanglement import score_disentanglement
+from ._scvi_arguments import check_if_trained, scvi_arguments, user_attributes
 from ._setup import check_model_arguments, n_encoder_input, setup_anndata
 from ._training import train
 from ._traversal import traverse
@@ -50,7 +52,8 @@ class BetaVAE(SCVI):
     Parameters
     ----------
     adata
-        Annotated data that :meth:`setup_anndata` was called on.
+        Annotated data that :meth:`setup_anndata` was called on. Without data and without ``registry``, the network is built by
+        ``train(datamodule=...)``, as in scVI, with a UserWarning.
     registry
         Registry of a data module, in place of ``adata``.
     beta
@@ -176,6 +179,8 @@ class BetaVAE(SCVI):
     _train_runner_cls = BetaVAETrainRunner
     _validate_anndata = _cells.validate_anndata  # pyright: ignore[reportAssignmentType]
     _make_data_loader = make_data_loader  # pyright: ignore[reportAssignmentType]
+    _get_user_attributes = user_attributes
+    _check_if_trained = check_if_trained  # pyright: ignore[reportAssignmentType]
     # Not scVI's keys: data minified by one model must not be taken for data minified by the other.
     _LATENT_QZM_KEY = "betavae_latent_qzm"
     _LATENT_QZV_KEY = "betavae_latent_qzv"
@@ -207,9 +212,6 @@ class BetaVAE(SCVI):
         objective, beta = resolve_objective(objective, beta, objective_kwargs, latent_distribution)
         check_anchor(anchor, anchor_kwargs, n_latent)
         check_model_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
-        if adata is None and registry is None:
-            msg = "BetaVAE needs data: BetaVAE(adata), after BetaVAE.setup_anndata(adata)."
-            raise ValueError(msg)
         registry_: Any = registry
         if adata is not None:
             manager: Any = type(self)._get_most_recent_anndata_manager(adata, required=True)
@@ -219,6 +221,7 @@ class BetaVAE(SCVI):
                 check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
         guided = guided_covariates(registry_)
         check_guided(registry_, guided_kwargs, condition_on_batch, latent_distribution)
+        own_class: Any = allow_no_data(self) if registry_ is None else type(self)
         super().__init__(
             adata,
             registry,
@@ -242,6 +245,7 @@ class BetaVAE(SCVI):
             **kwargs,
         )
         self._guided_options = dict(guided_kwargs or {})
+        self.__class__ = own_class
         if OBJECTIVES[objective].has_discriminator:
             self._training_plan_cls = AdversarialTrainingPlan
         self._model_summary_string = (
@@ -249,7 +253,8 @@ class BetaVAE(SCVI):
             f"n_latent: {n_latent}, n_hidden: {n_hidden}, n_layers: {n_layers}, gene_likelihood: {gene_likelihood}, "
             f"condition_on_batch: {condition_on_batch}."
         )
-        self.init_params_ = self._get_init_params(locals())
+        self._arguments = self._get_init_params(locals())
+        self.init_params_ = scvi_arguments(self._arguments)
 
     def _get_transform_batch_gen_kwargs(self, batch: Any) -> dict[str, Any]:
         """Arguments that decode as another batch, for every method of scvi-tools that takes ``transform_batch``."""

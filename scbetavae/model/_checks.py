@@ -12,6 +12,7 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 from scvi import settings
+from scvi.dataloaders._anncollection import ArrayFakerSparse
 
 from scbetavae._core.checks import check_key
 from scbetavae._core.columns import obs_of
@@ -28,11 +29,24 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 def counts_of(adata: AnnData, layer: str | None) -> tuple[Any, str]:
     """Matrix of counts, a layer or ``.X``, and its name in messages."""
     if layer is not None:
-        return adata.layers[layer], f"adata.layers[{layer!r}]"
+        matrix = adata.layers[layer]
+        if isinstance(matrix, ArrayFakerSparse):
+            matrix = _CollectionRows(matrix, adata.shape)
+        return matrix, f"adata.layers[{layer!r}]"
     if adata.X is None:
         msg = "adata.X is None. Put the raw counts there, or name their layer: setup_anndata(adata, layer=...)."
         raise ValueError(msg)
     return adata.X, "adata.X"
+
+
+class _CollectionRows:
+    """Rows of a layer of an AnnCollection, which scvi-tools presents as a sparse matrix without a shape."""
+
+    def __init__(self, layer: Any, shape: tuple[int, int]) -> None:
+        self._layer, self.shape = layer, shape
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._layer[rows]
 
 
 def check_matrix(adata: AnnData, layer: str | None) -> None:

@@ -74,8 +74,8 @@ def describe_guided(
 
     ``.uns["betavae"]["guided_genes"]`` has one row per covariate, level and gene: ``covariate``, ``level``, ``reference`` (the
     first level; of a number, one standard deviation above and below its mean), ``gene``, ``rank``, ``log2_fold_change`` (mean
-    over cells, decoded at both levels), ``additive`` (that of the shared path alone), and ``departure``, how far the log2 fold change
-    of one group of cells is from the mean, for the group ``departure_group`` where that is largest.
+    over cells, decoded at both levels), ``additive`` (that of the shared path alone), and ``departure``, how far the log2 fold
+    change of one group of cells is from the mean, for the group ``departure_group`` where that is largest.
 
     Raises
     ------

@@ -39,12 +39,15 @@ def network_arguments(guided_kwargs: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def check_guided(
-    registry: Mapping[str, Any], guided_kwargs: Mapping[str, Any] | None, condition_on_batch: bool, distribution: str
+    registry: Mapping[str, Any] | None,
+    guided_kwargs: Mapping[str, Any] | None,
+    condition_on_batch: bool,
+    distribution: str,
 ) -> None:
     """Refuse what does not go with guided covariates."""
     names = [covariate.name for covariate in guided_covariates(registry)]
     check_guided_arguments(guided_kwargs, is_guided=bool(names))
-    setup = registry["setup_args"]
+    setup = registry["setup_args"] if names and registry is not None else {}
     if condition_on_batch and setup.get("batch_key") in names:
         msg = (
             f"{setup['batch_key']!r} is both guided and what the decoder is conditioned on. Leave condition_on_batch=True "

@@ -136,9 +136,9 @@ def unknown_levels(adata: AnnData, state: Mapping[str, Any]) -> dict[str, list[s
     return found
 
 
-def guided_covariates(registry: Mapping[str, Any]) -> tuple[GuidedCovariate, ...]:
+def guided_covariates(registry: Mapping[str, Any] | None) -> tuple[GuidedCovariate, ...]:
     """Guided covariates of a registry; none without them."""
-    state = registry["field_registries"].get(GUIDED_KEY, {}).get("state_registry")
+    state = None if registry is None else registry["field_registries"].get(GUIDED_KEY, {}).get("state_registry")
     if not state:
         return ()
     parts = zip(state["keys"], map(len, state["levels"]), state["mean"], state["sd"], strict=True)

@@ -33,6 +33,8 @@ def repr_html(self: BetaVAE) -> str:
 
 
 def _data(self: BetaVAE) -> list[tuple[str, str]]:
+    if self.module is None:
+        return [("data", "none: train(datamodule=...)")]
     statistics = self.summary_stats
     setup = self.registry_.get("setup_args", {})
     columns = [setup.get(name) for name in ("batch_key", "labels_key")]
@@ -41,10 +43,10 @@ def _data(self: BetaVAE) -> list[tuple[str, str]]:
 
 
 def _model(self: BetaVAE) -> list[tuple[str, str]]:
-    arguments = self.init_params_["non_kwargs"]
+    arguments = self._arguments["non_kwargs"]
     anchor = arguments.get("anchor") or "no"
-    text = f"{arguments.get('objective')}, beta {self.module.beta:g}"
-    return [("model", f"{text}, {self.module.n_latent} latent dimensions, {anchor} anchor")]
+    text = f"{arguments.get('objective')}, beta {arguments.get('beta'):g}"
+    return [("model", f"{text}, {arguments.get('n_latent')} latent dimensions, {anchor} anchor")]
 
 
 def _training(self: BetaVAE) -> list[tuple[str, str]]:

@@ -152,7 +152,7 @@ def check_model_arguments(
         raise ValueError(msg)
 
 
-def n_encoder_input(registry: dict) -> int | None:
+def n_encoder_input(registry: dict | None) -> int | None:
     """Columns of the encoder's own input, ``None`` if it reads the counts."""
-    field = registry["field_registries"].get(ENCODER_INPUT_KEY)
+    field = None if registry is None else registry["field_registries"].get(ENCODER_INPUT_KEY)
     return None if field is None else int(field["summary_stats"][f"n_{ENCODER_INPUT_KEY}"])

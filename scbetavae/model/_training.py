@@ -17,8 +17,9 @@ from scvi.model import SCVI
 from scbetavae import __version__
 from scbetavae._core import keys, results
 from scbetavae._core.logs import LIGHTNING, quiet
-from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, schedule_arguments
+from scbetavae.train import Schedule, TrainingDivergedError, epochs_done, explicit, schedule_arguments
 
+from ._data_module import build_module
 from ._fingerprint import check_unchanged
 from ._guided import check_confounding
 from ._latent_summary_collapse import warn_of_collapse
@@ -41,7 +42,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     lr_schedule: str | Callable[[float], float] | None = None,
     initialize: bool = True,
     plan_kwargs: Mapping[str, Any] | None = None,
-    trainer_config: Mapping[str, Any] | None = None,
+    trainer_config: Any = None,
     data_on_device: bool | Literal["auto"] = "auto",
     key_added: str = keys.UNS,
     **kwargs: Any,
@@ -74,7 +75,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     plan_kwargs
         Arguments of :class:`~scbetavae.train.BetaVAETrainingPlan`, for example ``{"lr": 1e-3}``.
     trainer_config
-        Arguments of :class:`scvi.train.Trainer` as a mapping; ``**kwargs`` take precedence.
+        Arguments of :class:`scvi.train.Trainer`, a mapping or a :class:`scvi.train.TrainerConfig`; ``**kwargs`` take precedence.
     data_on_device
         Whether cells in memory are copied to the accelerator once, so that it never waits for the CPU: ``"auto"`` does so where
         they take up to half of its free memory.
@@ -116,8 +117,12 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
     >>> float(model.history["beta"].iloc[-1, 0])
     2.0
     """
+    config = explicit(trainer_config, "trainer")
+    max_epochs = config.pop("max_epochs", None) if max_epochs is None else max_epochs
+    kwargs = config | kwargs
     _check_length(max_epochs, max_steps)
-    plan_kwargs = dict(plan_kwargs or {})
+    build_module(self, kwargs.get("datamodule"))
+    plan_kwargs = explicit(kwargs.pop("plan_config", None), "plan") | dict(plan_kwargs or {})
     open_ended = bool(kwargs.get("early_stopping") or plan_kwargs.get("reduce_lr_on_plateau"))
     plan_kwargs |= schedule_arguments(
         beta_schedule, lr_schedule, beta=self.module.beta, lr=plan_kwargs.get("lr"), open_ended=open_ended
@@ -143,7 +148,7 @@ def train(  # noqa: PLR0913 - independent choices, each with a default
         kwargs["datasplitter_kwargs"] = {"data_on_device": data_on_device, **splitter}
     if max_epochs is None and (max_steps is not None or not open_ended):
         max_epochs = -1  # the length in minibatches decides
-    kwargs |= {"max_epochs": None if max_epochs is None else int(max_epochs), "trainer_config": trainer_config}
+    kwargs["max_epochs"] = None if max_epochs is None else int(max_epochs)
     started = time.perf_counter()
     _fit(self, key_added, {"plan_kwargs": plan_kwargs, **kwargs})
     seconds = time.perf_counter() - started
@@ -212,7 +217,7 @@ def _divergence_undone(self: BetaVAE, weights: dict[str, torch.Tensor]) -> Itera
 
 def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
     """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
-    arguments = self.init_params_["non_kwargs"] | self.init_params_["kwargs"].get("kwargs", {})
+    arguments = self._arguments["non_kwargs"] | self._arguments["kwargs"].get("kwargs", {})
     objective_kwargs = arguments.pop("objective_kwargs", None) or {}
     arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
     arguments |= self.trainer.lightning_module.describe()
@@ -233,7 +238,8 @@ def _history_frame(self: BetaVAE) -> pd.DataFrame:
     first += [name.replace("_train", "_validation") for name in first[1:4]]
     frames = {name: frame[name] for name, frame in self.history.items() if frame.index.name == "epoch"}
     duplicates = {"kl_local", "kl_global", "reconstruction_loss", "elbo", "loss", "train_loss", "validation_loss"}
-    own = (name for name in frames if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
+    own = (name for name in frames if not name.endswith("_epoch"))  # as without, from on_step=True
+    own = (name for name in own if name.removesuffix("_train").removesuffix("_validation") not in duplicates)
     names = dict.fromkeys([*(name for name in first if name in frames), *own])
     frame = pd.DataFrame({name: frames[name].astype(float) for name in names})
     if isinstance(frame.index[-1], float):  # written more often than once an epoch: epochs done, with fractions

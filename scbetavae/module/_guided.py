@@ -232,8 +232,8 @@ class Guided(torch.nn.Module):
 
         .. math:: w \sum_k \operatorname{clip}(\bar I_k / 0.02,\, 0,\, 1)\; I_k
 
-        with the estimates :math:`I_k` less those for permuted levels, and their running means :math:`\bar I_k`, through which there
-        is no gradient. Without the factor, negative estimates would be a reward for placing each training cell among cells of
+        with the estimates :math:`I_k` less those for permuted levels, and their running means :math:`\bar I_k`, through which
+        there is no gradient. Without the factor, negative estimates would be a reward for placing each training cell among cells of
         other levels. ``values`` are the registered ones, the number of the cell first. In training the minibatch joins the bank.
         """
         minibatch = Pool(mean, variance, self.members(values[:, 1:]), values[:, 0])

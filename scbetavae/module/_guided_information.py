@@ -47,8 +47,9 @@ def guided_information(
     The mean is over cells with a partner of the same level and one of another; it is 0 without such cells and may be negative.
     A cell is never its own partner, not even as an older copy of itself in the bank. Cells of an unknown level take no part.
 
-    Finitely many narrow posteriors have positive information even of a covariate that has nothing to do with them: each cell's own
-    posterior is of its own level. With permutations, the estimate for permuted levels is subtracted, so that 0 is independence.
+    Finitely many narrow posteriors have positive information even of a covariate that has nothing to do with them: each cell's
+    own posterior is of its own level. With permutations, the estimate for permuted levels is subtracted, so that 0 is
+    independence.
 
     Parameters
     ----------

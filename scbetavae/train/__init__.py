@@ -1,6 +1,7 @@
 """Schedules of beta, and the Lightning plans, runner and data loading that train with them."""
 
 from ._adversarial import AdversarialTrainingPlan
+from ._configs import explicit as explicit  # for scbetavae.model
 from ._divergence import TrainingDivergedError as TrainingDivergedError  # documented in scbetavae.model
 from ._learning_rate import schedule_arguments as schedule_arguments  # for scbetavae.model
 from ._loading import InMemoryDataSplitter

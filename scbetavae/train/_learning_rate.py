@@ -79,3 +79,14 @@ def _resolve_lr_schedule(lr_schedule: Any, open_ended: bool) -> LearningRateFunc
 def rate_at(schedule: LearningRateFunction, progress: float, peak: float) -> float:
     """Learning rate at ``progress`` of the run; a ValueError if the schedule returns none."""
     return check_number(schedule(progress), f"lr_schedule({progress:.3g})", 0) * peak
+
+
+def move_rates(optimizer: Any, scheduled: float) -> None:
+    """Set the learning rate of a minibatch: that of the schedule, times what others made of the one before.
+
+    Both are kept with the parameters of the optimizer, and so in checkpoints.
+    """
+    for group in optimizer.param_groups:
+        before = group.get("scheduled_lr")
+        group["lr"] = scheduled * (group["lr"] / before if before else 1.0)
+        group["scheduled_lr"] = scheduled

@@ -28,6 +28,7 @@ class HistoryPlan(TrainingPlan):
     target_beta: float
     n_steps: Any
     n_steps_done: int
+    n_validation_minibatches = 0
     _fraction: float
 
     def describe(self) -> dict[str, Any]:
@@ -56,6 +57,21 @@ class HistoryPlan(TrainingPlan):
                 sums[f"extra:{name}"] = value.detach() * n_cells
         return sums
 
+    def _log_step(self, mode: str, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
+        """Hand the means of a minibatch to loggers and callbacks, if ``on_step`` asks for them."""
+        if not self.on_step:
+            return
+        means = self._named_means({name: value / n_cells for name, value in sums.items()}, mode)
+        values = {f"{name}_step": value for name, value in means.items()}
+        self.log_dict(values, on_step=True, on_epoch=False, logger=False)
+        step = self.n_steps_done
+        if mode == "validation":
+            self.n_validation_minibatches += 1
+            step = self.n_validation_minibatches
+        if step % self.trainer.log_every_n_steps == 0:
+            for logger in self.trainer.loggers:
+                logger.log_metrics({name: float(value) for name, value in values.items()}, step=step)
+
     def _report(self, mode: str) -> dict[str, torch.Tensor]:
         """Write the means since the last report to the history; Lightning's own log has whole epochs only, and is slow."""
         values = self._means(mode)
@@ -71,9 +87,10 @@ class HistoryPlan(TrainingPlan):
         """Hand means to Lightning, for callbacks and, unless it has them already, the history."""
         values = dict(values)
         total = "train_loss" if mode == "train" else "validation_loss"
+        of_epoch: Any = {"on_step": False, "on_epoch": True, "batch_size": 1, "logger": logger}
         if total in values:
-            self.log(total, values.pop(total), prog_bar=mode == "train", logger=logger)
-            self.log_dict(values, logger=logger)
+            self.log(total, values.pop(total), prog_bar=mode == "train", **of_epoch)
+            self.log_dict(values, **of_epoch)
 
     def _means(self, mode: str) -> dict[str, torch.Tensor]:
         """Means over the cells seen since they were last asked for, by name; empty if there were none."""
@@ -85,7 +102,10 @@ class HistoryPlan(TrainingPlan):
         if self.divergence_guard is not None:
             what = "mean training loss" if mode == "train" else "validation loss"
             self.divergence_guard.check_mean(values["loss"], what)
-        return self._named_means(values, mode)
+        means = self._named_means(values, mode)
+        if self.on_step and self.on_epoch:  # scvi-tools then has names for both
+            means |= {f"{name}_epoch": value for name, value in means.items()}
+        return means
 
     def _named_means(self, values: dict[str, torch.Tensor], mode: str) -> dict[str, torch.Tensor]:
         """Means over cells under the names of scvi-tools and ours."""

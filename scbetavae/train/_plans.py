@@ -21,7 +21,7 @@ from ._annealing import AnnealedBeta, BetaFunction
 from ._divergence import DivergenceGuard
 from ._guided_fit import fit_guided
 from ._initialization import initialize_decoder, training_cells
-from ._learning_rate import LearningRateFunction, constant, rate_at
+from ._learning_rate import LearningRateFunction, constant, move_rates, rate_at
 from ._loading import InMemoryDataSplitter
 from ._plan_history import EpochMeans, HistoryPlan
 from ._schedules import LinearSchedule, Schedule
@@ -65,7 +65,10 @@ class BetaVAETrainingPlan(HistoryPlan):
         Whether Adam runs as one kernel, where torch can, on either generation of scvi-tools.
     **kwargs
         Arguments of :class:`scvi.train.TrainingPlan`, except those that the schedule replaces. ``reduce_lr_on_plateau`` watches
-        the validation loss at full beta, once beta has reached its target.
+        the validation loss at full beta, once beta has reached its target. ``on_step=True`` adds the values of minibatches to the
+        history, every ``log_every_n_steps`` of the trainer, under names that end in ``_step``.
+
+    A callback or scheduler that changes the learning rate of the optimizer scales the rest of the schedule.
 
     Raises
     ------
@@ -107,6 +110,7 @@ class BetaVAETrainingPlan(HistoryPlan):
         self._fraction, self._compiled = 1.0, bool(kwargs.get("compile"))
         self.minibatches_at_once: int | None = None
         self._train_means, self._validation_means = EpochMeans(), EpochMeans()
+        self._epoch_is_logged = False
 
     @property
     def kl_weight(self) -> float:
@@ -131,7 +135,7 @@ class BetaVAETrainingPlan(HistoryPlan):
             return
         data = self.trainer.datamodule
         reads_directly = isinstance(data, InMemoryDataSplitter) and data.reads_directly
-        if reads_directly and nobody_watches_minibatches(self.trainer, self):
+        if reads_directly and not self.on_step and nobody_watches_minibatches(self.trainer, self):
             self.automatic_optimization = False
             self.minibatches_at_once = MINIBATCHES_AT_ONCE
 
@@ -208,11 +212,21 @@ class BetaVAETrainingPlan(HistoryPlan):
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:
         """Record the loss of one minibatch of held-out cells."""
         _, _, loss = self.forward(batch, loss_kwargs=self.loss_kwargs)
-        self._validation_means.add(loss.n_obs_minibatch, self._sums_over_cells(loss))
+        sums = self._sums_over_cells(loss)
+        self._log_step("validation", loss.n_obs_minibatch, sums)
+        self._validation_means.add(loss.n_obs_minibatch, sums)
         self._collect_for_autotune(loss, "validation")
+        if batch_idx + 1 == sum(self.trainer.num_val_batches):
+            self._log_validation()
 
     def on_train_epoch_end(self) -> None:
-        """Write the epoch's means to the history, unless they are written at other times."""
+        """Write the epoch's means to the history if its last minibatch did not know that it was the last."""
+        if not self._epoch_is_logged:
+            self._log_epoch()
+        self._epoch_is_logged = False
+
+    def _log_epoch(self) -> None:
+        """Hand the epoch's means to Lightning, and write them to the history, unless they are written at other times."""
         if not self.writes_position:
             self._log("train", self._means("train"))
             return
@@ -223,13 +237,18 @@ class BetaVAETrainingPlan(HistoryPlan):
 
     def on_train_end(self) -> None:
         """Refuse weights that the last step broke."""
+        super().on_train_end()
         if self.module.guided is not None:
             self.module.guided.empty_bank()
         if self.divergence_guard is not None:
             self.divergence_guard.end_training()
 
     def on_validation_epoch_end(self) -> None:
-        """Write the validation means to the history, before anything that watches them looks."""
+        """Write the validation means to the history, unless the last minibatch of cells did."""
+        self._log_validation()
+
+    def _log_validation(self) -> None:
+        """Hand the validation means to Lightning and write them to the history, before any callback looks at them."""
         if self.writes_position:
             self._log("validation", self._report("validation"), logger=False)
         else:
@@ -262,9 +281,7 @@ class BetaVAETrainingPlan(HistoryPlan):
             if self.target_beta > 0:
                 self._fraction = self.annealed_beta.fraction(step)
             if self.lr_schedule is not constant:  # a discriminator keeps its own rate
-                rate = rate_at(self.lr_schedule, progress, self.lr)
-                for group in self.trainer.optimizers[0].param_groups:
-                    group["lr"] = rate
+                move_rates(self.trainer.optimizers[0], rate_at(self.lr_schedule, progress, self.lr))
             self.n_steps_done = step + 1
         self.loss_kwargs["kl_weight"] = self._fraction
         if self.anchored:
@@ -272,6 +289,7 @@ class BetaVAETrainingPlan(HistoryPlan):
 
     def _end_minibatch(self, n_cells: int, sums: dict[str, torch.Tensor]) -> None:
         """Add a minibatch to the means, write them to the history when due, and end a run within an epoch."""
+        self._log_step("train", n_cells, sums)
         self._train_means.add(n_cells, sums)
         if self.annealed_beta is None:
             return
@@ -280,6 +298,9 @@ class BetaVAETrainingPlan(HistoryPlan):
             self._report("train")
         if ends:
             self.trainer.should_stop = True
+        if ends or self.trainer.is_last_batch:  # callbacks look at the end of the epoch before the plan's own hook
+            self._log_epoch()
+            self._epoch_is_logged = True
 
     def _collect_for_autotune(self, loss: Any, stage: str) -> None:
         """Keep latent representations where scvi-tools tunes on scIB metrics."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -101,16 +100,13 @@ class BetaVAETrainRunner(TrainRunner):
 
 def _set_trainer_defaults(kwargs: dict[str, Any]) -> None:
     """Watch the objective at full beta, and show a bar that counts minibatches where scvi-tools' own counts epochs."""
-    config = kwargs.get("trainer_config")
-    config = config if isinstance(config, Mapping) else {}
     defaults: dict[str, Any] = dict.fromkeys(
         ("early_stopping_monitor", "checkpointing_monitor"), "objective_validation"
     )
     # The plan logs by epoch only; Lightning would warn that an epoch has fewer steps than its interval.
     defaults["log_every_n_steps"] = 1
     for name, value in defaults.items():
-        if name not in config:
-            kwargs.setdefault(name, value)
+        kwargs.setdefault(name, value)
     if kwargs.get("enable_progress_bar", True) and kwargs.get("simple_progress_bar", True):
         kwargs["simple_progress_bar"] = False
         bar = StepProgressBar(refresh_rate=kwargs.get("progress_bar_refresh_rate", 1))

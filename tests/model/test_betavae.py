@@ -96,8 +96,8 @@ def test_save_and_load_keep_every_argument_and_the_latents(counts_adata, tmp_pat
     model = BetaVAE(counts_adata, **EVERY_ARGUMENT).train(max_epochs=2, **QUIET)
     model.save(tmp_path / "model")
     loaded = BetaVAE.load(tmp_path / "model", counts_adata.copy(), accelerator="cpu")
-    assert loaded.init_params_ == model.init_params_
-    kept = loaded.init_params_["non_kwargs"] | loaded.init_params_["kwargs"]["kwargs"]
+    assert loaded._arguments == model._arguments
+    kept = loaded._arguments["non_kwargs"] | loaded._arguments["kwargs"]["kwargs"]
     assert kept == EVERY_ARGUMENT
     assert loaded.module.beta == 2.5
     # the moments of the posterior: a mean under "ln" would be an average over random draws

@@ -145,8 +145,6 @@ def test_empty_x_points_at_layers(counts_adata):
 def test_an_adata_that_was_not_set_up(counts_adata):
     with pytest.raises(ValueError, match=r"set up your AnnData with BetaVAE.setup_anndata first"):
         BetaVAE(counts_adata)
-    with pytest.raises(ValueError, match="BetaVAE needs data"):
-        BetaVAE()
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])

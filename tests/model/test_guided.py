@@ -331,7 +331,7 @@ def test_other_cells_with_a_new_level_or_without_the_column_are_refused(model):
         model.get_latent_representation(other)
     other = model.adata[:50].copy()
     del other.obs["plate"]
-    with pytest.raises(KeyError, match="np.nan"):
+    with pytest.raises(KeyError, match=r"np\.nan"):
         model.get_latent_representation(other)
 
 

@@ -89,7 +89,7 @@ def test_life_cycle(counts_adata, tmp_path, objective):
     assert np.isfinite(float(model.get_marginal_ll(n_mc_samples=4, n_mc_samples_per_pass=2)))
     model.save(tmp_path / "model")
     loaded = BetaVAE.load(tmp_path / "model", counts_adata, accelerator="cpu")
-    assert loaded.init_params_ == model.init_params_
+    assert loaded._arguments == model._arguments
     np.testing.assert_allclose(loaded.get_latent_representation(), model.get_latent_representation(), atol=1e-6)
     query = BetaVAE.load_query_data(counts_adata.copy(), tmp_path / "model", accelerator="cpu")
     np.testing.assert_allclose(query.get_latent_representation(), model.get_latent_representation(), atol=1e-6)

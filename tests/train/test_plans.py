@@ -1,6 +1,10 @@
 import numpy as np
 import pytest
 import scvi
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LearningRateMonitor
+from scvi.train import TrainingPlan
 
 from scbetavae.model import BetaVAE
 from scbetavae.train import BetaVAETrainingPlan, ConstantSchedule, CosineSchedule, CyclicalSchedule, LinearSchedule
@@ -134,6 +138,96 @@ def test_resume_from_a_checkpoint_continues_the_schedule(model, tmp_path, monkey
     resumed = BetaVAE(model.adata, objective="beta_vae", beta=4.0, n_hidden=16, n_latent=4, anchor=None)
     resumed.train(ckpt_path=path, **run)
     assert beta_of(resumed).tolist() == [5, 6, 7, 8]
+
+
+def in_epoch(number, change):
+    """A callback that calls ``change(plan, optimizer)`` before an epoch, and keeps the weights of that time."""
+
+    class Change(Callback):
+        def on_train_epoch_start(self, trainer, plan):
+            if trainer.current_epoch == number:
+                change(plan, trainer.optimizers[0])
+                self.weights = {n: p.detach().clone() for n, p in plan.module.named_parameters()}
+
+    return Change()
+
+
+def set_rate(plan, optimizer):
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+
+
+def schedule_rate(plan, optimizer):
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 0.0)
+    optimizer.step()
+    rates.step()
+
+
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "constant"])
+@pytest.mark.parametrize("change", [set_rate, schedule_rate])
+@pytest.mark.parametrize("objective", ["beta_vae", "factor_vae"])
+def test_a_learning_rate_that_others_change_stays_changed(counts_adata, lr_schedule, change, objective):
+    BetaVAE.setup_anndata(counts_adata)
+    model = BetaVAE(counts_adata, objective=objective, n_hidden=8, n_latent=3, anchor=None)
+    callback = in_epoch(2, change)
+    model.train(max_epochs=4, batch_size=32, lr_schedule=lr_schedule, callbacks=[callback], **QUIET)
+    rates = model.history["lr"].iloc[:, 0].to_numpy(dtype=float)
+    assert rates[0] > 0
+    assert rates[-1] == 0
+    for name, parameter in model.module.named_parameters():
+        if "discriminator" not in name:
+            torch.testing.assert_close(parameter, callback.weights[name], rtol=0, atol=0)
+
+
+def test_a_learning_rate_that_others_change_scales_the_cycle(model):
+    def halve(plan, optimizer):
+        for group in optimizer.param_groups:
+            group["lr"] /= 2
+
+    run = {"max_epochs": 6, "batch_size": 32, **QUIET}
+    rates = []
+    for callbacks in ([], [in_epoch(3, halve)]):
+        model.train(callbacks=callbacks, **run)
+        rates.append(model.history["lr"].iloc[-24:, 0].to_numpy(dtype=float))
+    np.testing.assert_allclose(rates[1] / rates[0], np.repeat([1.0, 0.5], 12), rtol=1e-6)
+
+
+@pytest.mark.parametrize("lr_schedule", ["one_cycle", "constant"])
+def test_minibatches_are_logged_on_request(model, lr_schedule):
+    run = {"max_epochs": 3, "batch_size": 32, "check_val_every_n_epoch": 1, "lr_schedule": lr_schedule, **QUIET}
+    model.train(plan_kwargs={"on_step": True}, log_every_n_steps=2, **run)
+    assert model.trainer.global_step == 12
+    steps = model.history["train_loss_step"]
+    assert steps.index.name == "step"
+    assert steps.index.tolist() == [2, 4, 6, 8, 10, 12]
+    assert np.isfinite(steps.to_numpy(dtype=float)).all()
+    assert len(model.history["beta_step"]) == 6
+    assert {"validation_loss_step", "validation_loss_epoch", "elbo_train_epoch"} <= set(model.history)
+    assert len(model.history["elbo_train_epoch"]) == len(model.history["elbo_train"])
+    assert not any(name.endswith(("_step", "_epoch")) for name in model.adata.uns["betavae"]["history"])
+
+
+def test_minibatches_are_shown_to_callbacks_on_request(model):
+    seen = []
+
+    class Watch(Callback):
+        def on_train_batch_end(self, trainer, *args):
+            seen.append(float(trainer.callback_metrics["train_loss_step"]))
+
+    model.train(max_epochs=2, batch_size=32, plan_kwargs={"on_step": True}, callbacks=[Watch()], **QUIET)
+    np.testing.assert_allclose(seen, model.history["train_loss_step"].iloc[:, 0].to_numpy(dtype=float))
+
+
+def test_the_column_of_a_learning_rate_monitor_has_the_name_of_scvi_tools(model):
+    model.train(max_epochs=1, callbacks=[LearningRateMonitor()], **QUIET)
+    assert "lr-Adam" in model.history
+
+
+@pytest.mark.skipif("on_train_end" not in vars(TrainingPlan), reason="scvi-tools 1.4 leaves the setting changed, too")
+def test_compiling_leaves_no_trace_in_torch(model):
+    before = torch._dynamo.config.suppress_errors
+    model.train(max_epochs=1, plan_kwargs={"compile": True, "compile_kwargs": {"backend": "eager"}}, **QUIET)
+    assert torch._dynamo.config.suppress_errors == before
 
 
 @pytest.mark.parametrize("n_cells", [1, 2])

@@ -135,7 +135,7 @@ def test_a_class_is_registered_and_stored_by_its_name(toy, counts_adata):
     BetaVAE.setup_anndata(counts_adata)
     model = BetaVAE(counts_adata, objective=toy, n_hidden=16, n_latent=3).train(max_steps=2, **QUIET)
     assert OBJECTIVES["toy"] is toy
-    assert model.init_params_["non_kwargs"]["objective"] == "toy"
+    assert model._arguments["non_kwargs"]["objective"] == "toy"
     assert "objective: toy" in str(model._model_summary_string)
 
 
