@@ -58,13 +58,14 @@ class BetaVAE(SCVI):
         Registry of a data module, in place of ``adata``.
     beta
         Weight of the regularizer, the exchange rate between reconstruction and KL, at least 0. ``1`` is a plain VAE. The
-        negative log-likelihood sums over genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2;
+        negative log-likelihood sums over genes, so the same beta is weaker on a larger or deeper panel. ``None`` takes 2, or 4
+        with guided covariates;
         objectives without a beta (``"capacity"``, ``"dip_vae_i"``, ``"dip_vae_ii"``) take none.
     objective
         Key of ``scbetavae.module.OBJECTIVES``: ``"beta_vae"``, ``"capacity"``, ``"beta_tcvae"``, ``"factor_vae"``,
         ``"dip_vae_i"``, ``"dip_vae_ii"`` or one that you registered; or a subclass of :class:`~scbetavae.module.Objective`.
         ``None`` takes ``"beta_tcvae"``, which keeps factors in single dimensions in more data sets than the others, or
-        ``"beta_vae"`` with ``latent_distribution="ln"``.
+        ``"beta_vae"`` with guided covariates or ``latent_distribution="ln"``.
     objective_kwargs
         Arguments of the objective: ``capacity`` and ``gamma`` (capacity); ``estimator`` (beta_tcvae); ``gamma``, ``n_hidden`` and
         ``n_layers`` of the discriminator (factor_vae); ``lambda_od``, ``lambda_d`` and ``momentum`` (dip_vae_i, dip_vae_ii).
@@ -77,7 +78,8 @@ class BetaVAE(SCVI):
         normal or data that are not counts.
     anchor_kwargs
         ``n_components`` of the anchor (by default as many as exceed chance, two and a half times as many for programs, at most
-        ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``).
+        ``n_latent``), its ``weight`` (10) and the share of the run over which it is released (``release``; 0.8 for independent
+        components with guided covariates).
     guided_kwargs
         For ``setup_anndata(guided_keys=[...])``: the largest number of guided dimensions per covariate (``n_dimensions``, 8); the
         ``weight`` of the mutual information between free dimensions and each covariate (30); the noise on guided dimensions in
@@ -209,18 +211,19 @@ class BetaVAE(SCVI):
         latent_distribution: Literal["normal", "ln"] = "normal",
         **kwargs: Any,
     ) -> None:
-        objective, beta = resolve_objective(objective, beta, objective_kwargs, latent_distribution)
+        manager: Any = None if adata is None else type(self)._get_most_recent_anndata_manager(adata, required=True)
+        registry_: Any = registry if manager is None else manager.registry
+        guided = guided_covariates(registry_)
+        objective, beta = resolve_objective(
+            objective, beta, objective_kwargs, latent_distribution, is_guided=bool(guided)
+        )
         check_anchor(anchor, anchor_kwargs, n_latent)
         check_model_arguments(type(self), gene_likelihood, condition_on_batch, kwargs)
-        registry_: Any = registry
+        check_guided(registry_, guided_kwargs, condition_on_batch, latent_distribution)
         if adata is not None:
-            manager: Any = type(self)._get_most_recent_anndata_manager(adata, required=True)
             check_unchanged(manager, whole=True)
-            registry_ = manager.registry
             if gene_likelihood in COUNT_LIKELIHOODS and _get_adata_minify_type(adata) is None:
                 check_integer_counts(adata, registry_["setup_args"]["layer"], gene_likelihood)
-        guided = guided_covariates(registry_)
-        check_guided(registry_, guided_kwargs, condition_on_batch, latent_distribution)
         own_class: Any = allow_no_data(self) if registry_ is None else type(self)
         super().__init__(
             adata,

@@ -162,14 +162,14 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
     levels = read_levels(covariate, source, target)
     obs, covariate, source, target = combine_covariates(obs_of(adata), levels)
     design = read_design(obs, covariate, source, target, groupby, exclude)
-    method = resolve_method(self, method, levels, named)
+    chosen = resolve_method(self, method, levels, named)
     adata = self._validate_anndata(adata)
     latent = _latent_to_move(self, adata)
     change = (
-        change_to(self, {name: to for name, (_, to) in levels.items()}, method) if method in DECODER_METHODS else None
+        change_to(self, {name: to for name, (_, to) in levels.items()}, chosen) if chosen in DECODER_METHODS else None
     )
     if change is None:
-        moved, has_moved, encoding = move_cells(latent.means, design, method, named, latent.active)
+        moved, has_moved, encoding = move_cells(latent.means, design, chosen, named, latent.active)
     else:
         moved, has_moved = move_guided(self, latent.means[design.source], change)
         encoding = has_moved
@@ -182,7 +182,7 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
         self, adata, counts, latent.means, moved, design, rng, add_to_observed, change
     )
     cells = Predicted(counts[design.source], predicted, mean_shift_counts(counts, design, rng_baseline))
-    scores, genes = score_prediction(counts, cells, design, method, seed)
+    scores, genes = score_prediction(counts, cells, design, chosen, seed)
     ratio = None
     if change is not None:
         genes = pd.concat([genes, _effects(self, adata, design, latent, change, seed)], axis=1)
@@ -199,7 +199,7 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
         "source": source,
         "target": target,
         "groupby": groupby or "",
-        "method": method,
+        "method": chosen,
         "moved_dimensions": ", ".join(map(str, np.flatnonzero(has_moved))),
         "encoding_dimensions": ", ".join(map(str, np.flatnonzero(encoding))),
         "estimated_from": ", ".join(design.training_groups),

@@ -108,8 +108,9 @@ def _classes(column: pd.Series, is_named: bool) -> pd.Series:
     """A guided covariate as classes: the levels, or quarters of a number."""
     if not is_numeric(column, is_named):
         return class_texts(column, "guided_keys")
-    ranks = column.astype(float).rank(pct=True)
-    return np.ceil(ranks * _GUIDED_BINS).map(lambda q: f"quarter {int(q)}", na_action="ignore")
+    quarters = np.ceil(column.astype(float).rank(pct=True).to_numpy() * _GUIDED_BINS)
+    texts = [f"quarter {q:.0f}" if np.isfinite(q) else np.nan for q in quarters]
+    return pd.Series(texts, index=column.index, name=column.name, dtype=object)
 
 
 def _empty(levels: pd.Series, frame: pd.DataFrame) -> str:
@@ -117,14 +118,16 @@ def _empty(levels: pd.Series, frame: pd.DataFrame) -> str:
     if frame.shape[1] > 1 or is_numeric(frame.iloc[:, 0], False):
         return ""
     counts = pd.crosstab(levels.to_numpy(), frame.iloc[:, 0].to_numpy())
-    found = [f"{row} in {column}" for row in counts.index for column in counts.columns if not counts.loc[row, column]]
+    rows, columns = (counts.to_numpy() == 0).nonzero()
+    found = [f"{counts.index[i]} in {counts.columns[j]}" for i, j in zip(rows, columns, strict=True)]
     return "; ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def _judge(table: pd.DataFrame, *, force: bool) -> None:
     """Refuse confounded covariates, or warn of them."""
-    for name, rows in table[table["accuracy"] >= _NOTICE].groupby("covariate", sort=False):
-        worst = rows.loc[rows["accuracy"].idxmax()]
+    worst_first = table[table["accuracy"] >= _NOTICE].sort_values("accuracy", ascending=False, kind="stable")
+    for worst in worst_first.drop_duplicates("covariate").to_dict("records"):
+        name = worst["covariate"]
         found = (
             f"The guided covariate {name!r} is confounded with {worst['other']!r}, which predicts it with an accuracy of "
             f"{worst['accuracy']:.2f} (0 is chance, 1 is perfect)."
@@ -150,7 +153,7 @@ def guided_block(
     """Coordinates of cells in the guided dimensions and their variances, two arrays of shape (n_cells, n_guided)."""
     guided = self.module.guided
     if loader is None and adata is not None:
-        rows = resolve_rows(adata, indices)
+        rows: Any = resolve_rows(adata, indices)
         manager: Any = self.get_anndata_manager(adata, required=True)
         values = torch.as_tensor(np.asarray(manager.get_from_registry(GUIDED_KEY))[rows, 1:], dtype=torch.float32)
         if guided.mode == "label" and not values.isnan().any() and self.module.minified_data_type is None:
@@ -227,7 +230,7 @@ def predict_guided(
     if self.module.minified_data_type is not None:
         msg = "The cells are minified, so their counts, from which levels are inferred, are missing. Pass adata= with counts."
         raise ValueError(msg)
-    rows = resolve_rows(adata, indices)
+    rows: Any = resolve_rows(adata, indices)
     found = []
     for tensors, inferred in _encoded(self, self._make_data_loader(adata, rows, batch_size) if len(rows) else ()):
         coordinates = self.module.guided_coordinates(tensors, inferred).mean

@@ -40,10 +40,10 @@ class GuidedField(BaseAnnDataField):
         Those that hold numbers even though they are whole.
     """
 
-    registry_key = GUIDED_KEY
-    attr_name = "obsm"
-    attr_key = _OBSM_KEY
-    is_empty = False
+    registry_key: Any = GUIDED_KEY
+    attr_name: Any = "obsm"
+    attr_key: Any = _OBSM_KEY
+    is_empty: Any = False
 
     def __init__(self, keys: Sequence[str], continuous: Sequence[str] = ()) -> None:
         super().__init__()

@@ -18,12 +18,14 @@ from ._ablation import ablation_losses
 from ._anchor import Anchor, ProgramAnchor
 from ._encoder import EncodingVAE
 from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
-from ._guided import GUIDED_KEY, Guided, GuidedCoordinates, GuidedCovariate, guide_decoder
+from ._guided import GUIDED_KEY, Guided, GuidedCoordinates, GuidedCovariate
+from ._guided_decoder import guide_decoder
 from ._guided_levels import guided_coordinates, level_probabilities
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
 from .objectives._beta_vae import gaussian_kl
 
 _MOST_GROUPS = 1024  # that the anchor tells apart
+_GUIDED_RELEASE = 0.8  # the mutual information would turn free dimensions that are released earlier
 
 
 @dataclass
@@ -96,9 +98,9 @@ class BetaVAEModule(EncodingVAE):
         self.anchor: Anchor | None = None
         if anchor is not None and self.latent_distribution == "normal" and self.gene_likelihood != "normal":
             anchor_cls = ProgramAnchor if anchor == "programs" else Anchor
-            self.anchor = anchor_cls(
-                n_input, n_latent, math.prod(self._group_sizes), kind=anchor, **(anchor_kwargs or {})
-            )
+            options = {"release": _GUIDED_RELEASE} if self.guided is not None and anchor == "ica" else {}
+            options |= anchor_kwargs or {}
+            self.anchor = anchor_cls(n_input, n_latent, math.prod(self._group_sizes), kind=anchor, **options)
 
     @property
     def n_dimensions(self) -> int:
@@ -171,7 +173,7 @@ class BetaVAEModule(EncodingVAE):
         if self.guided is not None:
             z = self.guided.join(z, guided)
         if options.get("for_loss") and z.ndim == 2:
-            outputs = self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
+            outputs: dict[str, Any] = self._decode_for_loss(z, library, batch_index, cont_covs, cat_covs, y)
         else:
             others = {"size_factor": size_factor, "y": y, "transform_batch": transform_batch}
             outputs = super().generative(z, library, batch_index, cont_covs, cat_covs, **others)
@@ -181,7 +183,7 @@ class BetaVAEModule(EncodingVAE):
         self, tensors: dict[str, torch.Tensor], inference_outputs: dict[str, Any]
     ) -> dict[str, Any]:
         """Input of :meth:`generative`, with the coordinates in the guided dimensions."""
-        inputs = super()._get_generative_input(tensors, inference_outputs)
+        inputs: dict[str, Any] = super()._get_generative_input(tensors, inference_outputs)
         if self.guided is not None and inputs[MODULE_KEYS.Z_KEY].shape[-1] == self.n_latent:
             inputs[GUIDED_KEY] = guided_coordinates(self, tensors, inference_outputs)
         return inputs

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from scvi.nn import FCLayers
 from torch import Tensor
 
 from scbetavae._core.checks import check_arguments, check_choice, check_number, check_whole_number
@@ -27,10 +26,8 @@ N_BINS = 12
 _SPREAD = 2.0  # standard deviation of the anchors of a covariate over its levels, on each dimension
 _NOISE = {"categorical": 1.0, "numeric": 0.1}
 _BANK, _PERMUTATIONS = 3, 4
-_MOMENTUM, _FULL = (
-    0.05,
-    0.02,
-)  # of the running mean of the information; nats from which on the penalty has its full weight
+_MOMENTUM = 0.05  # of the running mean of the information
+_NONE, _FULL = -0.015, 0.005  # nats up to which there is no penalty, and from which on it has its full weight
 _KL_WEIGHT = 10.0
 NETWORK_OPTIONS = ("n_dimensions", "weight", "sigma", "mode")
 _OPTIONS = (*NETWORK_OPTIONS, "conserve", "force")
@@ -83,6 +80,10 @@ class Guided(torch.nn.Module):
     n_dimensions, weight, sigma, mode
         ``guided_kwargs`` of the model.
     """
+
+    noise: Tensor
+    imputer: Tensor
+    is_fitted: Tensor
 
     def __init__(
         self,
@@ -230,11 +231,11 @@ class Guided(torch.nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         r"""Penalty of a minibatch in nats, and the information that free dimensions have of each covariate, by its name.
 
-        .. math:: w \sum_k \operatorname{clip}(\bar I_k / 0.02,\, 0,\, 1)\; I_k
+        .. math:: w \sum_k \operatorname{clip}\big((\bar I_k + 0.015) / 0.02,\, 0,\, 1\big)\; I_k
 
-        with the estimates :math:`I_k` less those for permuted levels, and their running means :math:`\bar I_k`, through which
-        there is no gradient. Without the factor, negative estimates would be a reward for placing each training cell among cells of
-        other levels. ``values`` are the registered ones, the number of the cell first. In training the minibatch joins the bank.
+        with the estimates :math:`I_k` less those for permuted levels, and their running means :math:`\bar I_k`, which have no
+        gradient. Without the factor, negative estimates would be a reward for placing each training cell among cells of other
+        levels. ``values`` are the registered ones, the number of the cell first. In training the minibatch joins the bank.
         """
         minibatch = Pool(mean, variance, self.members(values[:, 1:]), values[:, 0])
         bank = (
@@ -247,7 +248,8 @@ class Guided(torch.nn.Module):
         if self.training and torch.is_grad_enabled():
             self._bank = [*self._bank, minibatch.detached()][-_BANK:]
             self._running = found if self._running is None else torch.lerp(self._running, found, _MOMENTUM)
-        share = (found if self._running is None else self._running).div(_FULL).clamp(0.0, 1.0)
+        running = found if self._running is None else self._running
+        share = ((running - _NONE) / (_FULL - _NONE)).clamp(0.0, 1.0)
         names = (covariate.name for covariate in self.covariates)
         return self.weight * (share * information).sum(), dict(zip(names, found, strict=True))
 
@@ -265,46 +267,6 @@ class Guided(torch.nn.Module):
     def empty_bank(self) -> None:
         """Forget earlier minibatches, before and after a run."""
         self._bank, self._running = [], None
-
-
-class GuidedLayers(FCLayers):
-    r"""Hidden layers of a decoder, whose output is followed by the guided dimensions without noise.
-
-    They read ``(z, guided with noise, guided without, numeric covariates)``. So the next layer has a path of its own for the
-    shared effect of a covariate, :math:`A\, m(u)`, next to the hidden units.
-    """
-
-    first: int
-    last: int
-
-    def forward(self, x: Tensor, *cat_list: Tensor) -> Tensor:
-        """Hidden units and guided dimensions, (..., n_hidden + n_guided)."""
-        direct = x[..., self.first : self.last]
-        read = torch.cat([x[..., : self.first], x[..., self.last :]], dim=-1)
-        hidden = super().forward(read, *cat_list)
-        return torch.cat([hidden, direct], dim=-1)
-
-
-def guide_decoder(decoder: Any, n_latent: int, n_guided: int) -> None:
-    """Let a decoder read guided dimensions, and its heads read them without noise, with weights that start at 0."""
-    layers: Any = decoder.px_decoder
-    layers.__class__ = GuidedLayers  # scvi-tools builds its layers itself
-    layers.first, layers.last = n_latent + n_guided, n_latent + 2 * n_guided
-    layers.fc_layers[0][0] = _wider(layers.fc_layers[0][0], n_guided)
-    decoder.px_scale_decoder[0] = _wider(decoder.px_scale_decoder[0], n_guided, starts_at_zero=True)
-    for name in ("px_r_decoder", "px_dropout_decoder"):
-        setattr(decoder, name, _wider(getattr(decoder, name), n_guided, starts_at_zero=True))
-
-
-@torch.no_grad()
-def _wider(linear: torch.nn.Linear, n_more: int, *, starts_at_zero: bool = False) -> torch.nn.Linear:
-    """A layer with more inputs; the weights of the last ones may start at 0, with all others as they were."""
-    wider = torch.nn.Linear(linear.in_features + n_more, linear.out_features, bias=linear.bias is not None)
-    if starts_at_zero:
-        wider.weight.zero_()
-        wider.weight[:, : linear.in_features] = linear.weight
-        wider.bias.copy_(linear.bias)
-    return wider
 
 
 def level_anchors(n_levels: int, n_dims: int) -> Tensor:

@@ -36,13 +36,12 @@ def fit_guided(module: Any, cells: TrainingCells) -> None:
             means = np.where(sizes > 0, sums / np.maximum(sizes, 1), covariate.mean)
             _fill(guided.anchors(k), guided.coordinates_of_numbers(k, torch.as_tensor(means))[:, None].numpy())
         _fill(getattr(guided, f"shares_{k}"), sizes / max(sizes.sum(), 1))
-    missing = np.isnan(values[:, 1:])
-    if missing.any():
-        _fit_imputer(guided, cells, missing)
+    if np.isnan(values).any():
+        _fit_imputer(guided, cells, values[:, 1:])
     guided.is_fitted.fill_(value=True)
 
 
-def _fit_imputer(guided: Any, cells: TrainingCells, missing: np.ndarray) -> None:
+def _fit_imputer(guided: Any, cells: TrainingCells, values: np.ndarray) -> None:
     """A linear classifier or regression of each covariate with missing values, on log-normalized counts."""
     from sklearn.linear_model import LogisticRegression, Ridge
 
@@ -51,7 +50,7 @@ def _fit_imputer(guided: Any, cells: TrainingCells, missing: np.ndarray) -> None
     column = 0
     for k, covariate in enumerate(guided.covariates):
         width = max(covariate.n_levels, 1)
-        unknown = missing[:, k]
+        unknown = np.isnan(values[:, k])
         if unknown.any():
             logger.info(
                 "%s is missing for %d of %d training cells: their levels are predicted from the counts, and they take no part "
@@ -60,7 +59,7 @@ def _fit_imputer(guided: Any, cells: TrainingCells, missing: np.ndarray) -> None
                 int(unknown.sum()),
                 len(unknown),
             )
-            known = cells.guided[~unknown, 1 + k]
+            known = values[~unknown, k]
             if covariate.n_levels:
                 fitted = LogisticRegression(C=1.0, max_iter=300, class_weight="balanced").fit(scores[~unknown], known)
                 weights, bias = np.zeros((width, scores.shape[1])), np.full(width, -np.inf)

@@ -87,7 +87,8 @@ def _from_tensors(batch: Any) -> TrainingCells:
     sizes = column(REGISTRY_KEYS.SIZE_FACTOR_KEY)
     guided = batch.get(GUIDED_KEY)
     guided = None if guided is None else guided.cpu().double().numpy()
-    return TrainingCells(counts, *codes, None if sizes is None else sizes.astype(float), guided)
+    batch_codes, labels = codes
+    return TrainingCells(counts, batch_codes, labels, None if sizes is None else sizes.astype(float), guided)
 
 
 @torch.no_grad()

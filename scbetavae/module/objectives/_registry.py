@@ -15,6 +15,7 @@ OBJECTIVES: dict[str, type[Objective]] = {}
 
 DEFAULT_OBJECTIVE = "beta_tcvae"  # benchmarks/recipe.py --arms objectives compares it with the plain one
 DEFAULT_BETA = 2.0
+GUIDED_BETA = 4.0  # benchmarks/guided.py
 
 ObjectiveClass = TypeVar("ObjectiveClass", bound=type[Objective])
 
@@ -60,12 +61,18 @@ def resolve_objective(
     beta: float | None = None,
     objective_kwargs: Mapping[str, Any] | None = None,
     latent_distribution: str = "normal",
+    *,
+    is_guided: bool = False,
 ) -> tuple[str, float]:
     """Name of the objective and beta of a model, after all checks that need no network; a class is registered.
 
-    By default ``"beta_tcvae"`` (``"beta_vae"`` with a logistic normal) and 2; beta is 1 for an objective without beta, the
-    scale of its schedule. Unknown names and values are a ValueError, unknown arguments a TypeError.
+    By default ``"beta_tcvae"`` and 2, with guided covariates ``"beta_vae"`` and 4, and with a logistic normal ``"beta_vae"``; beta
+    is 1 for an objective without beta, the scale of its schedule. Unknown names and values are a ValueError, unknown arguments a
+    TypeError.
     """
+    default_beta = GUIDED_BETA if is_guided else DEFAULT_BETA
+    if objective is None and is_guided:  # wide posteriors, from which the mutual information can be estimated
+        objective = "beta_vae"
     if objective is None:  # no two dimensions of a simplex are independent
         objective = DEFAULT_OBJECTIVE if latent_distribution == "normal" else "beta_vae"
     if isinstance(objective, type):
@@ -73,7 +80,7 @@ def resolve_objective(
     hint = " Register a class of your own with scbetavae.module.register_objective."
     check_choice(objective, OBJECTIVES, "objective", hint=hint)
     cls = OBJECTIVES[objective]
-    beta = (DEFAULT_BETA if cls.uses_beta else 1.0) if beta is None else check_number(beta, "beta", 0)
+    beta = (default_beta if cls.uses_beta else 1.0) if beta is None else check_number(beta, "beta", 0)
     if not cls.uses_beta and beta != 1:
         msg = (
             f"objective={objective!r} has no beta, but beta={beta:g} was given. Leave beta out; objective_kwargs sets the "
