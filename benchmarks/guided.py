@@ -13,6 +13,8 @@
 - ``confounding``: what training says to confounded simulated covariates;
 - ``speed``: CPU seconds of a training step with and without a guided covariate, in turn (no rows of seeds: a median).
 
+``python benchmarks/guided.py --table`` makes the table of the docs from the rows.
+
 CPU seconds are those of ``train()`` alone, on one thread. Finished rows are not computed again.
 """
 
@@ -33,6 +35,7 @@ from scbetavae import metrics
 from scbetavae.model import BetaVAE
 
 RESULTS = Path(__file__).parent / "results" / "guided.csv"
+TABLE = Path(__file__).parents[1] / "docs" / "user_guide" / "guided.inc"
 
 # data set: guided covariates by task, and conserved ones
 CLEAN = {
@@ -297,6 +300,25 @@ def speed(folder: Path | None, seeds: range, wanted: Callable[..., bool]) -> Ite
         yield "speed: 2000 genes", "guided", seed, {**each, "ratio": each["guided"] / each["unguided"]}
 
 
+def table_of(frame: pd.DataFrame) -> str:
+    """Table of the docs: what is left of each covariate, and the lowest share of a conserved one that is kept."""
+    rows = frame[frame["task"].str.startswith("clean: ")].assign(value=frame["value"].astype(float))
+    median = rows.groupby(["task", "measure", "arm"])["value"].median().unstack("arm")
+    lines = ["| data, covariate | default | conditioned | guided | guided: least kept of a conserved covariate |"]
+    lines.append("|---|---|---|---|---|")
+    for name, (_, keys, conserved) in CLEAN.items():
+        task = f"clean: {name}"
+        if task not in median.index:
+            continue
+        kept = (median.loc[task].loc[[f"kept_{key}" for key in conserved]].eval("guided / default")).min()
+        for key in keys:
+            left = median.loc[(task, f"left_{key}")]
+            values = " | ".join(f"{left[arm]:.2f}" for arm in ("default", "conditioned", "guided"))
+            label = name if len(keys) == 1 else f"{name}: {key}"
+            lines.append(f"| {label} | {values} | {100 * kept:.0f}% |")
+    return "\n".join(lines)
+
+
 TASKS: dict[str, Callable[..., Iterator[Row]]] = {
     "clean": clean,
     "counterfactual": counterfactual,
@@ -315,7 +337,11 @@ def main() -> None:
     parser.add_argument("--sets", type=lambda s: s.split(","), default=None, help="of the task clean")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="write the table of the docs and stop")
     options = parser.parse_args()
+    if options.table:
+        TABLE.write_text(table_of(pd.read_csv(options.out)) + "\n")
+        return
     warnings.filterwarnings("ignore")
     for name in ("lightning.pytorch", "lightning.fabric", "scvi"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -29,6 +29,13 @@ def test_the_table_of_unsolved_factors_is_made_from_its_results():
         assert f"| {heading} | | PCA | ICA | no anchor | default |" in table
 
 
+def test_the_table_of_guided_covariates_is_made_from_its_results(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")  # it imports another benchmark
+    frame = pd.read_csv(ROOT / "benchmarks" / "results" / "guided.csv")
+    table = (ROOT / "docs" / "user_guide" / "guided.inc").read_text()
+    assert table.strip() == load_benchmark("guided").table_of(frame)
+
+
 def test_cells_of_that_table_show_the_lowest_seed_where_seeds_differ():
     of_run = {"data": "Kang", "factor": "donor", "kind": "weak", "measure": "mig"}
     values = {"PCA": (0.1, 0.1), "ICA": (0.1, 0.3), "no anchor": (0.2, 0.208), "default": (0.5, 0.0)}

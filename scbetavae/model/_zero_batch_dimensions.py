@@ -121,7 +121,6 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
             'changes what all others mean. Train with latent_distribution="normal" to remove dimensions.'
         )
         raise ValueError(msg)
-    self._check_if_trained(warn=False)
     if dimensions is not None:
         dimensions = check_dimensions(dimensions, self.module.n_dimensions)
         tl.check_left(np.ones(self.module.n_dimensions, dtype=bool), keys.LATENT, dimensions)
@@ -146,7 +145,7 @@ def zero_batch_dimensions(  # noqa: PLR0913 - self and eight arguments
 def _levels_to_average(
     self: BetaVAE, batch_key: str, zeroed: np.ndarray, to: str, reference: str | None
 ) -> list[np.ndarray]:
-    """Coordinates to decode: those without batch or, where it is guided, every cell at each level or at the reference.
+    """Coordinates to decode: those without batch or, where it is guided, of every cell at each level or at the reference.
 
     The mean of the levels' coordinates, which is 0, is not a place where the decoder was trained.
     """

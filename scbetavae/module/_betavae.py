@@ -98,7 +98,9 @@ class BetaVAEModule(EncodingVAE):
         self.anchor: Anchor | None = None
         if anchor is not None and self.latent_distribution == "normal" and self.gene_likelihood != "normal":
             anchor_cls = ProgramAnchor if anchor == "programs" else Anchor
-            options = {"release": _GUIDED_RELEASE} if self.guided is not None and anchor == "ica" else {}
+            options: dict[str, Any] = (
+                {"release": _GUIDED_RELEASE} if self.guided is not None and anchor == "ica" else {}
+            )
             options |= anchor_kwargs or {}
             self.anchor = anchor_cls(n_input, n_latent, math.prod(self._group_sizes), kind=anchor, **options)
 

@@ -298,7 +298,9 @@ class BetaVAETrainingPlan(HistoryPlan):
             self._report("train")
         if ends:
             self.trainer.should_stop = True
-        if ends or self.trainer.is_last_batch:  # callbacks look at the end of the epoch before the plan's own hook
+        # Callbacks look at the end of the epoch before the plan's own hook. A step of Lightning's loop may be several minibatches.
+        ends_epoch = self.n_steps_done % self.annealed_beta.steps_per_epoch == 0
+        if ends or (ends_epoch and self.trainer.is_last_batch):
             self._log_epoch()
             self._epoch_is_logged = True
 

@@ -394,18 +394,25 @@ def test_a_collapsed_model(model, monkeypatch):
         model.counterfactual(*ASK)
 
 
-def test_a_decoder_that_is_told_the_covariate(make_model, counts_adata):
-    conditioned = make_model(counts_adata.copy(), {"batch_key": "condition"}, epochs=1, condition_on_batch=True)
-    with pytest.raises(ValueError, match="transform_batch='treated'"):
-        conditioned.counterfactual(*ASK)
-    adata = conditioned.adata  # what the message says to do instead works
-    other = conditioned.get_normalized_expression(
-        indices=adata.obs["condition"] == "control", transform_batch="treated", return_numpy=True
-    )
-    assert other.shape == ((adata.obs["condition"] == "control").sum(), adata.n_vars)
-    told = make_model(counts_adata, {"categorical_covariate_keys": ["condition"]}, epochs=1)
-    with pytest.raises(ValueError, match=r"model\.decode"):
-        told.counterfactual(*ASK)
+@pytest.mark.parametrize(
+    ("setup", "arguments", "target"),
+    [
+        ({"batch_key": "condition"}, {"condition_on_batch": True}, {"batch": "treated"}),
+        ({"categorical_covariate_keys": ["condition"]}, {}, {"covariates": {"condition": "treated"}}),
+    ],
+)
+def test_a_decoder_that_is_conditioned_on_the_covariate_changes_it(make_model, counts_adata, setup, arguments, target):
+    model = make_model(counts_adata, setup, epochs=2, **arguments)
+    predicted = model.counterfactual(*ASK)
+    z = predicted.obsm["X_betavae"]
+    np.testing.assert_array_equal(predicted.obsm["X_counterfactual"], z)
+    rows = np.flatnonzero(counts_adata.obs["condition"] == "control")
+    totals = np.asarray(predicted.layers["observed"].sum(axis=1))
+    before, after = model.decode(z, indices=rows), model.decode(z, indices=rows, **target)
+    expected = np.maximum(predicted.layers["observed"].toarray() + totals * (after - before), 0.0)
+    np.testing.assert_allclose(predicted.layers["expected"], expected, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="do not encode it"):
+        model.counterfactual(*ASK, method="group_shift")
 
 
 def test_other_models_that_cannot(make_model, counts_adata):

@@ -66,9 +66,9 @@ def resolve_objective(
 ) -> tuple[str, float]:
     """Name of the objective and beta of a model, after all checks that need no network; a class is registered.
 
-    By default ``"beta_tcvae"`` and 2, with guided covariates ``"beta_vae"`` and 4, and with a logistic normal ``"beta_vae"``; beta
-    is 1 for an objective without beta, the scale of its schedule. Unknown names and values are a ValueError, unknown arguments a
-    TypeError.
+    By default ``"beta_tcvae"`` and 2, with guided covariates ``"beta_vae"`` and 4, with a logistic normal ``"beta_vae"`` and 2;
+    beta is 1 for an objective without beta, the scale of its schedule. Unknown names and values are a ValueError, unknown
+    arguments a TypeError.
     """
     default_beta = GUIDED_BETA if is_guided else DEFAULT_BETA
     if objective is None and is_guided:  # wide posteriors, from which the mutual information can be estimated
