@@ -1,5 +1,7 @@
 """Thresholds that several sub-packages share."""
 
+# Registry key of guided covariates: a number of each cell, then its level (a code or a number) of each, NaN if unknown
+GUIDED_KEY = "guided"
 ACTIVE_KL = 0.01  # KL divergence in nats above which a latent dimension is active
 STABLE = 0.7  # stability from which other cells give the same dimension
 MINIMUM_CELLS = 4  # cells of a batch or class to compare it with others: one in each of four folds, two in either half

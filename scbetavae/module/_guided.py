@@ -11,12 +11,10 @@ import torch
 from torch import Tensor
 
 from scbetavae._core.checks import check_arguments, check_choice, check_number, check_whole_number
+from scbetavae._core.constants import GUIDED_KEY as GUIDED_KEY
 
 from ._guided_information import Pool, guided_information
 from ._likelihood import NonzeroStructure
-
-GUIDED_KEY = "guided"
-"""Registry key of the guided covariates: a number of each cell, then its level (a code or a number) of each; NaN if unknown."""
 
 MODES = ("label", "inferred")
 MOST_DIMENSIONS = 8

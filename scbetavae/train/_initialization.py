@@ -10,7 +10,7 @@ import torch
 from scipy import sparse
 from scvi import REGISTRY_KEYS
 
-from scbetavae.module import GUIDED_KEY
+from scbetavae._core.constants import GUIDED_KEY
 
 from ._components import SparseRows
 from ._loading import MinibatchDataset

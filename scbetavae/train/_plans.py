@@ -298,7 +298,7 @@ class BetaVAETrainingPlan(HistoryPlan):
             self._report("train")
         if ends:
             self.trainer.should_stop = True
-        # Callbacks look at the end of the epoch before the plan's own hook. A step of Lightning's loop may be several minibatches.
+        # Callbacks look at the end of the epoch before the plan's own hook; a batch of Lightning's may be several minibatches.
         ends_epoch = self.n_steps_done % self.annealed_beta.steps_per_epoch == 0
         if ends or (ends_epoch and self.trainer.is_last_batch):
             self._log_epoch()
