@@ -162,29 +162,27 @@ def _held_out_types(adata: anndata.AnnData, seeds: range, wanted: Callable[..., 
 def _two_effects(adata: anndata.AnnData, seed: int) -> dict[str, float]:
     """How far each of two guided blocks moves cells along its own and along the other covariate's effect.
 
-    The effect of a covariate is the mean difference of log profiles over cells with the same level of the other one; the
-    movement is the mean predicted one, and its slope on both effects by least squares.
+    Effects are differences of log profiles within each cell type, means over the levels of the other covariate. The slopes are
+    those of the predicted changes of all cell types and genes on both effects, by least squares.
     """
     model, _ = fit(adata, {"guided_keys": ["condition", "donor"]}, {}, seed)
     pairs = {"condition": ("ctrl", "stim"), "donor": tuple(sorted(adata.obs["donor"].astype(str).unique()))}
-    labels = adata.obs[list(pairs)].astype(str)
-    profiles = labels.groupby(list(pairs)).groups
-    profiles = {key: metrics.log_profile(adata[index].X) for key, index in profiles.items()}
+    labels = adata.obs[[*pairs, "cell_type"]].astype(str)
+    groups = labels.groupby(["cell_type", *pairs]).groups
+    profiles = {key: metrics.log_profile(adata[index].X) for key, index in groups.items()}
+    types = sorted(labels["cell_type"].unique())
     (c0, c1), (d0, d1) = pairs.values()
     effects = {
-        "condition": np.mean([profiles[c1, d] - profiles[c0, d] for d in (d0, d1)], axis=0),
-        "donor": np.mean([profiles[c, d1] - profiles[c, d0] for c in (c0, c1)], axis=0),
+        "condition": [np.mean([profiles[t, c1, d] - profiles[t, c0, d] for d in (d0, d1)], axis=0) for t in types],
+        "donor": [np.mean([profiles[t, c, d1] - profiles[t, c, d0] for c in (c0, c1)], axis=0) for t in types],
     }
-    design = np.column_stack(list(effects.values()))
+    design = np.column_stack([np.concatenate(effect) for effect in effects.values()])
     found = {}
     for name, (source, target) in pairs.items():
-        other = next(key for key in pairs if key != name)
-        predicted = model.counterfactual(name, source, target, groupby=other)
-        genes = predicted.uns["betavae"]["counterfactual_genes"]
-        moved = (
-            (genes["predicted"] - genes["source"]).groupby(genes["gene"], sort=False).mean().reindex(adata.var_names)
-        )
-        slopes = np.linalg.lstsq(design, moved.to_numpy(), rcond=None)[0]
+        predicted = model.counterfactual(name, source, target, groupby="cell_type")
+        genes = predicted.uns["betavae"]["counterfactual_genes"].set_index("group")
+        moved = np.concatenate([(genes.loc[t, "predicted"] - genes.loc[t, "source"]).to_numpy() for t in types])
+        slopes = np.linalg.lstsq(design, moved, rcond=None)[0]
         found |= {f"{name} moves {key}": slope for key, slope in zip(effects, slopes, strict=True)}
     return found
 

@@ -14,8 +14,9 @@ from scvi import settings
 from scbetavae import metrics
 from scbetavae._core.checks import as_list, check_choice, check_keys
 from scbetavae._core.columns import class_name, class_texts, obs_of
+from scbetavae._core.constants import GUIDED_KEY
 from scbetavae._core.text import listed
-from scbetavae.module import GUIDED_KEY, NETWORK_OPTIONS, check_guided_arguments
+from scbetavae.module import NETWORK_OPTIONS, check_guided_arguments
 
 from ._cells import resolve_rows
 from ._guided_field import codes_of, guided_covariates, is_numeric, numbers_of

@@ -12,8 +12,9 @@ from scvi.data.fields import BaseAnnDataField
 
 from scbetavae._core.checks import check_key
 from scbetavae._core.columns import as_classes, class_texts, names_in_order, obs_of
+from scbetavae._core.constants import GUIDED_KEY
 from scbetavae._core.text import listed
-from scbetavae.module import GUIDED_KEY, GuidedCovariate
+from scbetavae.module import GuidedCovariate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

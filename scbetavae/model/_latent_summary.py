@@ -13,8 +13,7 @@ from scvi import REGISTRY_KEYS
 from scbetavae._core import keys, results
 from scbetavae._core.checks import check_adata
 from scbetavae._core.columns import obs_of
-from scbetavae._core.constants import ACTIVE_KL
-from scbetavae.module import GUIDED_KEY
+from scbetavae._core.constants import ACTIVE_KL, GUIDED_KEY
 
 from ._cells import resolve_rows
 from ._decoding import evaluating

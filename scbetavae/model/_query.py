@@ -14,8 +14,8 @@ from scvi.model import SCVI
 from scvi.nn import FCLayers
 
 from scbetavae._core.checks import check_choice
+from scbetavae._core.constants import GUIDED_KEY
 from scbetavae._core.text import listed
-from scbetavae.module import GUIDED_KEY
 
 from ._guided_field import unknown_levels
 from ._registered_cells import in_order_of, registry_of

@@ -3,7 +3,6 @@
 from ._anchor import check_anchor as check_anchor  # for scbetavae.model
 from ._betavae import BetaVAEModule
 from ._encoder import ENCODER_INPUT_KEY as ENCODER_INPUT_KEY
-from ._guided import GUIDED_KEY as GUIDED_KEY
 from ._guided import NETWORK_OPTIONS as NETWORK_OPTIONS
 from ._guided import GuidedCovariate as GuidedCovariate
 from ._guided import check_guided_arguments as check_guided_arguments

@@ -14,11 +14,13 @@ from scvi.module.base import LossOutput, auto_move_data
 from scvi.utils import unsupported_if_adata_minified
 from torch.distributions import Distribution, Normal, kl_divergence
 
+from scbetavae._core.constants import GUIDED_KEY
+
 from ._ablation import ablation_losses
 from ._anchor import Anchor, ProgramAnchor
 from ._encoder import EncodingVAE
 from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
-from ._guided import GUIDED_KEY, Guided, GuidedCoordinates, GuidedCovariate
+from ._guided import Guided, GuidedCoordinates, GuidedCovariate
 from ._guided_decoder import guide_decoder
 from ._guided_levels import guided_coordinates, level_probabilities
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective

@@ -12,8 +12,10 @@ from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 from torch.distributions import Distribution, Normal
 
+from scbetavae._core.constants import GUIDED_KEY
+
 from ._fast_path import run_layers, run_sparse_layers
-from ._guided import GUIDED_KEY, Guided, GuidedCoordinates
+from ._guided import Guided, GuidedCoordinates
 from ._likelihood import NonzeroStructure, nonzero_structure
 
 ENCODER_INPUT_KEY = "encoder_input"

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from scbetavae._core.checks import check_arguments, check_choice, check_number, check_whole_number
-from scbetavae._core.constants import GUIDED_KEY as GUIDED_KEY
 
 from ._guided_information import Pool, guided_information
 from ._likelihood import NonzeroStructure

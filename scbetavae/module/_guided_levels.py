@@ -9,9 +9,11 @@ from scvi import REGISTRY_KEYS
 from scvi.module._constants import MODULE_KEYS
 from torch import Tensor
 
+from scbetavae._core.constants import GUIDED_KEY
+
 from ._anchor import log_normalize_nonzero
 from ._fast_path import negative_log_likelihood
-from ._guided import GUIDED_KEY, GuidedCoordinates
+from ._guided import GuidedCoordinates
 from ._likelihood import nonzero_structure
 
 if TYPE_CHECKING:
