@@ -165,15 +165,13 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
     chosen = resolve_method(self, method, levels, named)
     adata = self._validate_anndata(adata)
     latent = _latent_to_move(self, adata)
-    change = (
-        change_to(self, {name: to for name, (_, to) in levels.items()}, chosen) if chosen in DECODER_METHODS else None
-    )
-    if change is None:
-        moved, has_moved, encoding = move_cells(latent.means, design, chosen, named, latent.active)
-    else:
+    change = None
+    if chosen in DECODER_METHODS:
+        change = change_to(self, {name: to for name, (_, to) in levels.items()}, chosen)
         moved, has_moved = move_guided(self, latent.means[design.source], change)
         encoding = has_moved
-
+    else:
+        moved, has_moved, encoding = move_cells(latent.means, design, chosen, named, latent.active)
     counts = sparse.csr_matrix(counts_of(adata, self.registry_["setup_args"].get("layer"))[0])
     is_count = self.module.gene_likelihood in COUNT_LIKELIHOODS
     # A stream each: the baseline is the same for every method.
@@ -189,12 +187,7 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
         ratio = library_ratio(np.asarray(counts.sum(axis=1)).ravel(), design)
         expected = expected * np.float32(ratio)
     genes["gene"] = np.asarray(adata.var_names.astype(str), dtype=object)[genes["gene"]]
-    flags = scores["flag"]
-    parameters = {
-        "status": "predicted"
-        if any(design.too_small(group).is_possible for group in design.groups)
-        else "not possible",
-        "summary": "; ".join(flag for flag in flags.unique() if flag),
+    parameters = _describe(design, scores) | {
         "covariate": covariate,
         "source": source,
         "target": target,
@@ -202,7 +195,6 @@ def counterfactual(  # noqa: PLR0913 - self and eight arguments
         "method": chosen,
         "moved_dimensions": ", ".join(map(str, np.flatnonzero(has_moved))),
         "encoding_dimensions": ", ".join(map(str, np.flatnonzero(encoding))),
-        "estimated_from": ", ".join(design.training_groups),
         "exclude": describe_exclude(exclude, groupby),
         "add_to_observed": bool(add_to_observed),
         "seed": int(seed),
@@ -285,6 +277,16 @@ def _predict_counts(  # noqa: PLR0913 - one call in one place
             draw = None if rng is None else draw_counts(totals.ravel(), after, rng)
         drawn.append(sparse.csr_matrix(expected[part]) if draw is None else draw)
     return sparse.csr_matrix(sparse.vstack(drawn)), expected
+
+
+def _describe(design: Design, scores: pd.DataFrame) -> dict[str, str]:
+    """Whether a prediction could be scored, why not, and the groups that the change is estimated from."""
+    is_possible = any(design.too_small(group).is_possible for group in design.groups)
+    return {
+        "status": "predicted" if is_possible else "not possible",
+        "summary": "; ".join(flag for flag in scores["flag"].unique() if flag),
+        "estimated_from": ", ".join(design.training_groups),
+    }
 
 
 def _effects(self: BetaVAE, adata: AnnData, design: Design, latent: Latent, change: Change, seed: int) -> pd.DataFrame:

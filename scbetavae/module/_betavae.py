@@ -18,6 +18,7 @@ from scbetavae._core.constants import GUIDED_KEY
 
 from ._ablation import ablation_losses
 from ._anchor import Anchor, ProgramAnchor
+from ._anchor_groups import anchor_groups, group_sizes
 from ._encoder import EncodingVAE
 from ._fast_path import DecodedCounts, batch_norm_frozen, column_major, negative_log_likelihood, run_layers
 from ._guided import Guided, GuidedCoordinates, GuidedCovariate
@@ -26,7 +27,6 @@ from ._guided_levels import guided_coordinates, level_probabilities
 from .objectives import OBJECTIVES, Objective, Posterior, resolve_objective
 from .objectives._beta_vae import gaussian_kl
 
-_MOST_GROUPS = 1024  # that the anchor tells apart
 _GUIDED_RELEASE = 0.8  # the mutual information would turn free dimensions that are released earlier
 
 
@@ -104,34 +104,12 @@ class BetaVAEModule(EncodingVAE):
                 {"release": _GUIDED_RELEASE} if self.guided is not None and anchor == "ica" else {}
             )
             options |= anchor_kwargs or {}
-            self.anchor = anchor_cls(n_input, n_latent, math.prod(self._group_sizes), kind=anchor, **options)
+            self.anchor = anchor_cls(n_input, n_latent, math.prod(group_sizes(self)), kind=anchor, **options)
 
     @property
     def n_dimensions(self) -> int:
         """Latent dimensions, free and guided."""
         return self.n_latent + (self.guided.n_dimensions if self.guided is not None else 0)
-
-    @property
-    def _group_sizes(self) -> list[int]:
-        """Levels of what the anchor regresses out: batches that the decoder is conditioned on, and guided levels or none."""
-        sizes = [max(self.n_batch, 1) if self.condition_on_batch else 1]
-        for covariate in self.guided.covariates if self.guided is not None else ():
-            size = covariate.n_bins + 1
-            sizes.append(size if math.prod(sizes) * size <= _MOST_GROUPS else 1)
-        return sizes
-
-    def anchor_groups(self, batch: torch.Tensor, values: torch.Tensor | None) -> torch.Tensor | None:
-        """Group of each cell, (cells,), from its batch and its registered guided values; ``None`` if there is only one."""
-        sizes = self._group_sizes
-        if math.prod(sizes) == 1:
-            return None
-        groups = (
-            batch.reshape(-1).long() if sizes[0] > 1 else torch.zeros(len(batch), dtype=torch.long, device=batch.device)
-        )
-        if self.guided is not None and values is not None:
-            for level, size in zip((self.guided.levels(values[:, 1:]) + 1).unbind(1), sizes[1:], strict=True):
-                groups = groups * size + level.clamp(max=size - 1)
-        return groups
 
     def forward(self, tensors: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
         """Pass a minibatch through the network, and by default compute its loss.
@@ -227,6 +205,7 @@ class BetaVAEModule(EncodingVAE):
         return {MODULE_KEYS.PX_KEY: decoded, MODULE_KEYS.PL_KEY: prior}
 
     ablation_losses = ablation_losses
+    anchor_groups = anchor_groups
     guided_coordinates = guided_coordinates
     level_probabilities = level_probabilities
 

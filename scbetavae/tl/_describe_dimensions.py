@@ -27,6 +27,7 @@ from scbetavae.tl._enrich_dimensions import (
     run_enrichment,
 )
 from scbetavae.tl._gene_changes import GeneChanges, read_changes
+from scbetavae.tl._guided_cards import ENCODES_NOTHING, guided_cards
 from scbetavae.tl._technical import read_technical
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ def run_description(
     if sources.network is not None and sources.changes is not None:
         sets = run_enrichment(sources.changes.change, sources.symbols, sources.network)
     encoded = _strongest(embedding, scored_columns(adata, covariates)) if covariates else {}
-    encoded |= _guided(adata, embedding)
+    encoded |= guided_cards(adata, embedding)
     summary = _read_summary(adata, obsm_key, n_dims)
     cards = [
         _make_card(int(d), embedding, sources, encoded.get(int(d)), sets, summary)
@@ -226,7 +227,7 @@ def _make_card(
     card: Card = {"dimension": dimension, "role": embedding.roles[dimension]}
     card["kl"] = np.nan if embedding.kl is None else float(embedding.kl[dimension])
     card |= dict(zip(_SUMMARY, summary.loc[dimension, list(_SUMMARY)].to_numpy(float), strict=True)) | (
-        encoded or nothing
+        encoded or ENCODES_NOTHING
     )
     card["top"] = {"up": [], "down": []}
     if sources.changes is not None and dimension in sources.changes.change.index:
@@ -289,33 +290,6 @@ def _strongest(embedding: Embedding, factors: pd.DataFrame) -> dict[int, Card]:
             "direction": float(row["direction"]),
             "encodes": f"{side} in {row['class']}" if row["class"] else f"{moves} with {row['covariate']}",
             "marks_class": bool(row["class"]) and n_classes[row["covariate"]] > 2,
-        }
-    return found
-
-
-def _guided(adata: AnnData, embedding: Embedding) -> dict[int, Card]:
-    """What guided dimensions encode: their covariate, and how much of it is left in the free dimensions, if that is known."""
-    table = adata.uns.get(keys.UNS, {}).get(keys.GUIDED)
-    known = {} if table is None else {row["covariate"]: row for row in table.to_dict("records")}
-    found = {}
-    for dimension, role in enumerate(embedding.roles):
-        covariate = role.removeprefix("guided:")
-        if role == covariate:
-            continue
-        texts = [f"guided by {covariate}"]
-        for prefix, cells in (("", ""), ("held_out_", "held out: ")):
-            row = known.get(covariate, {})
-            value, low, high = (row.get(f"{prefix}{name}", np.nan) for name in ("accuracy", "ci_low", "ci_high"))
-            if np.isfinite(value):
-                left = "" if prefix else "left in free dimensions: "
-                texts.append(f"{left}{cells}{value:.2f} [{low:.2f}, {high:.2f}]")
-        found[dimension] = {
-            "covariate": covariate,
-            "class": "",
-            "information": np.nan,
-            "direction": np.nan,
-            "encodes": "; ".join(texts),
-            "marks_class": False,
         }
     return found
 

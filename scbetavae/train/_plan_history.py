@@ -13,6 +13,7 @@ from scbetavae._core.constants import ACTIVE_KL
 from ._annealing import AnnealedBeta, BetaFunction, schedule_to_dict
 from ._divergence import DivergenceGuard
 from ._schedules import Schedule
+from ._several_at_once import watched
 
 
 class HistoryPlan(TrainingPlan):
@@ -42,6 +43,33 @@ class HistoryPlan(TrainingPlan):
             if (anchor.stability >= 0).any():  # of each dimension: get_latent_summary
                 run["anchor_stability"] = float(anchor.stability[anchor.stability >= 0].mean())
         return run
+
+    def on_train_epoch_end(self) -> None:
+        """Write the epoch's means to the history if its last minibatch did not know that it was the last."""
+        if not self._epoch_is_logged:
+            self._log_epoch()
+        self._epoch_is_logged = False
+
+    def _log_epoch(self) -> None:
+        """Hand the epoch's means to Lightning, and write them to the history, unless they are written at other times."""
+        if not self.writes_position:
+            self._log("train", self._means("train"))
+            return
+        if self._report_every is None:
+            self._report("train")
+        if watched(self.trainer):
+            self._log("train", self.reported or self._report("train"), logger=False)
+
+    def on_validation_epoch_end(self) -> None:
+        """Write the validation means to the history, unless the last minibatch of cells did."""
+        self._log_validation()
+
+    def _log_validation(self) -> None:
+        """Hand the validation means to Lightning and write them to the history, before any callback looks at them."""
+        if self.writes_position:
+            self._log("validation", self._report("validation"), logger=False)
+        else:
+            self._log("validation", self._means("validation"))
 
     def _sums_over_cells(self, loss: Any) -> dict[str, torch.Tensor]:
         """Sums over the cells of a minibatch, by name."""

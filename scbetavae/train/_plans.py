@@ -25,7 +25,7 @@ from ._learning_rate import LearningRateFunction, constant, move_rates, rate_at
 from ._loading import InMemoryDataSplitter
 from ._plan_history import EpochMeans, HistoryPlan
 from ._schedules import LinearSchedule, Schedule
-from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches, watched
+from ._several_at_once import MINIBATCHES_AT_ONCE, nobody_watches_minibatches
 
 REPORTS = 25  # rows of the history of a run whose learning rate changes
 
@@ -219,22 +219,6 @@ class BetaVAETrainingPlan(HistoryPlan):
         if batch_idx + 1 == sum(self.trainer.num_val_batches):
             self._log_validation()
 
-    def on_train_epoch_end(self) -> None:
-        """Write the epoch's means to the history if its last minibatch did not know that it was the last."""
-        if not self._epoch_is_logged:
-            self._log_epoch()
-        self._epoch_is_logged = False
-
-    def _log_epoch(self) -> None:
-        """Hand the epoch's means to Lightning, and write them to the history, unless they are written at other times."""
-        if not self.writes_position:
-            self._log("train", self._means("train"))
-            return
-        if self._report_every is None:
-            self._report("train")
-        if watched(self.trainer):
-            self._log("train", self.reported or self._report("train"), logger=False)
-
     def on_train_end(self) -> None:
         """Refuse weights that the last step broke."""
         super().on_train_end()
@@ -242,17 +226,6 @@ class BetaVAETrainingPlan(HistoryPlan):
             self.module.guided.empty_bank()
         if self.divergence_guard is not None:
             self.divergence_guard.end_training()
-
-    def on_validation_epoch_end(self) -> None:
-        """Write the validation means to the history, unless the last minibatch of cells did."""
-        self._log_validation()
-
-    def _log_validation(self) -> None:
-        """Hand the validation means to Lightning and write them to the history, before any callback looks at them."""
-        if self.writes_position:
-            self._log("validation", self._report("validation"), logger=False)
-        else:
-            self._log("validation", self._means("validation"))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Step the learning-rate schedule, except during the warm-up of beta."""
