@@ -134,9 +134,8 @@ def describe_dimensions(
     read_names(names, embedding.names)
     changes = read_changes(adata, embedding, loadings_key)
     technical = read_technical(adata, None, None, genes_detected=True)
-    sources = Sources(
-        changes, technical, symbols, network, {"gene_symbols": gene_symbols, "loadings_key": loadings_key}
-    )
+    how = {"gene_symbols": gene_symbols, "loadings_key": loadings_key}
+    sources = Sources(changes, technical, symbols, network, how)
     return run_description(adata, columns, sources, obsm_key=obsm_key, names=names, key_added=key_added)
 
 
@@ -166,9 +165,7 @@ def check_description(
         measured_sets(network, genes, LEAST_GENES)
         return network, symbols
     if not has_decoupler():
-        _logger.warning(
-            'Cards have no gene sets, because decoupler is not installed: pip install "scbetavae[enrichment]".'
-        )
+        _logger.warning('Cards have no gene sets without decoupler: pip install "scbetavae[enrichment]".')
         return None, symbols
     network = read_gene_sets(None)
     try:
