@@ -118,7 +118,7 @@ def as_classes(column: pd.Series, argument: str) -> pd.Series:
         return column.cat.rename_categories([class_name(value) for value in column.cat.categories])
     if column.dtype == object:
         column = column.infer_objects()
-    if not _holds_numbers(column):
+    if not holds_numbers(column):
         return column
     codes, values = pd.factorize(column)
     fractions = [value for value in values if value % 1 != 0]
@@ -154,10 +154,10 @@ def names_in_order(column: pd.Series, texts: Iterable[str]) -> list[str]:
 
 def holds_fractions(column: pd.Series) -> bool:
     """Whether a column holds numbers of which some are not whole."""
-    return _holds_numbers(column) and bool((column.dropna() % 1 != 0).any())
+    return holds_numbers(column) and bool((column.dropna() % 1 != 0).any())
 
 
-def _holds_numbers(column: pd.Series) -> bool:
+def holds_numbers(column: pd.Series) -> bool:
     """Whether a column holds real numbers, not booleans."""
     kind = column.dtype
     return types.is_numeric_dtype(kind) and not types.is_bool_dtype(kind) and not types.is_complex_dtype(kind)
@@ -166,7 +166,7 @@ def _holds_numbers(column: pd.Series) -> bool:
 def _may_be_codes(column: pd.Series) -> bool:
     """Whether numbers are whole and take so few values that they may stand for classes."""
     column = column.infer_objects() if column.dtype == object else column
-    return _holds_numbers(column) and 2 <= column.nunique() <= FEW_VALUES and not holds_fractions(column)
+    return holds_numbers(column) and 2 <= column.nunique() <= FEW_VALUES and not holds_fractions(column)
 
 
 class Small(NamedTuple):

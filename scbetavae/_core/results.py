@@ -100,7 +100,7 @@ def retire(adata: AnnData) -> None:
     stored = dict(adata.uns.get(_keys.UNS, {}))
     recorded = [name.removesuffix(_keys.PARAMS_SUFFIX) for name in stored if name.endswith(_keys.PARAMS_SUFFIX)]
     kept = {key for key in recorded if _described(adata, key) and _keys.LATENT not in _described(adata, key)}
-    of_others = {f"{key}{suffix}" for key in kept for suffix in _SUFFIXES} | {_keys.HISTORY}
+    of_others = {f"{key}{suffix}" for key in kept for suffix in _SUFFIXES} | {_keys.HISTORY, _keys.CONFOUNDING}
     earlier = {_keys.LATENT, _keys.LATENT_ZEROED}
     earlier |= {parameters(adata, key).get("zeroed_key") for key in recorded if key not in kept}
     of_this = [n for n, entry in stored.items() if isinstance(entry, pd.DataFrame) or n.endswith(_keys.PARAMS_SUFFIX)]

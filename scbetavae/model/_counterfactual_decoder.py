@@ -11,7 +11,7 @@ from scbetavae._core.text import listed
 
 from ._counterfactual_moves import METHODS
 from ._decoding_inputs import has_conditions
-from ._guided import coordinates_of
+from ._guided import at_coordinates, coordinates_of
 from ._guided_field import guided_covariates
 
 if TYPE_CHECKING:
@@ -39,7 +39,10 @@ class Change(NamedTuple):
 
 
 def decoder_method(self: BetaVAE, covariates: list[str]) -> str | None:
-    """``"guided"`` or ``"conditioned"`` if the decoder reads all of these covariates in one of the two ways."""
+    """``"guided"`` or ``"conditioned"`` if the decoder reads all of these covariates in one of the two ways.
+
+    A ValueError if it is conditioned on some of them only.
+    """
     setup = self.registry_["setup_args"]
     conditioned = list(setup.get("categorical_covariate_keys") or ())
     if self.module.condition_on_batch:
@@ -48,6 +51,10 @@ def decoder_method(self: BetaVAE, covariates: list[str]) -> str | None:
     for method, names in ((GUIDED, guided), (CONDITIONED, conditioned)):
         if all(name in names for name in covariates):
             return method
+    some = [name for name in covariates if name in conditioned]
+    if some:
+        msg = f"The decoder is conditioned on {listed(some)} alone. Change this and the other covariates one after the other."
+        raise ValueError(msg)
     return None
 
 
@@ -66,9 +73,7 @@ def move_guided(self: BetaVAE, means: np.ndarray, change: Change) -> tuple[np.nd
     if change.coordinates is None:
         return means.copy(), moved
     moved[self.module.n_latent :] = np.isfinite(change.coordinates)
-    after = means.copy()
-    after[:, moved] = change.coordinates[np.isfinite(change.coordinates)]
-    return after, moved
+    return at_coordinates(self, means, change.coordinates), moved
 
 
 def library_ratio(totals: np.ndarray, design: Design) -> float:

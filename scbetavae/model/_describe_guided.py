@@ -17,7 +17,7 @@ from scbetavae._core.results import store
 from scbetavae._core.staging import staged
 
 from ._decoding_inputs import has_conditions
-from ._guided import coordinates_of, guided_classes, guided_state
+from ._guided import at_coordinates, coordinates_of, guided_classes, guided_state
 from ._guided_field import guided_covariates
 from ._latent import cells_of, compute_latent
 
@@ -123,7 +123,7 @@ def describe_guided(
     with staged(adata) as copy:
         tables = {"": table, keys.GENES_SUFFIX: pd.concat(genes, ignore_index=True)}
         made = {"groupby": groupby, "n_genes": n_genes, "n_bootstrap": n_bootstrap, "seed": seed}
-        store(copy, keys.GUIDED, tables, made, {keys.LATENT: latent.means} if keys.LATENT in copy.obsm else "")
+        store(copy, keys.GUIDED, tables, made, {keys.LATENT: latent.means})
     return table.copy()
 
 
@@ -179,10 +179,8 @@ def _effects(
     decoded, paths = [], []
     for level in levels:
         block = coordinates_of(self, {covariate.name: level}).cpu().numpy()
-        moved, here = means.copy(), np.isfinite(block)
-        moved[:, self.module.n_latent :][:, here] = block[here]
-        decoded.append(self.decode(moved, **cells).astype(np.float64))
-        paths.append(_shared_path(self, np.where(here, block, 0.0)))
+        decoded.append(self.decode(at_coordinates(self, means, block), **cells).astype(np.float64))
+        paths.append(_shared_path(self, np.nan_to_num(block)))
     sizes = pd.Series(group).value_counts()
     groups = [name for name, size in sizes.items() if size >= MEAN_CELLS]
     names = np.asarray(self.get_var_names(), dtype=object)

@@ -19,10 +19,12 @@ from scbetavae._core.text import listed
 from scbetavae.module import NETWORK_OPTIONS, check_guided_arguments
 
 from ._cells import resolve_rows
+from ._decoding import evaluating
 from ._guided_field import codes_of, guided_covariates, is_numeric, numbers_of
+from ._latent import random_state_kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from anndata import AnnData
 
@@ -106,7 +108,7 @@ def guided_classes(self: BetaVAE, obs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _classes(column: pd.Series, is_named: bool) -> pd.Series:
-    """A guided covariate as classes: the levels, or quarters of a number."""
+    """As `guided_classes`, of a column that is named as continuous or not."""
     if not is_numeric(column, is_named):
         return class_texts(column, "guided_keys")
     quarters = np.ceil(column.astype(float).rank(pct=True).to_numpy() * _GUIDED_BINS)
@@ -162,12 +164,12 @@ def guided_block(
                 known = guided.coordinates(values.to(self.device)).cpu().numpy()
             return known, np.zeros_like(known)
         loader = self._make_data_loader(adata, rows, batch_size) if len(rows) else ()
-    means, variances = [], []
-    for tensors, inferred in _encoded(self, loader):
-        coordinates = self.module.guided_coordinates(tensors, inferred)
-        means.append(coordinates.mean.cpu().numpy())
-        variance = torch.zeros_like(coordinates.mean) if coordinates.variance is None else coordinates.variance
-        variances.append(variance.cpu().numpy())
+    blocks = _for_minibatches(self, loader, self.module.guided_coordinates)
+    means = [block.mean.cpu().numpy() for block in blocks]
+    variances = [
+        m * 0 if block.variance is None else block.variance.cpu().numpy()
+        for m, block in zip(means, blocks, strict=True)
+    ]
     empty = [np.empty((0, guided.n_dimensions), dtype=np.float32)]
     return np.concatenate(means or empty), np.concatenate(variances or empty)
 
@@ -232,26 +234,30 @@ def predict_guided(
         msg = "The cells are minified, so their counts, from which levels are inferred, are missing. Pass adata= with counts."
         raise ValueError(msg)
     rows: Any = resolve_rows(adata, indices)
-    found = []
-    for tensors, inferred in _encoded(self, self._make_data_loader(adata, rows, batch_size) if len(rows) else ()):
+
+    def read(tensors: dict[str, torch.Tensor], inferred: dict[str, Any]) -> np.ndarray:
         coordinates = self.module.guided_coordinates(tensors, inferred).mean
-        found.append(self.module.level_probabilities(tensors, inferred, coordinates, k).cpu().numpy())
+        return self.module.level_probabilities(tensors, inferred, coordinates, k).cpu().numpy()
+
+    found = _for_minibatches(self, self._make_data_loader(adata, rows, batch_size) if len(rows) else (), read)
     levels = guided_state(self)[names[k]]
     if not levels:
-        guided, covariate = self.module.guided, covariates[k]
-        centers = guided.anchors(k)[:, 0].cpu().numpy() / 2.0 * covariate.sd + covariate.mean
-        levels = [f"{center:.3g}" for center in centers]
+        guided = self.module.guided
+        levels = [f"{center:.3g}" for center in guided.numbers_at(k, guided.anchors(k)[:, 0]).tolist()]
     probabilities = np.concatenate(found) if found else np.empty((0, len(levels)))
     return pd.DataFrame(probabilities, index=adata.obs_names[rows], columns=levels)
 
 
-@torch.inference_mode()
-def _encoded(self: BetaVAE, loader: Any) -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any]]]:
-    """Tensors and posterior of minibatches of cells, in evaluation mode."""
-    self.module.eval()
-    for batch in loader:
-        tensors = {name: value.to(self.device) for name, value in batch.items()}
-        yield tensors, self.module.inference(**self.module._get_inference_input(tensors))
+def _for_minibatches(
+    self: BetaVAE, loader: Any, read: Callable[[dict[str, torch.Tensor], dict[str, Any]], Any]
+) -> list[Any]:
+    """Results of a function of the tensors and the posterior of each minibatch. Moves no global random state."""
+    found = []
+    with random_state_kept(self.device), evaluating(self):
+        for batch in loader:
+            tensors = {name: value.to(self.device) for name, value in batch.items()}
+            found.append(read(tensors, self.module.inference(**self.module._get_inference_input(tensors))))
+    return found
 
 
 def guided_state(self: BetaVAE) -> dict[str, list[str]]:
@@ -273,6 +279,13 @@ def coordinates_of(self: BetaVAE, levels: Mapping[str, Any]) -> torch.Tensor:
             values[name] = numbers_of(column.astype(float))[0]
     row = torch.tensor([[values.get(name, np.nan) for name in known]], dtype=torch.float32, device=self.device)
     return self.module.guided.coordinates(row)[0]
+
+
+def at_coordinates(self: BetaVAE, z: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+    """Cells (n_cells, n_dims) with other coordinates (n_guided,) in the guided dimensions; NaN leaves one as it is."""
+    after, first = z.copy(), self.module.n_latent
+    after[:, first:] = np.where(np.isnan(coordinates), z[:, first:], coordinates)
+    return after
 
 
 def reference_levels(self: BetaVAE, reference: Mapping[str, Any]) -> list[dict[str, Any]]:

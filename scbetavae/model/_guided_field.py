@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 from scvi.data.fields import BaseAnnDataField
 
 from scbetavae._core.checks import check_key
-from scbetavae._core.columns import as_classes, class_texts, names_in_order, obs_of
+from scbetavae._core.columns import as_classes, class_texts, holds_fractions, holds_numbers, names_in_order, obs_of
 from scbetavae._core.constants import GUIDED_KEY
 from scbetavae._core.text import listed
 from scbetavae.module import GuidedCovariate
@@ -111,8 +110,7 @@ class GuidedField(BaseAnnDataField):
 
 def is_numeric(column: pd.Series, is_named: bool) -> bool:
     """Whether a column is read as numbers: those with fractions, and those named by the user."""
-    holds = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-    return holds and (is_named or bool((column.dropna() % 1 != 0).any()))
+    return holds_fractions(column) or (is_named and holds_numbers(column))
 
 
 def codes_of(column: pd.Series, levels: Sequence[str]) -> np.ndarray:
@@ -182,10 +180,8 @@ def _check_levels(column: pd.Series, key: str) -> None:
     small = sizes[sizes < FEWEST_CELLS]
     if len(small):
         name = small.index[0]
-        numeric = types.is_numeric_dtype(column.dtype) and not types.is_bool_dtype(column.dtype)
-        remedy = (
-            f"If {key!r} is an amount, pass continuous_guided_keys=[{key!r}]; otherwise merge" if numeric else "Merge"
-        )
+        amount = f"If {key!r} is an amount, pass continuous_guided_keys=[{key!r}]; otherwise merge"
+        remedy = amount if holds_numbers(column) else "Merge"
         msg = (
             f"{len(small)} levels of guided_keys {key!r} have fewer than {FEWEST_CELLS} cells, {name!r} has {small.iloc[0]}: too "
             f"few to learn its effect. {remedy} them with another level: adata.obs[{key!r}] = "

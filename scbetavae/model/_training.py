@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -218,15 +219,15 @@ def _divergence_undone(self: BetaVAE, weights: dict[str, torch.Tensor]) -> Itera
 def _describe_run(self: BetaVAE, seconds: float) -> dict[str, Any]:
     """Flat dict of plain values: constructor arguments, the plan's description, length, seed and versions."""
     arguments = self._arguments["non_kwargs"] | self._arguments["kwargs"].get("kwargs", {})
-    objective_kwargs = arguments.pop("objective_kwargs", None) or {}
-    arguments |= {f"objective_kwargs_{name}": value for name, value in objective_kwargs.items()}
+    for kwargs in ("objective_kwargs", "anchor_kwargs", "guided_kwargs"):
+        arguments |= {f"{kwargs}_{name}": value for name, value in (arguments.pop(kwargs, None) or {}).items()}
     arguments |= self.trainer.lightning_module.describe()
     if self.history:
         arguments["epochs"] = float(epochs_done(self.history["beta"])[-1])
     arguments["seconds"] = round(seconds, 2)
     arguments["seed"] = -1 if scvi.settings.seed is None else scvi.settings.seed
     setup = self.registry_.get("setup_args", {})
-    arguments |= {f"setup_{name}": value for name, value in setup.items() if isinstance(value, str)}
+    arguments |= {f"setup_{n}": json.dumps(value) if isinstance(value, list) else value for n, value in setup.items()}
     arguments["version_scbetavae"] = __version__
     arguments |= {f"version_{name}": version(name) for name in ("scvi-tools", "torch", "anndata")}
     return {name: value for name, value in arguments.items() if isinstance(value, str | bool | int | float)}

@@ -15,7 +15,7 @@ from scbetavae._core.options import REMOVAL, RemovalOptions
 from scbetavae._core.staging import staged
 
 from ._genes import gene_names, is_in_order
-from ._guided import coordinates_of, guided_state
+from ._guided import at_coordinates, coordinates_of, guided_state
 from ._latent import batch_columns, cells_of, write_latent
 
 if TYPE_CHECKING:
@@ -152,13 +152,8 @@ def _levels_to_average(
     levels = guided_state(self).get(batch_key)
     if not levels or (to == "reference" and reference is None):
         return [zeroed]
-    found = []
-    for level in levels if reference is None else [reference]:
-        block = coordinates_of(self, {batch_key: level}).cpu().numpy()
-        z = zeroed.copy()
-        z[:, self.module.n_latent :][:, np.isfinite(block)] = block[np.isfinite(block)]
-        found.append(z)
-    return found
+    blocks = (coordinates_of(self, {batch_key: level}) for level in (levels if reference is None else [reference]))
+    return [at_coordinates(self, zeroed, block.cpu().numpy()) for block in blocks]
 
 
 def _held_out_accuracy(self: BetaVAE, adata: AnnData, zeroed: np.ndarray, batch_key: str) -> dict[str, float]:

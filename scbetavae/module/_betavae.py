@@ -185,7 +185,8 @@ class BetaVAEModule(EncodingVAE):
             z = self.guided.join(z, None)
         covariates, categories = self.split_covariates(batch_index, cont_covs, cat_covs)
         read = torch.cat([z, *covariates], dim=-1) if covariates else z
-        return run_layers(self.decoder.px_decoder, read, categories)
+        layers: Any = self.decoder.px_decoder
+        return run_layers(layers, read, categories) if self.guided is None else layers(read, *categories)
 
     def _decode_for_loss(
         self, z: torch.Tensor, library: torch.Tensor, batch_index: torch.Tensor, *covariates: torch.Tensor | None

@@ -56,16 +56,16 @@ def batch_norm_frozen(module: torch.nn.Module) -> Iterator[None]:
 
 def run_layers(layers: FCLayers, x: Tensor, categories: list[Tensor]) -> Tensor:
     """Hidden layers, without the copies of scvi-tools where no layer reads covariates."""
-    if layers.n_cov or x.ndim != 2 or type(layers) is not FCLayers:
+    if layers.n_cov or x.ndim != 2:
         return layers(x, *categories)
-    for layer in _each(layers):
+    for layer in each_layer(layers):
         x = layer(x)
     return x
 
 
 def run_sparse_layers(layers: FCLayers, nonzero: NonzeroStructure) -> Tensor:
     """Hidden units (cells, n_hidden) of a sparse input, for layers that read no covariates."""
-    first, *rest = _each(layers)
+    first, *rest = each_layer(layers)
     x = _SparseLinear.apply(first.weight, first.bias, *nonzero)
     for layer in rest:
         x = layer(x)
@@ -77,7 +77,7 @@ def column_major(linear: torch.nn.Linear) -> None:
     linear.weight.data = linear.weight.data.t().contiguous().t()
 
 
-def _each(layers: FCLayers) -> list[Any]:
+def each_layer(layers: FCLayers) -> list[Any]:
     """The layers one by one, without the gaps that scvi-tools leaves for those that were not asked for."""
     blocks: Any = layers.fc_layers
     return [layer for block in blocks for layer in block if layer is not None]

@@ -157,6 +157,10 @@ class Guided(torch.nn.Module):
         """Coordinate of each value of a numeric covariate."""
         return _SPREAD * (numbers - self.covariates[k].mean) / self.covariates[k].sd
 
+    def numbers_at(self, k: int, coordinates: Tensor) -> Tensor:
+        """Value of a numeric covariate at each coordinate."""
+        return coordinates / _SPREAD * self.covariates[k].sd + self.covariates[k].mean
+
     def levels(self, values: Tensor) -> Tensor:
         """Level (cells, covariates) of each value, that of its bin for a number, -1 if unknown."""
         columns = []
@@ -166,7 +170,7 @@ class Guided(torch.nn.Module):
             level = (
                 column.nan_to_num().long()
                 if covariate.n_levels
-                else torch.bucketize(column, getattr(self, f"edges_{k}"))
+                else torch.bucketize(column.contiguous(), getattr(self, f"edges_{k}"))
             )
             columns.append(torch.where(known, level, -1))
         return torch.stack(columns, dim=1)

@@ -8,6 +8,8 @@ import torch
 from scvi.nn import FCLayers
 from torch import Tensor
 
+from ._fast_path import each_layer
+
 
 class GuidedLayers(FCLayers):
     r"""Hidden layers of a decoder, whose output is followed by the guided dimensions without noise.
@@ -23,7 +25,12 @@ class GuidedLayers(FCLayers):
         """Hidden units and guided dimensions, (..., n_hidden + n_guided)."""
         direct = x[..., self.first : self.last]
         read = torch.cat([x[..., : self.first], x[..., self.last :]], dim=-1)
-        hidden = super().forward(read, *cat_list)
+        if self.n_cov or x.ndim != 2:
+            hidden = super().forward(read, *cat_list)
+        else:  # without the copies of scvi-tools
+            hidden = read
+            for layer in each_layer(self):
+                hidden = layer(hidden)
         return torch.cat([hidden, direct], dim=-1)
 
 

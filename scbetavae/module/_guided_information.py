@@ -69,16 +69,16 @@ def guided_information(
     dtype = torch.float32 if z.device.type == "mps" else torch.float64
     other = pool.cell != minibatch.cell[:, None]
     levels, start = [], 0
-    for share in (1 + n_permutations) * shares:
+    for share in shares:
         size = (share * n_obs).to(dtype).clamp(min=1.0)
         weight = torch.clamp(n_obs / (len(size) * size), max=LARGEST_WEIGHT)
         levels.append((slice(start, start + len(size)), size, weight))
         start += len(size)
     members = pool.members.to(dtype)
-    orders = (torch.randperm(len(members), device=members.device) for _ in range(n_permutations))
-    members = torch.cat([members, *(members[order] for order in orders)], dim=1)
+    orders = [torch.randperm(len(members), device=members.device) for _ in range(n_permutations)]
+    members = torch.stack([members, *(members[order] for order in orders)], dim=1)
     densities = _LogDensities.apply(z.to(dtype), pool.mean.to(dtype), pool.variance.to(dtype))
-    found = _Information.apply(densities, members, other.to(dtype), levels).view(1 + n_permutations, -1)
+    found = _Information.apply(densities, members, other.to(dtype), levels)
     return (found[0] - found[1:].mean(dim=0) if n_permutations else found[0]).to(z.dtype)
 
 
@@ -110,52 +110,49 @@ class _LogDensities(torch.autograd.Function):
 
 
 class _Information(torch.autograd.Function):
-    """Information of all covariates from log densities (cells, pool): one exponential and one product serve them all."""
+    """Information (assignments, covariates) from log densities (cells, pool).
+
+    ``members`` (pool, assignments, levels) are the levels as they are, and permuted. One exponential and one product serve all
+    assignments and covariates.
+    """
 
     @staticmethod
     def forward(ctx: Any, densities: Tensor, members: Tensor, other: Tensor, levels: list[Any]) -> Tensor:
-        n_cells = len(densities)
+        n_cells, shape = len(densities), members.shape[1:]
         own = densities.diagonal()
         # An older copy of a cell in the bank has no part in the maximum either.
         largest = densities.masked_fill(other == 0, -torch.inf).amax(dim=1).maximum(own)
         relative = torch.exp(densities - largest[:, None]).mul_(other)
-        relative_own = torch.exp(own - largest)
-        sums, partners = relative @ members, other @ members
-        by_sums, by_own = torch.zeros_like(sums), sums.new_zeros(len(levels), n_cells)
-        values = sums.new_zeros(len(levels))
+        relative_own = torch.exp(own - largest)[:, None]
+        flat = members.flatten(1)
+        sums, partners = ((part @ flat).view(n_cells, *shape) for part in (relative, other))
+        by_sums, by_own, values = torch.zeros_like(sums), [], []
         tiny = torch.finfo(sums.dtype).tiny
-        for k, (columns, size, weight) in enumerate(levels):
-            here = members[:n_cells, columns]
-            total, count = sums[:, columns], partners[:, columns]
-            n_same = (count * here).sum(dim=1)
-            takes_part = (n_same > 0) & (count.sum(dim=1) > n_same)
-            n_taking_part = takes_part.sum()
-            if n_taking_part == 0:
-                continue
-            own_size, own_weight = here @ size, here @ weight
-            own_share, p = 1.0 / own_size.clamp(min=1.0), own_weight / (size @ weight)
-            mean_same = (total * here).sum(dim=1) / n_same.clamp(min=1.0)
+        for columns, size, weight in levels:  # tensors of (cells, assignments) unless said otherwise
+            here, total, count = members[:n_cells, :, columns], sums[:, :, columns], partners[:, :, columns]
+            n_same = (count * here).sum(dim=2)
+            takes_part = (n_same > 0) & (count.sum(dim=2) > n_same)
+            own_weight, n_others = here @ weight, n_same.clamp(min=1.0)
+            own_share, p = (here @ size).clamp(min=1.0).reciprocal(), own_weight / (size @ weight)
+            mean_same, weighted = (total * here).sum(dim=2) / n_others, (count @ weight).clamp(min=tiny)
             within = ((1.0 - own_share) * mean_same + own_share * relative_own).clamp(min=tiny)
-            weighted = (count @ weight).clamp(min=tiny)
             overall = ((1.0 - p) * (total @ weight) / weighted + p * relative_own).clamp(min=tiny)
-            scale = torch.where(takes_part, own_weight, 0.0) / n_taking_part
-            values[k] = (scale * (within.log() - overall.log())).sum()
+            scale = torch.where(takes_part, own_weight, 0.0) / takes_part.sum(dim=0).clamp(min=1)
+            values.append((scale * (within.log() - overall.log())).sum(dim=0))
             by_within, by_overall = scale / within, scale / overall
-            same = (by_within * (1.0 - own_share) / n_same.clamp(min=1.0))[:, None] * here
-            by_sums[:, columns] = same - (by_overall * (1.0 - p) / weighted)[:, None] * weight
-            by_own[k] = (by_within * own_share - by_overall * p) * relative_own
+            same = (by_within * (1.0 - own_share) / n_others)[:, :, None] * here
+            by_sums[:, :, columns] = same - (by_overall * (1.0 - p) / weighted)[:, :, None] * weight
+            by_own.append((by_within * own_share - by_overall * p) * relative_own)
         ctx.columns = [columns for columns, _, _ in levels]
-        ctx.save_for_backward(relative, members, by_sums, by_own)
-        return values
+        ctx.save_for_backward(relative, flat, by_sums, torch.stack(by_own, dim=2))
+        return torch.stack(values, dim=1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = upstream
-        relative, members, by_sums, by_own = ctx.saved_tensors
-        scaled = torch.empty_like(by_sums)
-        for columns, value in zip(ctx.columns, gradient, strict=True):
-            scaled[:, columns] = by_sums[:, columns] * value
-        by_densities = (scaled @ members.T).mul_(relative)
-        by_densities.diagonal().add_(gradient @ by_own)
+        (gradient,) = upstream  # (assignments, covariates)
+        relative, flat, by_sums, by_own = ctx.saved_tensors
+        scaled = torch.cat([by_sums[:, :, c] * gradient[:, [k]] for k, c in enumerate(ctx.columns)], dim=2)
+        by_densities = (scaled.flatten(1) @ flat.T).mul_(relative)
+        by_densities.diagonal().add_((by_own * gradient).sum(dim=(1, 2)))
         return by_densities, None, None, None

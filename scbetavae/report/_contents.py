@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -276,11 +277,18 @@ def call(adata: AnnData) -> str:
     known = _params(adata)
     if not known:
         return ""
-    setup = [f"{name.removeprefix('setup_')}={value!r}" for name, value in known.items() if name.startswith("setup_")]
+    setup = [
+        f"{name.removeprefix('setup_')}={json.loads(value) if name.endswith('_keys') else value!r}"
+        for name, value in known.items()
+        if name.startswith("setup_")
+    ]
     names = ("beta", "dispersion", "dropout_rate", "gene_likelihood", "n_hidden", "n_latent", "n_layers", "objective")
     model = [f"{name}={known[name]!r}" for name in names if name in known]
     model.append(f"anchor={None if known.get('anchor', 'None') in ('None', 'none') else known['anchor']!r}")
     model.append(f"condition_on_batch={bool(known.get('condition_on_batch', False))}")
+    for kwargs in ("objective_kwargs", "anchor_kwargs", "guided_kwargs"):
+        given = {n.removeprefix(f"{kwargs}_"): value for n, value in known.items() if n.startswith(f"{kwargs}_")}
+        model += [f"{kwargs}={given!r}"] if given else []
     lines = ["import scvi", "from scbetavae.model import BetaVAE", ""]
     lines += [] if known.get("seed", -1) == -1 else [f"scvi.settings.seed = {known['seed']}"]
     lines += [

@@ -149,4 +149,5 @@ def _check_models(data: SweepData, runs: list[Run], settings: Mapping[str, Any])
             arguments = {} if beta is None else {"beta": beta}
             model = BetaVAE(adata, objective=method, **arguments, **settings["model_kwargs"])
             model.deregister_manager(adata)
-            cells = data.first_cells(4)
+            if "guided_keys" not in data.setup:  # whose levels need their cells
+                cells = data.first_cells(4)

@@ -16,6 +16,7 @@ from scbetavae.model import BetaVAE
 
 _ROWS_AT_ONCE = 4096
 _LISTS = ("categorical_covariate_keys", "continuous_covariate_keys")
+_GUIDED = ("guided_keys", "continuous_guided_keys")
 _COLUMNS = ("batch_key", "labels_key", "size_factor_key")
 _NO_CELLS = np.zeros(0, dtype=np.int64)
 
@@ -78,7 +79,8 @@ def setup_arguments(adata: AnnData) -> dict[str, Any]:
 def read_data(adata: AnnData, setup_args: Mapping[str, Any], columns: Iterable[str | None]) -> SweepData:
     """Counts, the columns of the set-up and further columns of the user's cells, which are not changed."""
     setup = {name: setup_args.get(name) for name in (*_COLUMNS, *_LISTS, "encoder_obsm_key")}
-    used = [setup[name] for name in _COLUMNS] + [key for name in _LISTS for key in setup[name] or ()]
+    setup |= {name: setup_args[name] for name in _GUIDED if setup_args.get(name)}
+    used = [setup[name] for name in _COLUMNS] + [key for n in (*_LISTS, *_GUIDED) for key in setup.get(n) or ()]
     names = [name for name in dict.fromkeys([*used, *columns]) if name is not None]
     layer, key = setup_args.get("layer"), setup.get("encoder_obsm_key")
     counts = _in_memory(adata.X if layer is None else adata.layers[layer])

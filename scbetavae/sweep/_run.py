@@ -82,7 +82,7 @@ def _model(data: SweepData, run: Run, settings: Mapping[str, Any], save_model: b
         costs |= {name: stored[_keys.PARAMS][name] for name in ("steps", "epochs")}
         return RunResult(
             stack_scores([quantity_rows(quantities, len(data.held_out)), scores, *integration, quantity_rows(costs)]),
-            latent=np.asarray(adata.obsm[_keys.LATENT], dtype=np.float32),
+            latent=np.asarray(adata.obsm[_keys.LATENT][:, : model.module.n_latent], dtype=np.float32),
             active=active,
             history=stored[_keys.HISTORY],
             model=_model_file(model) if save_model else None,
@@ -106,7 +106,8 @@ def _held_out_quantities(model: BetaVAE, held_out: np.ndarray) -> tuple[dict[str
     """Likelihood, KL and what follows from them on the held-out cells, and which dimensions are active there."""
     draws = [float(model.get_reconstruction_error(indices=held_out)["reconstruction_loss"]) for _ in range(_DRAWS)]
     posterior = model.get_latent_representation(indices=held_out.tolist(), return_dist=True)
-    means, variances = (np.asarray(part, dtype=np.float64) for part in posterior)
+    free = slice(model.module.n_latent)  # guided dimensions have no divergence
+    means, variances = (np.asarray(part, dtype=np.float64)[:, free] for part in posterior)
     kl = (0.5 * (means**2 + variances - 1.0 - np.log(variances))).mean(axis=0)
     nll, active = np.mean(draws), kl > ACTIVE_KL
     quantities = {"nll": nll, "kl": kl.sum(), "negative_elbo": nll + kl.sum(), "active_dimensions": active.sum()}

@@ -99,7 +99,8 @@ def score_integration(
         msg = "labels_key and batch_key are both None: name a column of adata.obs for at least one of them."
         raise ValueError(msg)
     check_keys(chosen, adata.obs.columns, "adata.obs")
-    z = read(adata, obsm_key).values
+    embedding = read(adata, obsm_key)
+    z = embedding.values[:, np.array(embedding.roles) == "free"]
     rows = []
     if labels_key is not None:
         labels, (note, _) = leave_out_small(class_texts(obs_of(adata)[labels_key], "labels_key"), "class")

@@ -116,10 +116,8 @@ class LeanAdamW(_LeanStep, torch.optim.AdamW):
 
 
 LEAN_OPTIMIZERS = {"Adam": LeanAdam, "AdamW": LeanAdamW}
-for _name, _optimizer in LEAN_OPTIMIZERS.items():
-    _optimizer.__name__ = (
-        _name  # Lightning's LearningRateMonitor calls its column after the class, "lr-Adam" as with scvi-tools
-    )
+# Lightning's LearningRateMonitor names its column after the class: "lr-Adam", as with scvi-tools.
+LeanAdam.__name__, LeanAdamW.__name__ = LEAN_OPTIMIZERS
 
 
 def make_lean_optimizer(

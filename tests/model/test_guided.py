@@ -485,6 +485,47 @@ def test_library_sizes_are_scaled_where_groups_agree(spread, ratio):
     assert library_ratio(totals, Two()) == pytest.approx(expected)
 
 
+def test_a_covariate_that_is_guided_and_one_that_is_conditioned_change_one_after_the_other():
+    adata = cells(200, 30)
+    model = trained(adata, "condition", setup={"categorical_covariate_keys": ["plate"]})
+    with pytest.raises(ValueError, match="conditioned on 'plate' alone"):
+        model.counterfactual({"condition": ("control", "treated"), "plate": (0, 1)})
+
+
+def test_inferring_levels_moves_no_random_state(model):
+    state = torch.random.get_rng_state()
+    model.predict_guided(key="condition", indices=[0, 1])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_confounding_is_kept_when_training_goes_on():
+    adata = cells(200, 30)
+    model = trained(adata, "batch", steps=5, setup={"labels_key": "cell_type"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.train(max_steps=5, **QUIET)
+    assert adata.uns["betavae"]["confounding"]["other"].tolist() == ["cell_type"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "says"),
+    [(0.29, ""), (0.31, "Part of"), (0.49, "Part of"), (0.51, "Much of"), (0.79, "Much of"), (0.81, "refused")],
+)
+def test_thresholds_of_confounding(accuracy, says):
+    from scbetavae.model._guided import _judge
+
+    table = pd.DataFrame({"covariate": ["batch"], "other": ["type"], "accuracy": [accuracy], "empty": [""]})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if says == "refused":
+            with pytest.raises(ValueError, match="cannot be told apart"):
+                _judge(table, force=False)
+            _judge(table, force=True)
+            return
+        _judge(table, force=False)
+    assert [says in str(w.message) for w in caught] == ([True] if says else [])
+
+
 def test_a_conditioned_decoder_has_a_counterfactual():
     adata = cells(200, 30)
     BetaVAE.setup_anndata(adata, batch_key="condition")

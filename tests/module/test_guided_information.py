@@ -132,6 +132,26 @@ def test_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(value, inputs)
 
 
+def test_permuted_levels_are_subtracted_with_their_gradients():
+    z, minibatch, bank, shares = random_pools()
+    both = Pool(*(torch.cat(pair) for pair in zip(minibatch, bank, strict=True)))
+
+    def value(z, mean):
+        torch.manual_seed(0)
+        return guided_information(z, minibatch._replace(mean=mean), bank, shares, 200, 2)
+
+    found = value(z, minibatch.mean)
+    torch.manual_seed(0)
+    nulls = []
+    for _ in range(2):
+        members = both.members[torch.randperm(len(both.members))]
+        pools = minibatch._replace(members=members[: len(z)]), bank._replace(members=members[len(z) :])
+        nulls.append(by_the_definition(z, *pools, shares, 200))
+    expected = by_the_definition(z, minibatch, bank, shares, 200) - torch.stack(nulls).mean(dim=0)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    assert torch.autograd.gradcheck(value, (z.clone().requires_grad_(), minibatch.mean.clone().requires_grad_()))
+
+
 def test_a_cell_is_not_its_own_partner_as_an_older_copy():
     z, minibatch, bank, shares = random_pools()
     copies = Pool(z.clone(), torch.full_like(z, 1e-4), minibatch.members, minibatch.cell)

@@ -192,3 +192,28 @@ def test_in_a_browser(page, open_browser, width, height):
     assert [entry for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     pictures = browser.execute_script("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert pictures
+
+
+@pytest.mark.parametrize(
+    ("setup", "arguments"),
+    [
+        (
+            {"categorical_covariate_keys": ["phase"]},
+            {"objective": "beta_tcvae", "objective_kwargs": {"estimator": "mws"}},
+        ),
+        ({"guided_keys": ["batch"]}, {"guided_kwargs": {"weight": 5.0}, "anchor_kwargs": {"n_components": 2}}),
+    ],
+)
+def test_the_code_of_the_page_trains_the_same_model_again(setup, arguments):
+    from scbetavae.report._contents import call
+
+    adata = scbetavae.datasets.pbmc68k(planted_batches=2)[:, :100].copy()
+    scvi.settings.seed = 3
+    BetaVAE.setup_anndata(adata, labels_key="bulk_labels", **setup)
+    model = BetaVAE(adata, n_latent=3, n_hidden=8, **arguments)
+    model.train(max_steps=15, enable_progress_bar=False, accelerator="cpu")
+    first = model.get_latent_representation()
+    code = call(adata).replace("max_steps=15", "max_steps=15, enable_progress_bar=False, accelerator='cpu'")
+    there = {"adata": adata.copy()}
+    exec(code, there)
+    np.testing.assert_allclose(there["model"].get_latent_representation(), first, atol=1e-4)

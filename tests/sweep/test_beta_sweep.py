@@ -392,3 +392,25 @@ def test_donors_encoder_input_and_backed_counts(cells, quick, tmp_path):
         assert before in (None, times)  # the second is known by its content
         before = times
     backed.file.close()
+
+
+def test_guided_covariates_are_guided_in_every_run(tmp_path):
+    adata = scbetavae.datasets.simulate_counts(200, 40, n_cell_types=2, seed=0)
+    BetaVAE.setup_anndata(adata, labels_key="cell_type", guided_keys="batch")
+    options = scbetavae.sweep.SweepOptions(
+        {"n_latent": 3, "n_hidden": 8}, {"max_steps": 6}, baselines=[], score_kwargs={"metrics": "mig"}, progress=False
+    )
+    table = scbetavae.sweep.beta_sweep(
+        adata,
+        [1.0],
+        covariates="cell_type",
+        out_dir=tmp_path / "sweep",
+        objective="beta_vae",
+        seeds=[0],
+        options=options,
+    )
+    assert not table["value"].isna().all()
+    assert np.isfinite(value_of(table, "beta_vae-beta1-seed0", "kl"))
+    assert table.loc[table["metric"] == "mig", "flag"].str.contains("guided ones do not take part").all()
+    history = pd.read_csv(next((tmp_path / "sweep").rglob("history.csv")))
+    assert "guided_information_batch_train" in history

@@ -33,6 +33,39 @@ def test_history_shows_the_plateau(model, schedule):
         assert beta_of(model)[0] < 4.0
 
 
+@pytest.mark.parametrize("objective", ["beta_vae", "factor_vae"])
+def test_means_of_an_epoch_are_over_all_of_its_minibatches(counts_adata, objective):
+    """Also where a step of Lightning's loop trains on several minibatches, as in the first run."""
+
+    class Watch(Callback):
+        def __init__(self):
+            self.epochs = []
+
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.epochs.append(float(trainer.callback_metrics["elbo_train"]))
+
+    class WatchMinibatches(Watch):
+        def __init__(self):
+            super().__init__()
+            self.minibatches = []
+
+        def on_train_batch_end(self, trainer, *args):
+            self.minibatches.append(float(trainer.callback_metrics["elbo_train_step"]))
+
+    seen = []
+    for watch, plan_kwargs in ((Watch(), {}), (WatchMinibatches(), {"on_step": True})):
+        scvi.settings.seed = 0
+        adata = counts_adata.copy()
+        BetaVAE.setup_anndata(adata)
+        model = BetaVAE(adata, objective=objective, n_hidden=16, n_latent=4, anchor=None)
+        run = {"max_epochs": 2, "batch_size": 6, "train_size": 0.9, "lr_schedule": "constant"}
+        model.train(**run, callbacks=[watch], plan_kwargs=plan_kwargs, **QUIET)
+        seen.append(watch.epochs)
+        np.testing.assert_allclose(model.history["elbo_train"].iloc[:, 0].astype(float), watch.epochs, rtol=1e-5)
+    np.testing.assert_allclose(seen[0], seen[1], rtol=1e-5)
+    np.testing.assert_allclose(seen[1], np.reshape(watch.minibatches, (2, 18)).mean(axis=1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0, 16.0])
 def test_every_beta_from_zero_up_is_legal(counts_adata, beta):
     BetaVAE.setup_anndata(counts_adata)
