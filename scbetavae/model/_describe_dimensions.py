@@ -94,7 +94,7 @@ def describe_dimensions(
         if not _is_there(adata, keys.LATENT_SUMMARY):
             self.get_latent_summary(adata=adata)
         if self.module.guided is not None and not _is_there(adata, keys.GUIDED):
-            self.describe_guided(adata=adata)
+            self.describe_guided(adata=adata, gene_symbols=gene_symbols)
         with staged(adata, obs=overrides) as copy:
             write_latent(self, adata, copy)
             latent = compute_latent(self, adata, normal=True)

@@ -13,6 +13,7 @@ from scbetavae._core import keys
 from scbetavae._core.checks import check_adata, check_keys, check_whole_number
 from scbetavae._core.columns import ALL_CELLS, class_texts, obs_of
 from scbetavae._core.constants import MEAN_CELLS, MINIMUM_CELLS
+from scbetavae._core.genes import gene_symbols_of
 from scbetavae._core.results import store
 from scbetavae._core.staging import staged
 
@@ -38,6 +39,7 @@ def describe_guided(
     *,
     adata: AnnData | None = None,
     n_genes: int = 50,
+    gene_symbols: str | None = None,
     n_bootstrap: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -55,6 +57,8 @@ def describe_guided(
         Cells; those of the model unless given.
     n_genes
         Genes of each level, those with the largest change, at least 1.
+    gene_symbols
+        Column of ``.var`` with gene symbols, added as ``symbol`` and shown in plots; ``None`` for the names of the genes.
     n_bootstrap, seed
         Bootstrap replicates behind the intervals; seed of folds and of the cells that are decoded, at most 1000.
 
@@ -106,6 +110,7 @@ def describe_guided(
     check_whole_number(n_genes, "n_genes", 1)
     groupby = self.registry_["setup_args"].get("labels_key") if groupby is None else groupby
     check_keys({"groupby": groupby}, adata.obs.columns, "adata.obs")
+    symbols = gene_symbols_of(adata, gene_symbols)
     data = self._validate_anndata(adata)
     latent = compute_latent(self, data)
     table = _left_in_free_dimensions(self, adata, latent, covariates, n_bootstrap, seed)
@@ -120,8 +125,11 @@ def describe_guided(
         for covariate in covariates
         for effect in _effects(self, latent.means[rows], group[rows], covariate, n_genes, cells)
     ]
+    effects = pd.concat(genes, ignore_index=True)
+    if gene_symbols is not None:
+        effects.insert(list(effects).index("gene") + 1, "symbol", effects["gene"].map(symbols))
     with staged(adata) as copy:
-        tables = {"": table, keys.GENES_SUFFIX: pd.concat(genes, ignore_index=True)}
+        tables = {"": table, keys.GENES_SUFFIX: effects}
         made = {"groupby": groupby, "n_genes": n_genes, "n_bootstrap": n_bootstrap, "seed": seed}
         store(copy, keys.GUIDED, tables, made, {keys.LATENT: latent.means})
     return table.copy()

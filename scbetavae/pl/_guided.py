@@ -5,6 +5,8 @@ import pandas as pd
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from scbetavae._core import keys, palette
 from scbetavae.pl._figure import Picture, label_rows, read_table, shorten
@@ -24,6 +26,7 @@ _GENES = (
 _MAKE = "model.describe_guided()"
 _TOP = 12
 _LONGEST = 24  # characters of a name
+_PALE = 0.45  # opacity of bars
 _ROW_HEIGHT, _PANEL_WIDTH, _LEFT_WIDTH = 0.24, 2.9, 3.2  # inches
 _MOST_PANELS = 3
 
@@ -63,11 +66,17 @@ def guided(adata: AnnData, *, key: str = keys.GUIDED) -> Figure:
     levels = list(genes.groupby(["covariate", "level"], sort=False, observed=True))[:_MOST_PANELS]
     n_rows = max(len(table), min(_TOP, max((len(part) for _, part in levels), default=1)))
     widths = [_LEFT_WIDTH, *[_PANEL_WIDTH] * len(levels)]
-    figure = Picture(sum(widths), _ROW_HEIGHT * n_rows + 1.1)
+    figure = Picture(sum(widths), _ROW_HEIGHT * n_rows + 1.3)
     axes = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
     _draw_left(axes[0], table)
     for panel, ((name, level), part) in zip(axes[1:], levels, strict=True):
         _draw_genes(panel, f"{shorten(str(name), _LONGEST)}: {shorten(str(level), _LONGEST)}", part.head(_TOP))
+    handles = [
+        Patch(color=palette.BLUE, alpha=_PALE, label="mean change"),
+        Line2D([], [], color=palette.DARK, linewidth=1.8, label="shared by all cells"),
+        Line2D([], [], color=palette.ORANGE, marker="o", markersize=4, linestyle="", label="group that departs most"),
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=3, frameon=False, fontsize="small")
     return figure
 
 
@@ -90,13 +99,13 @@ def _draw_left(axes: Axes, table: pd.DataFrame) -> None:
 def _draw_genes(axes: Axes, title: str, part: pd.DataFrame) -> None:
     """Log2 fold changes of the genes that one level moves most."""
     heights = np.arange(len(part))
-    axes.barh(heights, part["log2_fold_change"], color=palette.BLUE, height=0.6, alpha=0.45, zorder=2)
+    axes.barh(heights, part["log2_fold_change"], color=palette.BLUE, height=0.6, alpha=_PALE, zorder=2)
     axes.vlines(part["additive"], heights - 0.36, heights + 0.36, color=palette.DARK, linewidth=1.8, zorder=4)
     known = part["departure"].notna().to_numpy()
     if known.any():
         extreme = (part["log2_fold_change"] + part["departure"])[known]
         axes.scatter(extreme, heights[known], s=14, color=palette.ORANGE, zorder=5)
     axes.axvline(0.0, color=palette.MIDDLE, linewidth=1, zorder=1)
-    label_rows(axes, [shorten(str(name), _LONGEST) for name in part["gene"]])
+    label_rows(axes, [shorten(str(name), _LONGEST) for name in part.get("symbol", part["gene"])])
     axes.set_title(title, fontsize="medium")
     axes.set_xlabel(f"log2 fold change\nfrom {shorten(str(part['reference'].iloc[0]), _LONGEST)}")

@@ -551,6 +551,12 @@ def test_description_of_guided_covariates(model):
     assert genes.groupby(["covariate", "level"]).size().tolist() == [5] * 5
     figure = scbetavae.pl.guided(model.adata)
     assert len(figure.axes) == 4
+    model.adata.var["symbol"] = [f"symbol of {name}" for name in model.adata.var_names]
+    model.describe_guided(n_bootstrap=0, gene_symbols="symbol")
+    genes = model.adata.uns["betavae"]["guided_genes"]
+    assert (genes["symbol"] == "symbol of " + genes["gene"]).all()
+    labels = [label.get_text() for label in scbetavae.pl.guided(model.adata).axes[1].get_yticklabels()]
+    assert labels[0] == genes["symbol"].iloc[0]
     cards = model.describe_dimensions()
     guided = cards[cards["role"] != "free"]
     assert guided["encodes"].str.startswith("guided by").all()
